@@ -1,0 +1,37 @@
+"""Adapt: an aligned audio vector becomes an AudioCue, rows in the text encoder's token-embedding space."""
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class CueMapper(nn.Module, PyTorchModelHubMixin):
+    """The shared network from aligned audio vectors to cues; what it knows of all clips, before any is fitted.
+
+    It starts at `start` for every clip (a mean of real words, say), because a cue that starts far from all words is
+    lost: see D9. A folder of safetensors on disk.
+    """
+
+    def __init__(self, image_dim: int, token_dim: int, num_rows: int = 2, hidden_dim: int = 256) -> None:
+        super().__init__()
+        self.num_rows, self.token_dim = num_rows, token_dim
+        self.layers = nn.Sequential(
+            nn.Linear(image_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, num_rows * token_dim),
+        )
+        self.scale = image_dim**0.5
+
+    @torch.no_grad()
+    def start_at(self, rows: Float[Tensor, "rows dim"]) -> None:
+        """Begin with the same cue for every clip, and a small share of what tells clips apart."""
+        last = self.layers[-1]
+        last.weight.mul_(0.3)
+        last.bias.copy_(rows.flatten())
+
+    def forward(self, aligned: Float[Tensor, "clips image_dim"]) -> Float[Tensor, "clips rows dim"]:
+        """Cues for unit vectors."""
+        return self.layers(aligned * self.scale).view(-1, self.num_rows, self.token_dim)

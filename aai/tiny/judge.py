@@ -1,0 +1,180 @@
+"""An independent reader of the tiny world's pictures: what is seen, where, how, and how much of it.
+
+It shares nothing with the models that it judges but the world itself: another architecture (a plain convolutional
+network), other scenes, other seeds. `python -m aai.tiny.judge picture.png` prints what it reads.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from jaxtyping import Float, UInt8
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from aai.tiny.canvas import SIZE_PX
+from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA
+
+WEIGHTS = Path(__file__).parent / "weights" / "judge"
+NUM_LEVELS = 21
+"""Intensities that the judge chooses among, evenly from 0 to 1."""
+
+_LARGEST_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge reads off one picture, each with a confidence in [0, 1].
+
+    `phenomenon` and `background` are None where the composition has none; `intensity` is None with the phenomenon.
+    The confidence of an intensity is the probability that it lies within a tenth of what is said.
+    """
+
+    composition: str
+    phenomenon: str | None
+    background: str | None
+    intensity: float | None
+    confidence: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The judge's probabilities for a batch of pictures; the last phenomenon and the last background are "none"."""
+
+    composition: Float[Tensor, "pictures compositions"]
+    phenomenon: Float[Tensor, "pictures phenomena+1"]
+    background: Float[Tensor, "pictures backgrounds+1"]
+    intensity: Float[Tensor, "pictures levels"]
+
+    def mean_intensity(self) -> Float[Tensor, " pictures"]:
+        """Expected intensity in [0, 1]."""
+        return self.intensity @ torch.linspace(0, 1, NUM_LEVELS)
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class Judge(nn.Module, PyTorchModelHubMixin):
+    """A small convolutional network with four heads; pictures in [-1, 1], 64 x 64."""
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _block(3, width, 2),
+            _block(width, 2 * width, 1),
+            _block(2 * width, 2 * width, 2),
+            _block(2 * width, 4 * width, 1),
+            _block(4 * width, 4 * width, 2),
+            _block(4 * width, 6 * width, 1),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(6 * width * 16, 192),
+            nn.ReLU(inplace=True),
+        )
+        sizes = [len(COMPOSITIONS), len(PHENOMENA) + 1, len(BACKGROUNDS) + 1, NUM_LEVELS]
+        self.heads = nn.ModuleList(nn.Linear(192, size) for size in sizes)
+
+    def forward(self, pictures: Float[Tensor, "pictures 3 64 64"]) -> list[Tensor]:
+        """Logits of composition, phenomenon, background and intensity."""
+        seen = self.features(pictures)
+        return [head(seen) for head in self.heads]
+
+    @torch.inference_mode()
+    def read(self, pixels: UInt8[np.ndarray, "pictures 64 64 3"]) -> Reading:
+        """Probabilities for RGB pictures in bytes."""
+        parts = []
+        for start in range(0, len(pixels), _LARGEST_BATCH):
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _LARGEST_BATCH]))
+            logits = self(batch.permute(0, 3, 1, 2).float().div(127.5).sub(1))
+            parts.append([F.softmax(values, dim=-1) for values in logits])
+        return Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+@cache
+def load_judge() -> Judge:
+    """The shipped judge."""
+    return Judge.from_pretrained(WEIGHTS).eval()
+
+
+def verdicts(reading: Reading) -> list[Verdict]:
+    """Put probabilities into words.
+
+    The composition comes first: a background has no phenomenon, a noun no background, so the names are chosen among
+    what the composition allows.
+    """
+    found = []
+    levels = torch.linspace(0, 1, NUM_LEVELS)
+    for i in range(len(reading.composition)):
+        composition = COMPOSITIONS[int(reading.composition[i].argmax())]
+        confidence = {"composition": float(reading.composition[i].max())}
+        names: dict[str, str | None] = {"phenomenon": None, "background": None}
+        for field, known, absent in (("phenomenon", PHENOMENA, "background"), ("background", BACKGROUNDS, "noun")):
+            chances = getattr(reading, field)[i]
+            best = int(chances[:-1].argmax())
+            names[field] = None if composition == absent else known[best]
+            confidence[field] = float(chances[-1] if composition == absent else chances[best])
+        intensity = None
+        if names["phenomenon"]:
+            intensity = float(reading.intensity[i] @ levels)
+            confidence["intensity"] = float(reading.intensity[i][(levels - intensity).abs() <= 0.1].sum())
+        found.append(Verdict(composition, names["phenomenon"], names["background"], intensity, confidence))
+    return found
+
+
+def judge_files(paths: Sequence[Path]) -> list[Verdict]:
+    """Read picture files of any size; they are scaled to 64 x 64.
+
+    Raises:
+        ValueError: a file is missing or is not a picture; the sentence names it.
+    """
+    pixels = []
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                pixels.append(np.asarray(picture.convert("RGB").resize((SIZE_PX, SIZE_PX), Image.Resampling.BOX)))
+        except FileNotFoundError as error:
+            raise ValueError(f"{path}: there is no such file") from error
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"{path}: this is not a picture that Pillow can read ({error})") from error
+    return verdicts(load_judge().read(np.stack(pixels)))
+
+
+def main() -> None:
+    """Print what the judge reads off the named pictures."""
+    parser = argparse.ArgumentParser(
+        description=str(__doc__).splitlines()[0], epilog="example: python -m aai.tiny.judge picture.png"
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, help="picture files of any size and format")
+    paths = parser.parse_args().pictures
+    try:
+        found = judge_files(paths)
+    except ValueError as error:
+        sys.exit(f"judge: {error}")
+    table = Table("picture", "composition", "phenomenon", "intensity", "background")
+    for path, verdict in zip(paths, found, strict=True):
+        sure = verdict.confidence
+        intensity = "-" if verdict.intensity is None else f"{verdict.intensity:.2f} ({sure['intensity']:.0%})"
+        table.add_row(
+            path.name,
+            f"{verdict.composition} ({sure['composition']:.0%})",
+            f"{verdict.phenomenon or '-'} ({sure['phenomenon']:.0%})",
+            intensity,
+            f"{verdict.background or '-'} ({sure['background']:.0%})",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Scenes: 64 x 64 pictures of which everything is known.
+
+Four compositions: a background alone; a phenomenon alone (noun); a phenomenon on a background (verb), with the very
+pixels of the background wherever the phenomenon does not cover it; a background in the style of a phenomenon
+(adjective).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from aai.tiny import vocabulary
+from aai.tiny.backgrounds import PLACES
+from aai.tiny.canvas import SIZE_PX, Canvas, Draws
+from aai.tiny.phenomena import PAINTERS, setting
+from aai.tiny.styles import stylise
+from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA, adverb
+
+_LARGEST_BATCH = 64
+"""Scenes painted at a time; more does not fit the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows: the truth that a judge is asked for.
+
+    Raises:
+        ValueError: a name is not in the vocabulary, is missing, or the intensity is not in [0, 1].
+    """
+
+    composition: str
+    phenomenon: str | None = None
+    background: str | None = None
+    intensity: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.composition not in COMPOSITIONS:
+            raise ValueError(f"composition {self.composition!r} is not one of {', '.join(COMPOSITIONS)}")
+        wants = {"phenomenon": self.composition != "background", "background": self.composition != "noun"}
+        for field, known in (("phenomenon", PHENOMENA), ("background", BACKGROUNDS)):
+            name = getattr(self, field)
+            if wants[field] and name not in known:
+                raise ValueError(f"a {self.composition} scene needs a {field}, one of {', '.join(known)}; got {name!r}")
+            if not wants[field] and name is not None:
+                raise ValueError(f"a {self.composition} scene has no {field}; got {name!r}")
+        if not 0 <= self.intensity <= 1:
+            raise ValueError(f"intensity {self.intensity} is not in [0, 1]")
+
+    def caption(self, rng: np.random.Generator | None = None) -> str:
+        """Say what is seen; without `rng` in the first way of the vocabulary and with the adverb."""
+        subject = self.phenomenon or ""
+        if rng is None or rng.random() < 0.6:
+            subject = f"{adverb(self.intensity)} {subject}"
+        return vocabulary.caption(self.composition, subject, self.background, rng)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Rendered scenes: `pixels` in RGB, and `mask`, true where the phenomenon covers the background."""
+
+    pixels: UInt8[np.ndarray, "scenes height width 3"]
+    mask: Bool[np.ndarray, "scenes height width"]
+
+
+def render(scenes: Sequence[Scene]) -> Pictures:
+    """Paint scenes; a scene's pixels depend on nothing but itself."""
+    pixels = np.empty((len(scenes), SIZE_PX, SIZE_PX, 3), np.uint8)
+    mask = np.empty((len(scenes), SIZE_PX, SIZE_PX), bool)
+    groups: dict[tuple[str | None, ...], list[int]] = {}
+    for i, scene in enumerate(scenes):
+        groups.setdefault((scene.composition, scene.phenomenon, scene.background), []).append(i)
+    for members in groups.values():
+        for start in range(0, len(members), _LARGEST_BATCH):
+            batch = members[start : start + _LARGEST_BATCH]
+            canvas = _paint([scenes[i] for i in batch])
+            pixels[batch] = np.round(canvas.pixels * 255).astype(np.uint8)
+            mask[batch] = canvas.cover
+    return Pictures(pixels, mask)
+
+
+def _paint(scenes: Sequence[Scene]) -> Canvas:
+    """Paint scenes of one composition, phenomenon and background."""
+    first = scenes[0]
+    draws, canvas = Draws([scene.seed for scene in scenes]), Canvas(len(scenes))
+    intensity = np.float32([scene.intensity for scene in scenes])[:, None, None]
+    if first.background is None:
+        setting(canvas, draws, str(first.phenomenon))
+    else:
+        PLACES[first.background](canvas, draws)
+    canvas.reset()
+    if first.composition == "adjective":
+        stylise(canvas, draws, str(first.phenomenon), intensity)
+    elif first.phenomenon is not None:
+        PAINTERS[first.phenomenon](canvas, draws, intensity)
+    return canvas
+
+
+def sample_scenes(
+    num: int, seed: int, shares: tuple[float, float, float, float] = (0.1, 0.3, 0.35, 0.25)
+) -> list[Scene]:
+    """Draw scenes at random: `shares` of the four compositions, everything else uniform."""
+    rng = np.random.default_rng(seed)
+    scenes = []
+    for seed_of_scene in rng.integers(2**62, size=num):
+        composition = COMPOSITIONS[rng.choice(len(COMPOSITIONS), p=shares)]
+        phenomenon = PHENOMENA[rng.integers(len(PHENOMENA))] if composition != "background" else None
+        background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))] if composition != "noun" else None
+        intensity = float(rng.random()) if phenomenon else 0.0
+        scenes.append(Scene(composition, phenomenon, background, intensity, int(seed_of_scene)))
+    return scenes
+
+
+def background_of(scene: Scene) -> Scene:
+    """The scene without its phenomenon, same seed: the picture that a verb or adjective scene started from."""
+    return replace(scene, composition="background", phenomenon=None, intensity=0.0)

@@ -1,0 +1,33 @@
+"""What the package ships: every model in half precision, in the layout that `from_pretrained` reads."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
+
+from aai.align import Projector
+from aai.cue import CueMapper
+from aai.tiny.judge import Judge
+
+_LARGEST_SIZE_BYTES = 25_000_000
+
+
+def ship(folder: Path, weights: Path) -> int:
+    """Write the trained models of a working folder to `weights`; gives their size in bytes.
+
+    Raises:
+        ValueError: they are larger than 25 MB together.
+    """
+    shutil.rmtree(weights, ignore_errors=True)
+    shutil.copytree(folder / "pipeline", weights / "pipeline")
+    for name, model, processor in (("clip", CLIPModel, CLIPProcessor), ("clap", ClapModel, ClapProcessor)):
+        model.from_pretrained(folder / name, dtype=torch.float16).save_pretrained(weights / name)
+        processor.from_pretrained(folder / name).save_pretrained(weights / name)
+    for name, network in (("judge", Judge), ("aligner", Projector), ("mapper", CueMapper)):
+        network.from_pretrained(folder / name).half().save_pretrained(weights / name)
+        (weights / name / "README.md").unlink(missing_ok=True)
+    size = sum(path.stat().st_size for path in weights.rglob("*") if path.is_file())
+    if size > _LARGEST_SIZE_BYTES:
+        raise ValueError(f"{weights} has {size:,} bytes, more than the {_LARGEST_SIZE_BYTES:,} that a package may hold")
+    return size

@@ -1,0 +1,45 @@
+"""A tokenizer of the tiny world's own: every word of its captions is one token, anything else is spelled out."""
+
+import string
+from pathlib import Path
+
+from transformers import CLIPTokenizer
+
+from aai.tiny.vocabulary import words
+
+MAX_TOKENS = 24
+START, END, PADDING, END_OF_WORD = "<|startoftext|>", "<|endoftext|>", "<|pad|>", "</w>"
+_SPARE_WORDS = ("an", "and", "with", "at", "painting", "very", "image")
+
+
+def make_tokenizer(padding: str = END) -> CLIPTokenizer:
+    """Byte-pair merges that join each known word from left to right, and no others.
+
+    Stable Diffusion and CLIP pad with the end token; RoBERTa, in CLAP, needs a token for padding alone: id 0 then.
+    """
+    letters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
+    tokens = [*letters, *(letter + END_OF_WORD for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in [*words(), *_SPARE_WORDS]:
+        pieces = [*word[:-1], word[-1] + END_OF_WORD]
+        while len(pieces) > 1:
+            pair = next((merge for merge in merges if _position(pieces, merge) is not None), None)
+            if pair is None:
+                pair = (pieces[0], pieces[1])
+                merges.append(pair)
+                tokens.append(pair[0] + pair[1])
+            at = _position(pieces, pair)
+            pieces[at : at + 2] = [pair[0] + pair[1]]
+    special = [padding] if padding != END else []
+    vocab = {token: i for i, token in enumerate(dict.fromkeys([*special, *tokens, START, END]))}
+    return CLIPTokenizer(vocab=vocab, merges=merges, pad_token=padding, model_max_length=MAX_TOKENS)
+
+
+def _position(pieces: list[str], pair: tuple[str, str]) -> int | None:
+    return next((i for i in range(len(pieces) - 1) if (pieces[i], pieces[i + 1]) == pair), None)
+
+
+def save_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Write the tokenizer where `from_pretrained` finds it, and return it as loaded from there."""
+    make_tokenizer().save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)

@@ -1,0 +1,55 @@
+"""What there is to see and hear in the tiny world, and the captions that say it."""
+
+from typing import Literal, get_args
+
+import numpy as np
+
+Phenomenon = Literal[
+    "fire", "rain", "snow", "thunder", "waves", "fireworks", "waterfall", "tornado", "helicopter", "clock"
+]
+Background = Literal["city", "forest", "field", "mountains", "desert"]
+Composition = Literal["background", "noun", "verb", "adjective"]
+
+PHENOMENA: tuple[str, ...] = get_args(Phenomenon)
+BACKGROUNDS: tuple[str, ...] = get_args(Background)
+COMPOSITIONS: tuple[str, ...] = get_args(Composition)
+
+ADVERBS = ("faint", "weak", "moderate", "strong", "extreme")
+"""Words for an intensity, one for each fifth of [0, 1]."""
+
+PLACEHOLDER = "*"
+"""Stands for a cue in a prompt."""
+
+_TEMPLATES: dict[str, tuple[str, ...]] = {
+    "background": ("a {background}", "a photo of a {background}", "a picture of a {background}"),
+    "noun": ("a photo of {phenomenon}", "{phenomenon}", "a picture of {phenomenon}"),
+    "verb": ("a {phenomenon} {background}", "a photo of a {phenomenon} {background}"),
+    "adjective": (
+        "a {background} in the style of {phenomenon}",
+        "a photo of a {background} in the style of {phenomenon}",
+    ),
+}
+
+
+def adverb(intensity: float) -> str:
+    """The word for an intensity in [0, 1]."""
+    return ADVERBS[min(int(intensity * len(ADVERBS)), len(ADVERBS) - 1)]
+
+
+def caption(
+    composition: str, subject: str = PLACEHOLDER, background: str | None = None, rng: np.random.Generator | None = None
+) -> str:
+    """A caption of a scene; `subject` is the phenomenon, with its adverb or not, or the placeholder of a cue.
+
+    Without `rng` it is the first way of saying it: "a photo of *", "a * city", "a city in the style of *".
+    """
+    templates = _TEMPLATES[composition]
+    template = templates[0] if rng is None else templates[rng.integers(len(templates))]
+    return template.format(phenomenon=subject, background=background)
+
+
+def words() -> list[str]:
+    """Every word that a caption can hold, each once."""
+    text = " ".join(template for group in _TEMPLATES.values() for template in group)
+    text = text.replace("{phenomenon}", "").replace("{background}", "")
+    return list(dict.fromkeys([*text.split(), *PHENOMENA, *BACKGROUNDS, *ADVERBS, PLACEHOLDER]))
