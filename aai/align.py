@@ -5,12 +5,13 @@ The image space stays as it is, so an index of images built before remains valid
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aai.network import Network
 
-class Projector(nn.Module, PyTorchModelHubMixin):
+
+class Projector(Network):
     """A small network from audio embeddings to unit vectors in the image space; a folder of safetensors on disk."""
 
     def __init__(self, audio_dim: int, image_dim: int, hidden_dim: int = 256) -> None:

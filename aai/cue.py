@@ -1,12 +1,13 @@
 """Adapt: an aligned audio vector becomes an AudioCue, rows in the text encoder's token-embedding space."""
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aai.network import Network
 
-class CueMapper(nn.Module, PyTorchModelHubMixin):
+
+class CueMapper(Network):
     """The shared network from aligned audio vectors to cues; what it knows of all clips, before any is fitted.
 
     It starts at `start` for every clip (a mean of real words, say), because a cue that starts far from all words is
@@ -29,6 +30,7 @@ class CueMapper(nn.Module, PyTorchModelHubMixin):
     def start_at(self, rows: Float[Tensor, "rows dim"]) -> None:
         """Begin with the same cue for every clip, and a small share of what tells clips apart."""
         last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
         last.weight.mul_(0.3)
         last.bias.copy_(rows.flatten())
 

@@ -59,7 +59,7 @@ class Draws:
     def tint(self, purpose: str, color: Color, spread: Number = 0.04) -> Float[np.ndarray, "scenes 1 1 3"]:
         """A colour near `color`, another for each scene."""
         jitter = (self.table(purpose, 3) * 2 - 1) * spread
-        return np.clip(np.float32(color) + jitter, 0, 1)[:, None, None, :]
+        return np.clip(np.array(color, np.float32) + jitter, 0, 1)[:, None, None, :]
 
 
 def soft_step(start: Number | np.ndarray, stop: Number | np.ndarray, value: np.ndarray) -> np.ndarray:

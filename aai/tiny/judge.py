@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from aai.network import Network
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA
 
@@ -66,7 +66,7 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
-class Judge(nn.Module, PyTorchModelHubMixin):
+class Judge(Network):
     """A small convolutional network with four heads; pictures in [-1, 1], 64 x 64."""
 
     def __init__(self, width: int = 24) -> None:
@@ -105,7 +105,7 @@ class Judge(nn.Module, PyTorchModelHubMixin):
 @cache
 def load_judge() -> Judge:
     """The shipped judge."""
-    return Judge.from_pretrained(WEIGHTS).eval()
+    return Judge.load(WEIGHTS)
 
 
 def verdicts(reading: Reading) -> list[Verdict]:

@@ -85,7 +85,7 @@ def _paint(scenes: Sequence[Scene]) -> Canvas:
     """Paint scenes of one composition, phenomenon and background."""
     first = scenes[0]
     draws, canvas = Draws([scene.seed for scene in scenes]), Canvas(len(scenes))
-    intensity = np.float32([scene.intensity for scene in scenes])[:, None, None]
+    intensity = np.array([scene.intensity for scene in scenes], np.float32)[:, None, None]
     if first.background is None:
         setting(canvas, draws, str(first.phenomenon))
     else:

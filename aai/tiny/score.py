@@ -18,10 +18,11 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from aai.tiny.clips import Clip, sample_clips
 from aai.tiny.judge import Judge, Reading
 from aai.tiny.scenes import Scene, render, sample_scenes
-from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
-from aai.tiny.training.data import HELD_OUT_SEED, Clip, sample_clips, to_tensor
+from aai.tiny.sounds import SAMPLE_RATE_HZ
+from aai.tiny.training.data import HELD_OUT_SEED, to_tensor
 from aai.tiny.vocabulary import ADVERBS, BACKGROUNDS, COMPOSITIONS, PHENOMENA, caption
 from aai.tiny.world import WEIGHTS, World
 
@@ -83,8 +84,10 @@ class Bench:
 
 def within(groups: Sequence[str], truth: Sequence[float], value: Sequence[float]) -> float:
     """Spearman's rank correlation inside each group, averaged over the groups."""
-    groups, truth, value = np.asarray(groups), np.asarray(truth), np.asarray(value)
-    found = [spearmanr(truth[groups == name], value[groups == name]).statistic for name in np.unique(groups)]
+    found = []
+    for name in set(groups):
+        members = [i for i, group in enumerate(groups) if group == name]
+        found.append(spearmanr([truth[i] for i in members], [value[i] for i in members]).statistic)
     return float(np.mean(np.nan_to_num(found)))
 
 
@@ -139,7 +142,7 @@ def score_retrieval(bench: Bench) -> Iterator[Figure]:
     """Audio to image, among scenes of all compositions."""
     scenes, vectors = _gallery(bench)
     clips = _clips(bench, 60)
-    waves = _waves(clips)
+    waves = [clip.wave() for clip in clips]
     rng = np.random.default_rng(HELD_OUT_SEED)
     louder = [np.clip(w * 10 ** (rng.normal(0, _GAIN_DB) / 20), -1, 1).astype(np.float32) for w in waves]
     for label, heard, bars in (("", waves, (0.98, 0.93)), (", gain of 10 dB deviation", louder, (0.95, 0.88))):
@@ -154,7 +157,7 @@ def score_retrieval(bench: Bench) -> Iterator[Figure]:
 def score_cues(bench: Bench) -> Iterator[Figure]:
     """The mapper's cues in the three uses."""
     clips = _clips(bench, 20)
-    cues = bench.world.cues(bench.world.hear(_waves(clips)))
+    cues = bench.world.cues(bench.world.hear([clip.wave() for clip in clips]))
     names, levels = [PHENOMENA.index(c.phenomenon) for c in clips], [c.intensity for c in clips]
     for way, bars in (("noun", (0.98, 0.88)), ("verb", (0.97, 0.75)), ("adjective", (0.93, 0.55))):
         prompts = [caption(way, background=BACKGROUNDS[i % len(BACKGROUNDS)]) for i in range(len(clips))]
@@ -197,10 +200,6 @@ def _clips(bench: Bench, num_each: int) -> list[Clip]:
     return [clip for name in PHENOMENA for clip in [c for c in drawn if c.phenomenon == name][:num]]
 
 
-def _waves(clips: list[Clip]) -> list[np.ndarray]:
-    return [synthesise(clip.phenomenon, clip.intensity, clip.seed) for clip in clips]
-
-
 PARTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "judge": score_judge,
     "vae": score_vae,
@@ -224,7 +223,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.recordings and not any((options.recordings / name).is_dir() for name in RECORDINGS):
         sys.exit(f"score: {options.recordings} has none of the folders {', '.join(RECORDINGS)}")
-    bench = Bench(World(options.weights), Judge.from_pretrained(options.weights / "judge").eval(), options.share)
+    bench = Bench(World(options.weights), Judge.load(options.weights / "judge"), options.share)
     figures = [figure for part in options.parts for figure in PARTS[part](bench)]
     if options.recordings:
         figures += score_recordings(bench, options.recordings)

@@ -18,7 +18,7 @@ from aai.tiny.training.diffusion import assemble, train_diffusion
 from aai.tiny.training.judge import train_judge
 from aai.tiny.training.loop import Place
 from aai.tiny.training.ship import ship
-from aai.tiny.training.vae import polish_decoder, train_vae
+from aai.tiny.training.vae import train_vae
 from aai.tiny.world import WEIGHTS
 
 STAGES: dict[str, Callable[[Place], None]] = {
@@ -27,7 +27,6 @@ STAGES: dict[str, Callable[[Place], None]] = {
     "clip": train_clip,
     "clap": train_clap,
     "diffusion": train_diffusion,
-    "decoder": polish_decoder,
     "pipeline": assemble,
     "aligner": train_aligner,
     "mapper": train_mapper,

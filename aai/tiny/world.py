@@ -31,8 +31,8 @@ class World:
         self.clip_processor = CLIPProcessor.from_pretrained(folder / "clip")
         self.clap = ClapModel.from_pretrained(folder / "clap", dtype=torch.float32).to(device).eval()
         self.clap_processor = ClapProcessor.from_pretrained(folder / "clap")
-        self.aligner = Projector.from_pretrained(folder / "aligner").float().to(device).eval()
-        self.mapper = CueMapper.from_pretrained(folder / "mapper").float().to(device).eval()
+        self.aligner = Projector.load(folder / "aligner").to(device)
+        self.mapper = CueMapper.load(folder / "mapper").to(device)
 
     @torch.inference_mode()
     def see(self, pixels: UInt8[np.ndarray, "pictures height width 3"]) -> Float[Tensor, "pictures dim"]:

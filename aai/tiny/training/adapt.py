@@ -81,7 +81,7 @@ def train_aligner(place: Place) -> None:
         return value, {"loss": value.item()}
 
     fit("aligner", nn.ModuleDict({"aligner": aligner, "scale": scale}), loss, ALIGNER, place)
-    aligner.save_pretrained(place.folder / "aligner")
+    aligner.save(place.folder / "aligner")
 
 
 def train_mapper(place: Place) -> None:
@@ -91,7 +91,7 @@ def train_mapper(place: Place) -> None:
     """
     torch.manual_seed(place.seed + 5)
     clips, heard = _heard(place)
-    aligner = Projector.from_pretrained(place.folder / "aligner").to(place.device).eval()
+    aligner = Projector.load(place.folder / "aligner").to(place.device)
     with torch.no_grad():
         aligned = aligner(heard.to(place.device))
     scenes, latents = scene_set(place.num_scenes, TRAINING_SEED, place.folder), cached_latents(place)
@@ -118,7 +118,7 @@ def train_mapper(place: Place) -> None:
         return losses.mean() + 0.1 * too_long, {"loss": losses.mean().item()}
 
     fit("mapper", nn.ModuleDict({"mapper": mapper}), loss, MAPPER, place)
-    mapper.save_pretrained(place.folder / "mapper")
+    mapper.save(place.folder / "mapper")
 
 
 def _new_mapper(diffusion: Diffusion) -> tuple[CueMapper, float]:

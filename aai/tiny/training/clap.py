@@ -6,23 +6,18 @@ from torch import Tensor, nn
 from transformers import ClapConfig, ClapModel, ClapProcessor
 
 from aai.align import contrast
+from aai.tiny.clips import NUM_BINS, new_feature_extractor
 from aai.tiny.training.clip import DIM, pairs_of
-from aai.tiny.training.data import (
-    NUM_BINS,
-    TRAINING_SEED,
-    ClipSet,
-    clip_set,
-    new_feature_extractor,
-)
+from aai.tiny.training.data import TRAINING_SEED, ClipSet, clip_set
 from aai.tiny.training.loop import LoopOptions, Place, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, PADDING, make_tokenizer
 from aai.tiny.vocabulary import PHENOMENA, adverb
 
-OPTIONS = LoopOptions(steps=1800, batch=64, learning_rate=1.5e-3)
+OPTIONS = LoopOptions(steps=2400, batch=64, learning_rate=1.5e-3)
 
 _GAIN_DB = 10.0
-_LEAST_DB = -100.0
-"""The feature extractor's floor."""
+_SILENCE_DB = -100.0
+"""The feature extractor's floor: what digital silence gives."""
 
 
 def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
@@ -107,39 +102,43 @@ def embed_all(clap: ClapModel, clips: ClipSet, place: Place, variations: int = 0
 
 
 def vary(features: Tensor, rng: torch.Generator) -> Tensor:
-    """Another gain, another microphone, another noise floor, another start; a few bands and moments silenced."""
+    """Another start, microphone, noise floor and gain; some bands and moments hidden. Digital silence stays silent."""
     num, _, frames, bins = features.shape
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(num, *shape, generator=rng)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(num, 1, 1, 1, generator=rng)
-
-    shift = int(torch.randint(frames, (1,), generator=rng))
-    features = torch.roll(features, shift, dims=2)
-    microphone = F.interpolate(normal(1, 6) * 3.0, size=bins, mode="linear", align_corners=True)[:, :, None]
-    features = features + microphone
-    tilt = torch.linspace(0, 1, bins) * uniform(-12, 12)
-    floor = features.amax(dim=(2, 3), keepdim=True) - uniform(25, 70) + tilt
-    features = (
-        torch.logaddexp(features * _TO_NATS, floor * _TO_NATS + 0.8 * torch.randn(features.shape, generator=rng))
-        / _TO_NATS
-    )
-    features = _silence(features, rng, axis=3, longest=8)
-    features = _silence(features, rng, axis=2, longest=40)
-    return (features + _GAIN_DB * normal(1, 1, 1)).clamp(min=_LEAST_DB)
+    features = torch.roll(features, int(torch.randint(frames, (1,), generator=rng)), dims=2)
+    silent = features <= _SILENCE_DB
+    features = _with_noise(features + _curve(num, bins, 3.0, rng), rng)
+    features = _hide(features, rng, axis=3, longest=bins // 6)
+    features = _hide(features, rng, axis=2, longest=frames // 6)
+    gain = _GAIN_DB * torch.randn(num, 1, 1, 1, generator=rng)
+    return torch.where(silent, _SILENCE_DB, features + gain).clamp(min=_SILENCE_DB)
 
 
-_TO_NATS = float(torch.log(torch.tensor(10.0))) / 10
-"""Decibels of power to natural logarithms."""
+def _curve(num: int, bins: int, deviation_db: float, rng: torch.Generator) -> Tensor:
+    """A smooth random frequency response in dB, num x 1 x 1 x bins."""
+    knots = deviation_db * torch.randn(num, 1, 6, generator=rng)
+    return F.interpolate(knots, size=bins, mode="linear", align_corners=True)[:, :, None]
 
 
-def _silence(features: Tensor, rng: torch.Generator, axis: int, longest: int) -> Tensor:
-    """Replace one stretch of bands or moments by the clip's mean (Park et al. 2019, "SpecAugment")."""
+def _with_noise(features: Tensor, rng: torch.Generator) -> Tensor:
+    """Half of the clips get steady noise, 5 to 30 dB below their mean power and weaker towards high pitches."""
+    num, _, frames, bins = features.shape
+    pick = torch.rand(3, num, 1, 1, 1, generator=rng)
+    power = 10 ** (features / 10)
+    level = 10 * power.mean(dim=(2, 3), keepdim=True).log10() - 5 - 25 * pick[0]
+    shape = _curve(num, bins, 4.0, rng) - 16 * pick[1] * torch.linspace(0, 1, bins)
+    flutter = 0.15 - 0.7 * torch.rand(features.shape, generator=rng).clamp(min=1e-6).log()
+    noise = 10 ** ((level + shape) / 10) * flutter
+    return torch.where(pick[2] < 0.5, 10 * (power + noise).log10(), features)
+
+
+def _hide(features: Tensor, rng: torch.Generator, axis: int, longest: int) -> Tensor:
+    """Put the clip's mean in place of one stretch of bands or moments, in half of the clips.
+
+    Source: Park et al. 2019, "SpecAugment".
+    """
     num, size = len(features), features.shape[axis]
     start = torch.randint(size, (num, 1), generator=rng)
-    length = torch.randint(longest + 1, (num, 1), generator=rng)
+    length = torch.randint(longest + 1, (num, 1), generator=rng) * torch.randint(2, (num, 1), generator=rng)
     place = torch.arange(size)
     hidden = (place >= start) & (place < start + length)
     hidden = hidden[:, None, None, :] if axis == 3 else hidden[:, None, :, None]

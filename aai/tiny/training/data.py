@@ -1,7 +1,7 @@
 """What the models learn from: scenes and clips, made once and kept in files that every stage maps into memory."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -9,16 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import ClapFeatureExtractor
 
 from aai.tiny.canvas import SIZE_PX
+from aai.tiny.clips import NUM_BINS, NUM_FRAMES, Clip, listen, sample_clips
 from aai.tiny.scenes import Scene, render, sample_scenes
-from aai.tiny.sounds import DURATION_S, NUM_SAMPLES, SAMPLE_RATE_HZ, synthesise
 from aai.tiny.vocabulary import PHENOMENA
 
-NUM_BINS = 64
-_HOP, _WINDOW = 320, 512
-NUM_FRAMES = NUM_SAMPLES // _HOP + 1
 _PART = 250
 
 TRAINING_SEED, JUDGE_SEED, HELD_OUT_SEED = 1, 2, 3
@@ -55,22 +51,6 @@ def _pixels(scenes: list[Scene]) -> np.ndarray:
     return render(scenes).pixels
 
 
-@dataclass(frozen=True)
-class Clip:
-    """What a clip sounds of: the truth."""
-
-    phenomenon: str
-    intensity: float
-    seed: int
-
-
-def sample_clips(num: int, seed: int) -> list[Clip]:
-    """Draw clips at random, phenomenon and intensity uniform."""
-    rng = np.random.default_rng(seed)
-    names, levels, seeds = rng.integers(len(PHENOMENA), size=num), rng.random(num), rng.integers(2**62, size=num)
-    return [Clip(PHENOMENA[n], float(i), int(s)) for n, i, s in zip(names, levels, seeds, strict=True)]
-
-
 class ClipSet:
     """A collection of clips and what the audio encoder takes of them: `features`, clips x frames x bins, in dB."""
 
@@ -95,29 +75,7 @@ def clip_set(num: int, seed: int, folder: Path) -> ClipSet:
 
 
 def _features(clips: list[Clip]) -> np.ndarray:
-    waves = [synthesise(clip.phenomenon, clip.intensity, clip.seed) for clip in clips]
-    return listen(waves)
-
-
-def listen(waves: Sequence[np.ndarray]) -> Float[np.ndarray, "clips frames bins"]:
-    """What the feature extractor makes of clips at `SAMPLE_RATE_HZ`, in half precision."""
-    extracted = new_feature_extractor()(list(waves), sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")
-    return extracted["input_features"][:, 0].astype(np.float16)
-
-
-def new_feature_extractor() -> ClapFeatureExtractor:
-    """Log-mel spectrograms of 5 s: 64 bins from 50 to 8,000 Hz, 50 frames a second; short clips are repeated."""
-    return ClapFeatureExtractor(
-        feature_size=NUM_BINS,
-        sampling_rate=SAMPLE_RATE_HZ,
-        hop_length=_HOP,
-        fft_window_size=_WINDOW,
-        max_length_s=DURATION_S,
-        frequency_min=50,
-        frequency_max=SAMPLE_RATE_HZ // 2,
-        truncation="rand_trunc",
-        padding="repeat",
-    )
+    return listen([clip.wave() for clip in clips])
 
 
 def _kept(
@@ -128,9 +86,19 @@ def _kept(
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = [list(items[i : i + _PART]) for i in range(0, len(items), _PART)]
         made = np.empty((len(items), *shape), kind)
-        with get_context("spawn").Pool() as pool:
-            for i, part in enumerate(pool.imap(make, parts)):
+        with _workers(len(parts)) as run:
+            for i, part in enumerate(run(make, parts)):
                 made[i * _PART : i * _PART + len(part)] = part
         np.save(path.with_suffix(".part.npy"), made)
         path.with_suffix(".part.npy").rename(path)
     return np.load(path, mmap_mode="r")
+
+
+@contextmanager
+def _workers(num_parts: int) -> Iterator[Callable]:
+    """A `map` on all processors, or the ordinary one when there is but one part."""
+    if num_parts == 1:
+        yield map
+        return
+    with get_context("spawn").Pool() as pool:
+        yield pool.imap

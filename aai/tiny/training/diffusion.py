@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from aai.inject import PLACEHOLDER, spliced
 from aai.models.diffusion import denoising_loss
@@ -20,7 +20,7 @@ from aai.tiny.training.tokenizer import MAX_TOKENS, save_tokenizer
 from aai.tiny.training.vae import encode
 from aai.tiny.vocabulary import ADVERBS, adverb, caption
 
-OPTIONS = LoopOptions(steps=5200, batch=32, learning_rate=1.2e-3, average=0.998)
+OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998)
 DIM = 128
 
 _UNSAID, _PLAIN, _WORD = 0.10, 0.22, 0.35
@@ -120,7 +120,7 @@ def cached_latents(place: Place) -> Tensor:
 class Words:
     """Says scenes: token ids, and for each caption two rows, an adverb and its phenomenon, for its placeholders."""
 
-    def __init__(self, tokenizer, embedding: nn.Embedding) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, embedding: nn.Embedding) -> None:
         self.tokenizer, self.embedding = tokenizer, embedding
         self.placeholder = self.id_of(PLACEHOLDER)
 
@@ -155,11 +155,11 @@ class Words:
 
 
 def assemble(place: Place) -> None:
-    """Put the pipeline together, with the decoder polished since, and save it in half precision."""
+    """Put the pipeline together, and save it in half precision."""
     half = torch.float16
     folder = place.folder
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "vae-polished", torch_dtype=half),
+        vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=half),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=half),
         tokenizer=save_tokenizer(folder / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=half),

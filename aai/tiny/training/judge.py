@@ -34,11 +34,11 @@ def train_judge(place: Place) -> None:
         seen = wanted[1] < len(PHENOMENA)
         level = F.cross_entropy(logits[3].float()[seen], wanted[3][seen])
         right = (logits[1].argmax(-1) == wanted[1]).float().mean()
-        return sum(losses, level), {"phenomenon": float(right), "level": float(level)}
+        return sum(losses, level), {"phenomenon": right.item(), "level": level.item()}
 
     fit("judge", nn.ModuleDict({"judge": judge}), loss, OPTIONS, place)
     _settle_norms(judge, scenes, place)
-    judge.save_pretrained(place.folder / "judge")
+    judge.save(place.folder / "judge")
 
 
 def labels(scenes: list[Scene]) -> list[Tensor]:

@@ -25,8 +25,7 @@ def ship(folder: Path, weights: Path) -> int:
         model.from_pretrained(folder / name, dtype=torch.float16).save_pretrained(weights / name)
         processor.from_pretrained(folder / name).save_pretrained(weights / name)
     for name, network in (("judge", Judge), ("aligner", Projector), ("mapper", CueMapper)):
-        network.from_pretrained(folder / name).half().save_pretrained(weights / name)
-        (weights / name / "README.md").unlink(missing_ok=True)
+        network.load(folder / name).half().save(weights / name)
     size = sum(path.stat().st_size for path in weights.rglob("*") if path.is_file())
     if size > _LARGEST_SIZE_BYTES:
         raise ValueError(f"{weights} has {size:,} bytes, more than the {_LARGEST_SIZE_BYTES:,} that a package may hold")

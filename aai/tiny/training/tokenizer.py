@@ -23,20 +23,17 @@ def make_tokenizer(padding: str = END) -> CLIPTokenizer:
     for word in [*words(), *_SPARE_WORDS]:
         pieces = [*word[:-1], word[-1] + END_OF_WORD]
         while len(pieces) > 1:
-            pair = next((merge for merge in merges if _position(pieces, merge) is not None), None)
+            pairs = list(zip(pieces, pieces[1:], strict=False))
+            pair = next((merge for merge in merges if merge in pairs), None)
             if pair is None:
-                pair = (pieces[0], pieces[1])
+                pair = pairs[0]
                 merges.append(pair)
                 tokens.append(pair[0] + pair[1])
-            at = _position(pieces, pair)
+            at = pairs.index(pair)
             pieces[at : at + 2] = [pair[0] + pair[1]]
     special = [padding] if padding != END else []
     vocab = {token: i for i, token in enumerate(dict.fromkeys([*special, *tokens, START, END]))}
     return CLIPTokenizer(vocab=vocab, merges=merges, pad_token=padding, model_max_length=MAX_TOKENS)
-
-
-def _position(pieces: list[str], pair: tuple[str, str]) -> int | None:
-    return next((i for i in range(len(pieces) - 1) if (pieces[i], pieces[i + 1]) == pair), None)
 
 
 def save_tokenizer(folder: Path) -> CLIPTokenizer:

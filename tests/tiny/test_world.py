@@ -1,0 +1,99 @@
+"""The shipped models: what is on disk is what the loaders load, and it does what the model card says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+from transformers import ClapModel, CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from aai.tiny.judge import WEIGHTS as JUDGE_WEIGHTS
+from aai.tiny.judge import load_judge
+from aai.tiny.scenes import Scene, render
+from aai.tiny.sounds import synthesise
+from aai.tiny.vocabulary import PHENOMENA, caption
+from aai.tiny.world import WEIGHTS, World, load_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return load_world()
+
+
+def modules(world: World) -> dict[Path, torch.nn.Module]:
+    pipeline = world.diffusion.pipeline
+    return {
+        WEIGHTS / "pipeline/vae/diffusion_pytorch_model.safetensors": pipeline.vae,
+        WEIGHTS / "pipeline/unet/diffusion_pytorch_model.safetensors": pipeline.unet,
+        WEIGHTS / "pipeline/text_encoder/model.safetensors": pipeline.text_encoder,
+        WEIGHTS / "clip/model.safetensors": world.clip,
+        WEIGHTS / "clap/model.safetensors": world.clap,
+        WEIGHTS / "aligner/model.safetensors": world.aligner,
+        WEIGHTS / "mapper/model.safetensors": world.mapper,
+        JUDGE_WEIGHTS / "model.safetensors": load_judge(),
+    }
+
+
+def test_the_loaders_load_every_shipped_tensor(world):
+    for path, module in modules(world).items():
+        loaded, shipped = module.state_dict(), load_file(path)
+        floats = {name for name in shipped if shipped[name].is_floating_point()}
+        assert len(floats) > 2
+        assert floats <= loaded.keys(), path
+        assert not {n for n in loaded.keys() - floats if loaded[n].is_floating_point() and "relative" not in n}, path
+        for name in floats:
+            assert torch.equal(loaded[name], shipped[name].to(loaded[name].dtype)), (path, name)
+
+
+def test_the_models_are_of_the_ordinary_classes(world):
+    pipeline = world.diffusion.pipeline
+    assert isinstance(pipeline, StableDiffusionPipeline)
+    assert isinstance(pipeline.vae, AutoencoderKL)
+    assert isinstance(pipeline.unet, UNet2DConditionModel)
+    assert isinstance(pipeline.text_encoder, CLIPTextModel)
+    assert isinstance(pipeline.tokenizer, CLIPTokenizer)
+    assert isinstance(world.clip, CLIPModel)
+    assert isinstance(world.clap, ClapModel)
+
+
+def test_the_unet_attends_to_words_at_16_and_at_8(world):
+    assert world.diffusion.pipeline.unet.config.down_block_types == ("CrossAttnDownBlock2D",) * 2
+    assert world.diffusion.pipeline.unet.config.sample_size == 16
+
+
+def test_nothing_but_safetensors_and_text_is_shipped_and_it_is_small():
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".jinja"}
+    assert sum(path.stat().st_size for path in files) <= 25_000_000
+
+
+def test_a_clip_is_heard_the_same_alone_and_in_a_crowd(world):
+    waves = [synthesise(name, 0.6, 10 + i) for i, name in enumerate(PHENOMENA)]
+    together = world.hear(waves)
+    assert torch.allclose(together[3], world.hear(waves[3:4])[0], atol=1e-5)
+    assert torch.allclose(together.norm(dim=1), torch.ones(len(waves)), atol=1e-5)
+
+
+def test_a_picture_is_the_same_alone_and_in_a_crowd(world):
+    prompts = [caption("noun", name) for name in PHENOMENA[:4]]
+    together = world.diffusion.render(prompts, [1, 2, 3, 4], steps=8)
+    alone = world.diffusion.render(prompts[2:3], [3], steps=8)[0]
+    assert np.abs(together[2].astype(int) - alone).max() <= 1
+
+
+def test_words_and_sounds_give_pictures_of_what_they_mean(world):
+    cues = world.cues(world.hear([synthesise(name, 0.8, 50 + i) for i, name in enumerate(PHENOMENA)]))
+    said = world.diffusion.render([caption("noun", name) for name in PHENOMENA], [0] * 10)
+    heard = world.diffusion.render([caption("noun")] * 10, [0] * 10, cues)
+    for pictures in (said, heard):
+        read = load_judge().read(pictures).phenomenon.argmax(dim=1).tolist()
+        assert sum(i == j for i, j in enumerate(read)) >= 9
+
+
+def test_a_sound_is_near_its_scene(world):
+    scenes = [Scene("noun", name, None, 0.7, 90 + i) for i, name in enumerate(PHENOMENA)]
+    waves = [synthesise(name, 0.7, 70 + i) for i, name in enumerate(PHENOMENA)]
+    nearest = (world.hear(waves) @ world.see(render(scenes).pixels).T).argmax(dim=1).tolist()
+    assert sum(i == j for i, j in enumerate(nearest)) >= 9

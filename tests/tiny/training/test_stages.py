@@ -1,0 +1,37 @@
+"""The script that makes the shipped models runs from nothing to the end, a few steps of each stage."""
+
+import sys
+
+import torch
+
+from aai.tiny import train
+from aai.tiny.judge import Judge
+from aai.tiny.sounds import synthesise
+from aai.tiny.training.loop import Place
+from aai.tiny.training.ship import ship
+from aai.tiny.world import World
+
+
+def test_all_stages_give_models_that_load(tmp_path, capsys):
+    place = Place(tmp_path / "work", torch.device("cpu"), scale=1e-3, num_scenes=250, num_clips=60)
+    for stage in train.STAGES:
+        train.run_stage(stage, place)
+    assert 5e6 < ship(place.folder, tmp_path / "weights") < 25e6
+    assert not list((tmp_path / "work").glob("*.checkpoint.pt"))
+    world, judge = World(tmp_path / "weights"), Judge.load(tmp_path / "weights" / "judge")
+    cues = world.cues(world.hear([synthesise("rain", 0.5, 1)]))
+    picture = world.diffusion.render(["a * city"], [3], cues, steps=2)
+    assert picture.shape == (1, 64, 64, 3)
+    assert judge.read(picture).phenomenon.shape == (1, 11)
+    capsys.readouterr()
+    train.run_stage("vae", place)
+    assert "done before" in capsys.readouterr().out
+
+
+def test_the_help_has_an_example(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train", "--help"])
+    try:
+        train.main()
+    except SystemExit as stop:
+        assert stop.code == 0
+    assert "example: python -m aai.tiny.train" in capsys.readouterr().out
