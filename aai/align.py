@@ -24,7 +24,7 @@ class Projector(Network):
             nn.Linear(hidden_dim, image_dim),
         )
 
-    def forward(self, audio: Float[Tensor, "clips audio_dim"]) -> Float[Tensor, "clips image_dim"]:
+    def forward(self, audio: Float[Tensor, "*clips audio_dim"]) -> Float[Tensor, "*clips image_dim"]:
         """Aligned vectors of length 1."""
         return F.normalize(self.layers(audio), dim=-1)
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import SchedulerMixin, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
 from aai.inject import PLACEHOLDER, spliced, spread_placeholders
 
@@ -89,8 +91,10 @@ class Diffusion:
 
 def load_diffusion(folder: str | Path, device: str | torch.device = "cpu") -> Diffusion:
     """Load a pipeline in float32; safetensors only, no safety checker."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, torch_dtype=torch.float32, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+        folder, dtype=torch.float32, use_safetensors=True, safety_checker=None, requires_safety_checker=False
     )
     return Diffusion(pipeline.to(device))
 

@@ -40,6 +40,7 @@ def new_scheduler() -> DDIMScheduler:
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
+        steps_offset=1,
     )
 
 
@@ -104,14 +105,13 @@ def train_diffusion(place: Place) -> None:
     fit("diffusion", nn.ModuleDict({"unet": unet, "text": text}), loss, OPTIONS, place)
     unet.save_pretrained(place.folder / "unet")
     text.save_pretrained(place.folder / "text_encoder")
-    scheduler.save_pretrained(place.folder / "scheduler")
 
 
 def cached_latents(place: Place) -> Tensor:
     """Latents of the training scenes, of unit variance, on the CPU."""
     path = place.folder / "latents.pt"
     if not path.exists():
-        vae = AutoencoderKL.from_pretrained(place.folder / "vae", torch_dtype=torch.float32).to(place.device).eval()
+        vae = AutoencoderKL.from_pretrained(place.folder / "vae", dtype=torch.float32).to(place.device).eval()
         scenes = scene_set(place.num_scenes, TRAINING_SEED, place.folder)
         torch.save((encode(vae, scenes, len(scenes), place) * vae.config.scaling_factor).half(), path)
     return torch.load(path, weights_only=True).float()
@@ -159,11 +159,11 @@ def assemble(place: Place) -> None:
     half = torch.float16
     folder = place.folder
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=half),
+        vae=AutoencoderKL.from_pretrained(folder / "vae", dtype=half),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=half),
         tokenizer=save_tokenizer(folder / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=half),
-        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet", dtype=half),
+        scheduler=new_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -9,7 +9,7 @@ from torch import nn
 from aai.tiny.training import loop
 from aai.tiny.training.loop import LoopOptions, Place, fit
 
-OPTIONS = LoopOptions(steps=12, batch=4, learning_rate=1e-2, warmup=2)
+OPTIONS = LoopOptions(steps=12, batch=4, learning_rate=2e-2, warmup=2)
 
 
 class Stop(Exception):
@@ -33,7 +33,7 @@ def train(place: Place, stop_at: int | None = None) -> nn.Linear:
 
 
 def test_training_lowers_the_loss(tmp_path):
-    place = Place(tmp_path, torch.device("cpu"), scale=20.0)
+    place = Place(tmp_path, torch.device("cpu"), scale=50.0)
     assert torch.allclose(train(place).weight, torch.ones(1, 3), atol=0.1)
 
 
