@@ -8,7 +8,7 @@ import pytest
 HEAVY = {"diffusers", "prefect", "ray", "torch", "transformers"}
 
 
-@pytest.mark.parametrize("module", ["aai", "aai.errors", "aai.identity"])
+@pytest.mark.parametrize("module", ["aai", "aai.errors", "aai.identity", "aai.audio", "aai.images", "aai.workspace"])
 def test_importing_the_library_pulls_in_nothing_heavy(module):
     probe = f"import sys, {module}; print(*sorted({HEAVY} & sys.modules.keys()))"
     imported = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout

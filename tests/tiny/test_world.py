@@ -69,6 +69,10 @@ def test_nothing_but_safetensors_and_text_is_shipped_and_it_is_small():
     assert sum(path.stat().st_size for path in files) <= 25_000_000
 
 
+def test_no_configuration_names_the_machine_it_came_from():
+    assert not [path for path in WEIGHTS.rglob("*.json") if "_name_or_path" in path.read_text()]
+
+
 def test_a_clip_is_heard_the_same_alone_and_in_a_crowd(world):
     waves = [synthesise(name, 0.6, 10 + i) for i, name in enumerate(PHENOMENA)]
     together = world.hear(waves)

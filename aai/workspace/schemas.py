@@ -1,0 +1,153 @@
+"""What every table holds: a line per column, with a sentence that readers of the Delta table see as its comment.
+
+Rows are append-only and belong to a recipe, the partition column. Paths are relative to the workspace, so that it can
+be moved or copied as a whole.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+RECIPE = "recipe"
+SHARD = "shard"
+
+_TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
+_FLOAT, _FLOATS = pa.float32(), pa.list_(pa.float32())
+_SECONDS = pa.float64()
+_INT, _LONG = pa.int32(), pa.int64()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table's rows, and which of them name a row within its recipe: the item's id comes first."""
+
+    key: tuple[str, ...]
+    columns: pa.Schema
+
+    @property
+    def id(self) -> str:
+        """The column with the id of the item that the row is about."""
+        return self.key[0]
+
+    @property
+    def stored(self) -> pa.Schema:
+        """The columns as they are read: the recipe comes last."""
+        return self.columns.append(_column(RECIPE, _TEXT, "The computation that made the row."))
+
+
+def _column(name: str, kind: pa.DataType, sentence: str) -> pa.Field:
+    return pa.field(name, kind, nullable=False, metadata={"comment": sentence})
+
+
+def _optional(name: str, kind: pa.DataType, sentence: str) -> pa.Field:
+    return _column(name, kind, sentence).with_nullable(True)
+
+
+def _schema(key: str, *columns: pa.Field) -> Schema:
+    return Schema(tuple(key.split()), pa.schema(columns))
+
+
+_CLIP = _column("clip_id", _TEXT, "The clip: digest of the audio file's bytes and the window.")
+_IMAGE = _column("image_id", _TEXT, "The image: digest of its file's bytes.")
+_RENDER = _column("render_id", _TEXT, "The picture: digest of all that was asked for.")
+_URI = _column("uri", _TEXT, "The file it was read from.")
+_SEED = _column("seed", _LONG, "The seed of its random numbers.")
+_WIDTH, _HEIGHT = _column("width", _INT, "Pixels across."), _column("height", _INT, "Pixels down.")
+_DESCRIBED = (
+    _optional("label", _TEXT, "What is heard or seen, as one class name."),
+    _optional("caption", _TEXT, "What is heard or seen, as a sentence."),
+    _optional("licence", _TEXT, "The licence it came with."),
+)
+_ENCODER = (
+    _column("model", _TEXT, "The encoder's name."),
+    _column("revision", _TEXT, "The encoder's revision."),
+)
+_DIFFUSION = (
+    _column("base_model", _TEXT, "The diffusion model's name."),
+    _column("base_revision", _TEXT, "The diffusion model's revision."),
+)
+
+SCHEMAS = {
+    "clips": _schema(
+        "clip_id",
+        _CLIP,
+        _URI,
+        _column("start_s", _SECONDS, "Where in the file the clip starts."),
+        _column("duration_s", _SECONDS, "How long it is."),
+        _column("rate_hz", _INT, "The file's sample rate."),
+        _column("channels", _INT, "The file's number of channels."),
+        _column("level_dbfs", _FLOAT, "Its loudness: RMS below full scale."),
+        *_DESCRIBED,
+    ),
+    "images": _schema(
+        "image_id", _IMAGE, _URI, _WIDTH, _HEIGHT, _column("format", _TEXT, "The file's format, as JPEG."), *_DESCRIBED
+    ),
+    "audio_vectors": _schema("clip_id", _CLIP, _column("vector", _FLOATS, "The clip's audio embedding."), *_ENCODER),
+    "image_vectors": _schema(
+        "image_id",
+        _IMAGE,
+        _column("number", _LONG, "The image's id as the index knows it, from 0 to 2**63 - 1."),
+        _column("vector", _FLOATS, "The image's embedding."),
+        *_ENCODER,
+    ),
+    "aligned_vectors": _schema(
+        "clip_id", _CLIP, _column("vector", _FLOATS, "The clip's embedding in the image encoder's space.")
+    ),
+    "neighbours": _schema(
+        "clip_id",
+        _CLIP,
+        _column("image_ids", _TEXTS, "The images nearest to the clip, nearest first."),
+        _column("similarities", _FLOATS, "Their cosines with the clip, in the same order."),
+        _column("index_version", _LONG, "The version of the index that was asked; it rises as images are added."),
+    ),
+    "cues": _schema(
+        "clip_id",
+        _CLIP,
+        _column("vector", _FLOATS, "The AudioCue: its rows one after another, num_tokens x dim numbers."),
+        _column("num_tokens", _INT, "How many rows it has."),
+        _column("dim", _INT, "How long a row is."),
+        _column("method", _TEXT, "How it was made: predicted by the mapper, or refined."),
+        _optional("loss_before", _FLOAT, "The denoising loss of the cue it started from."),
+        _optional("loss_after", _FLOAT, "The denoising loss of the cue."),
+        _optional("loss_curve", _FLOATS, "The losses in between."),
+        _column("steps", _INT, "How many optimiser steps it took."),
+        _optional("stop_reason", _TEXT, "Why it took no more."),
+        _column("took_s", _FLOAT, "Its share of the time of the slice it was fitted in."),
+        _SEED,
+        *_DIFFUSION,
+        _column("image_ids", _TEXTS, "The images it was fitted to."),
+    ),
+    "renders": _schema(
+        "render_id",
+        _RENDER,
+        _column("job", _TEXT, "The line of the job file that asked for it."),
+        _column("clip_ids", _TEXTS, "The clips whose cues stand in the prompt, in order."),
+        _optional("image_id", _TEXT, "The image that was edited or stylised."),
+        _column("prompt", _TEXT, "The prompt, with * where the cues stand."),
+        _column("negative_prompt", _TEXT, "What the picture is led away from; empty for nothing."),
+        _SEED,
+        _column("steps", _INT, "How many denoising steps it took."),
+        _column("guidance", _FLOAT, "The scale of classifier-free guidance."),
+        _column("scheduler", _TEXT, "The sampler's name."),
+        _WIDTH,
+        _HEIGHT,
+        *_DIFFUSION,
+        _column(SHARD, _TEXT, "The tar file that holds it, as a path in the workspace."),
+        _column("key", _TEXT, "Its name in there, without an ending."),
+        _column("checksum", _TEXT, "The digest of its file's bytes there."),
+    ),
+    "scores": _schema(
+        "render_id metric",
+        _RENDER,
+        _column("metric", _TEXT, "What was measured."),
+        _column("value", pa.float64(), "What came out."),
+    ),
+    "rejects": _schema(
+        "id stage",
+        _column("stage", _TEXT, "The stage that could not use the item."),
+        _column("id", _TEXT, "The item's id, as in the table the stage would have written to."),
+        _optional("uri", _TEXT, "The file it was read from."),
+        _column("error", _TEXT, "The class of the error."),
+        _column("sentence", _TEXT, "What is wrong with it."),
+    ),
+}
