@@ -28,8 +28,8 @@ def modules(world: World) -> dict[Path, torch.nn.Module]:
         WEIGHTS / "pipeline/vae/diffusion_pytorch_model.safetensors": pipeline.vae,
         WEIGHTS / "pipeline/unet/diffusion_pytorch_model.safetensors": pipeline.unet,
         WEIGHTS / "pipeline/text_encoder/model.safetensors": pipeline.text_encoder,
-        WEIGHTS / "clip/model.safetensors": world.clip,
-        WEIGHTS / "clap/model.safetensors": world.clap,
+        WEIGHTS / "clip/model.safetensors": world.images.model,
+        WEIGHTS / "clap/model.safetensors": world.audio.model,
         WEIGHTS / "aligner/model.safetensors": world.aligner,
         WEIGHTS / "mapper/model.safetensors": world.mapper,
         JUDGE_WEIGHTS / "model.safetensors": load_judge(),
@@ -54,8 +54,8 @@ def test_the_models_are_of_the_ordinary_classes(world):
     assert isinstance(pipeline.unet, UNet2DConditionModel)
     assert isinstance(pipeline.text_encoder, CLIPTextModel)
     assert isinstance(pipeline.tokenizer, CLIPTokenizer)
-    assert isinstance(world.clip, CLIPModel)
-    assert isinstance(world.clap, ClapModel)
+    assert isinstance(world.images.model, CLIPModel)
+    assert isinstance(world.audio.model, ClapModel)
 
 
 def test_the_unet_attends_to_words_at_16_and_at_8(world):
