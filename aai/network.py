@@ -28,5 +28,5 @@ class Network(nn.Module, PyTorchModelHubMixin):
 
     def save(self, folder: str | Path) -> None:
         """Write the network, and nothing else, to a local folder."""
-        self.save_pretrained(folder)
+        PyTorchModelHubMixin.save_pretrained(self, folder)
         (Path(folder) / "README.md").unlink(missing_ok=True)

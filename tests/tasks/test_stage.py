@@ -72,6 +72,7 @@ def add_clips(workspace, first, last):
 
 def drive(uri, num_workers, pause_s, *options):
     """What a subprocess runs: says when the first items are committed, and in the end what it did."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests in the background has it ignored
     workspace = Workspace(uri)
     pool = PoolOptions(num_workers=int(num_workers), slice_size=10, grace_s=5)
     rhythm = StageOptions(commit_slices=2)
