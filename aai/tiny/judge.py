@@ -51,8 +51,8 @@ class Reading:
     """The judge's probabilities for a batch of pictures; the last phenomenon and the last background are "none"."""
 
     composition: Float[Tensor, "pictures compositions"]
-    phenomenon: Float[Tensor, "pictures phenomena+1"]
-    background: Float[Tensor, "pictures backgrounds+1"]
+    phenomenon: Float[Tensor, "pictures phenomena_or_none"]
+    background: Float[Tensor, "pictures backgrounds_or_none"]
     intensity: Float[Tensor, "pictures levels"]
 
     def mean_intensity(self) -> Float[Tensor, " pictures"]:

@@ -82,7 +82,7 @@ class Bench:
         return np.concatenate(parts)
 
 
-def within(groups: Sequence[str], truth: Sequence[float], value: Sequence[float]) -> float:
+def within(groups: Sequence[str], truth: Sequence[float | int], value: Sequence[float | int]) -> float:
     """Spearman's rank correlation inside each group, averaged over the groups."""
     found = []
     for name in set(groups):

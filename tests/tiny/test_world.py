@@ -59,7 +59,7 @@ def test_the_models_are_of_the_ordinary_classes(world):
 
 
 def test_the_unet_attends_to_words_at_16_and_at_8(world):
-    assert world.diffusion.pipeline.unet.config.down_block_types == ("CrossAttnDownBlock2D",) * 2
+    assert list(world.diffusion.pipeline.unet.config.down_block_types) == ["CrossAttnDownBlock2D"] * 2
     assert world.diffusion.pipeline.unet.config.sample_size == 16
 
 
