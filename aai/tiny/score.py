@@ -18,6 +18,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from aai.audio import AudioOptions, decode, resample, to_mono
 from aai.tiny.clips import Clip, sample_clips
 from aai.tiny.judge import Judge, Reading
 from aai.tiny.scenes import Scene, render, sample_scenes
@@ -181,11 +182,8 @@ def score_recordings(bench: Bench, folder: Path) -> Iterator[Figure]:
 
 
 def _load(path: Path) -> np.ndarray:
-    import soundfile
-    import soxr
-
-    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.asarray(soxr.resample(wave.mean(axis=1), rate, SAMPLE_RATE_HZ), np.float32)
+    recording = decode(path.read_bytes(), str(path), AudioOptions())
+    return resample(to_mono(recording.samples), recording.rate_hz, SAMPLE_RATE_HZ)
 
 
 def _gallery(bench: Bench) -> tuple[list[Scene], torch.Tensor]:

@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from aai.inject import PLACEHOLDER
+
 Phenomenon = Literal[
     "fire", "rain", "snow", "thunder", "waves", "fireworks", "waterfall", "tornado", "helicopter", "clock"
 ]
@@ -16,9 +18,6 @@ COMPOSITIONS: tuple[str, ...] = get_args(Composition)
 
 ADVERBS = ("faint", "weak", "moderate", "strong", "extreme")
 """Words for an intensity, one for each fifth of [0, 1]."""
-
-PLACEHOLDER = "*"
-"""Stands for a cue in a prompt."""
 
 _TEMPLATES: dict[str, tuple[str, ...]] = {
     "background": ("a {background}", "a photo of a {background}", "a picture of a {background}"),

@@ -356,7 +356,8 @@ def test_an_address_that_does_not_answer_is_no_local_cluster():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = (
-        f"from tasks.pool import connect\ntry:\n  connect('127.0.0.1:{port}')\nexcept Exception as e:\n  print(repr(e))"
+        "from aai.errors import BadConfig\nfrom tasks.pool import connect\n"
+        f"try:\n  connect('127.0.0.1:{port}')\nexcept BadConfig as e:\n  print(repr(e))"
     )
     start = time.monotonic()
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,6 +7,7 @@ from transformers import ClapModel, CLIPModel
 
 from aai.align import Projector, contrast, temperature
 from aai.cue import CueMapper
+from aai.inject import PLACEHOLDER
 from aai.models.diffusion import Diffusion, denoising_loss, load_diffusion
 from aai.tiny.training.clap import embed_all
 from aai.tiny.training.clip import DIM, pairs_of
@@ -19,7 +20,7 @@ from aai.tiny.training.data import (
 )
 from aai.tiny.training.diffusion import cached_latents
 from aai.tiny.training.loop import LoopOptions, Place, fit
-from aai.tiny.vocabulary import ADVERBS, COMPOSITIONS, PHENOMENA, PLACEHOLDER, caption
+from aai.tiny.vocabulary import ADVERBS, COMPOSITIONS, PHENOMENA, caption
 
 ALIGNER = LoopOptions(steps=3000, batch=256, learning_rate=1e-3)
 MAPPER = LoopOptions(steps=600, batch=64, learning_rate=1.5e-3, weight_decay=1e-3, warmup=10, average=0.98)
