@@ -1,9 +1,101 @@
-"""The base of all options: frozen, and a key that is not known is an error."""
+"""The base of all options, and the options of modules that are too heavy to import for them.
 
-from pydantic import BaseModel, ConfigDict
+What is configured stands beside its owner (`aai.audio`, `aai.images`, `aai.index`, `aai.retrieve`), unless the owner
+needs torch: whoever plans a run reads options, but loads no model.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Options(BaseModel):
     """Options of one owner; a field has a default, a bound and a sentence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbedOptions(Options):
+    """How the frozen encoders are run."""
+
+    batch_size: int = Field(32, gt=0)
+    """Items that go through an encoder together; halved where memory is short. Changes no vector."""
+
+
+class AlignOptions(Options):
+    """How a clip's vector comes into the image encoder's space."""
+
+    method: Literal["trained", "labels"] = "labels"
+    """`trained`: the aligner of `models.aligner`. `labels`: no training; the audio encoder scores a bank of captions,
+    and the weighted image-space embeddings of these are the clip's vector."""
+
+    labels: tuple[str, ...] = ()
+    """Captions of the bank that `labels` scores; empty for the shipped list of everyday sounds."""
+
+    temperature: float = Field(0.01, gt=0)
+    """Of the softmax over captions in `labels`: the lower, the fewer captions count."""
+
+    num_labels: int = Field(16, ge=1)
+    """Most captions that count for a clip in `labels`."""
+
+
+class LearnOptions(Options):
+    """How the mapper that all clips share is learned."""
+
+    method: Literal["shipped", "learned"] = "learned"
+    """`shipped`: the mapper of `models.mapper`. `learned`: from a sample of the bank's own clips and neighbours."""
+
+    num_clips: int = Field(2_000, gt=0)
+    """Most clips of the sample."""
+
+    num_tokens: int = Field(2, ge=1, le=8)
+    """Rows of a cue."""
+
+    steps: int = Field(600, gt=0)
+    """Optimiser steps."""
+
+    batch_size: int = Field(32, gt=0)
+    """Rows (clip, image, timestep, noise) in a step."""
+
+    learning_rate: float = Field(1.5e-3, gt=0)
+    """Of AdamW, after a short warm-up, falling along a cosine."""
+
+    templates: tuple[str, ...] = ("a photo of *", "a picture of *", "a * place", "a picture in the style of *")
+    """Prompts in which a neighbour is described by its clip's cue: as noun, verb and adjective."""
+
+
+class CueOptions(Options):
+    """How AudioCues are fitted."""
+
+    method: Literal["adapter", "mapper", "inversion", "text"] = "adapter"
+    """`adapter`: the shared mapper as start, refined per clip on its neighbours. `mapper`: that start, no steps.
+    `inversion`: a free cue on the neighbours, without audio (the paper's ablation). `text`: the clip's label as prompt
+    (the plain diffusion model)."""
+
+    num_tokens: int = Field(2, ge=1, le=8)
+    """Rows of a cue that no mapper gives."""
+
+    steps: int = Field(24, ge=0)
+    """Most optimiser steps a clip may take; it leaves earlier once its loss is steady."""
+
+    rows_per_step: int = Field(4, gt=0)
+    """Rows (image, timestep, noise) of a clip in a step."""
+
+    clips_at_once: int = Field(64, gt=0)
+    """Clips that are fitted together; halved where memory is short. Changes no cue."""
+
+    learning_rate: float = Field(5e-3, gt=0)
+    """Of each clip's own Adam."""
+
+    templates: tuple[str, ...] = ("a photo of *", "a picture of *")
+    """Prompts under which a neighbour is rebuilt."""
+
+
+class ScoreOptions(Options):
+    """What is measured of renders."""
+
+    batch_size: int = Field(64, gt=0)
+    """Pictures that are embedded together. Changes no score."""
+
+    num_others: int = Field(1_000, gt=0)
+    """Most clips against which a picture's own clip is ranked (AIS-rank)."""

@@ -53,10 +53,16 @@ _RENDER = _column("render_id", _TEXT, "The picture: digest of all that was asked
 _URI = _column("uri", _TEXT, "The file it was read from.")
 _SEED = _column("seed", _LONG, "The seed of its random numbers.")
 _WIDTH, _HEIGHT = _column("width", _INT, "Pixels across."), _column("height", _INT, "Pixels down.")
+_STORED = (
+    _URI,
+    _optional("offset", _LONG, "Where in that file its bytes begin, for a member of a tar; none for the whole file."),
+    _optional("num_bytes", _LONG, "How many bytes of it there are; none for the whole file."),
+)
 _DESCRIBED = (
     _optional("label", _TEXT, "What is heard or seen, as one class name."),
     _optional("caption", _TEXT, "What is heard or seen, as a sentence."),
     _optional("licence", _TEXT, "The licence it came with."),
+    _optional("attributes", _TEXT, "What else its sidecar says, as a JSON object."),
 )
 _ENCODER = (
     _column("model", _TEXT, "The encoder's name."),
@@ -68,10 +74,36 @@ _DIFFUSION = (
 )
 
 SCHEMAS = {
+    "recipes": _schema(
+        "stage",
+        _column("stage", _TEXT, "The stage that the recipe is of."),
+        _column("options", _TEXT, "Its options, as JSON."),
+        _column("models", _TEXT, "The models it uses with their revisions, as JSON."),
+        _column("upstream", _TEXT, "The tables and artifacts it reads, with the recipes of these, as JSON."),
+        _column("code_version", _INT, "The version of its code."),
+    ),
+    "runs": _schema(
+        "run_id",
+        _column("run_id", _TEXT, "One run of one stage that had something to do."),
+        _column("stage", _TEXT, "The stage."),
+        _column("started_at", _TEXT, "When, as ISO 8601 in UTC."),
+        _column("took_s", _FLOAT, "How long it took, workers' loading included."),
+        _column("new", _LONG, "Items that have rows since."),
+        _column("rejected", _LONG, "Items it rejected."),
+        _column("stopped", pa.bool_(), "Whether it was told to stop before all was done."),
+        _column("host", _TEXT, "The driver's machine."),
+    ),
+    "files": _schema(
+        "file_id",
+        _column("file_id", _TEXT, "The file as it was found: digest of address, size and time of change."),
+        _URI,
+        _column("num_bytes", _LONG, "Its size."),
+        _column("num_items", _INT, "How many clips or images it gave."),
+    ),
     "clips": _schema(
         "clip_id",
         _CLIP,
-        _URI,
+        *_STORED,
         _column("start_s", _SECONDS, "Where in the file the clip starts."),
         _column("duration_s", _SECONDS, "How long it is."),
         _column("rate_hz", _INT, "The file's sample rate."),
@@ -80,7 +112,13 @@ SCHEMAS = {
         *_DESCRIBED,
     ),
     "images": _schema(
-        "image_id", _IMAGE, _URI, _WIDTH, _HEIGHT, _column("format", _TEXT, "The file's format, as JPEG."), *_DESCRIBED
+        "image_id",
+        _IMAGE,
+        *_STORED,
+        _WIDTH,
+        _HEIGHT,
+        _column("format", _TEXT, "The file's format, as JPEG."),
+        *_DESCRIBED,
     ),
     "audio_vectors": _schema("clip_id", _CLIP, _column("vector", _FLOATS, "The clip's audio embedding."), *_ENCODER),
     "image_vectors": _schema(
