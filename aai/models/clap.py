@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import ClapModel, ClapProcessor
 
 from aai.audio import fit_length, resample
-from aai.models.checkpoint import load_frozen, loading, pin
+from aai.models.checkpoint import load_frozen, loading
+from aai.models.names import pin
 
 
 class AudioEncoder:

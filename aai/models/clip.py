@@ -10,7 +10,8 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
-from aai.models.checkpoint import load_frozen, loading, pin
+from aai.models.checkpoint import load_frozen, loading
+from aai.models.names import pin
 
 
 class ImageTextEncoder:
