@@ -88,6 +88,11 @@ class Outcome:
 
     rows: pa.Table | None
     rejects: list[Reject] = field(default_factory=list)
+    """Of items, or of parts of one, as a member of a tar: these have ids of their own."""
+    others: dict[str, pa.Table] = field(default_factory=dict)
+    """Rows for other tables under the same recipe; they are there before `rows`, which say that an item is done."""
+    num_parts: int = 0
+    """Parts of items, if rejects are of parts: what the share of rejects is taken of."""
 
 
 class Worker(Protocol):
@@ -164,8 +169,9 @@ class Host:
         given = set(rows[self.id_column].to_pylist())
         rejected = {reject.id for reject in outcome.rejects}
         made = set() if outcome.rows is None else set(outcome.rows[self.id_column].to_pylist())
-        if given != made | rejected or made & rejected:
-            wrong = sorted((given ^ (made | rejected)) | (made & rejected))
+        done = made | (rejected & given)
+        if given != done or made & rejected:
+            wrong = sorted((given ^ done) | (made & rejected))
             raise RuntimeError(f"{self.worker!r}: {len(wrong)} items have not either rows or a reject, as {wrong[0]}")
 
 

@@ -196,6 +196,9 @@ class _Books:
     ) -> None:
         self.num_new = 0
         self.num_rejected = 0
+        self.num_rejected_items = 0
+        self._num_parts = 0
+        self._workspace = workspace
         self._sink = workspace.table(stage.sink)
         self._rejects = workspace.table(_REJECTS)
         self._stage = stage
@@ -221,8 +224,11 @@ class _Books:
             self._since_s = time.monotonic()
         self._gathered.append(done)
         self._last = next(reversed(done.outcome.rejects), self._last)
+        made = 0 if done.outcome.rows is None else len(pc.unique(done.outcome.rows[self._stage.id_column]))
+        self.num_new += made
+        self.num_rejected_items += done.num_items - made
         self.num_rejected += len(done.outcome.rejects)
-        self.num_new += done.num_items - len(done.outcome.rejects)
+        self._num_parts += done.outcome.num_parts
 
     def commit_if_due(self) -> None:
         """Commit when enough is gathered, or has waited long enough."""
@@ -234,6 +240,9 @@ class _Books:
     def commit(self) -> None:
         """Commit what is gathered; an append that is repeated adds nothing."""
         outcomes = [done.outcome for done in self._gathered]
+        for name in sorted({name for outcome in outcomes for name in outcome.others}):
+            others = [outcome.others[name] for outcome in outcomes if name in outcome.others]
+            self._workspace.table(name).append(self._stage.recipe, *others)
         self._sink.append(self._stage.recipe, *[outcome.rows for outcome in outcomes if outcome.rows is not None])
         rejects = [reject for outcome in outcomes for reject in outcome.rejects]
         self._rejects.append(self._stage.recipe, self._reject_rows(rejects))
@@ -245,18 +254,19 @@ class _Books:
         Raises:
             BadConfig: too many items were rejected.
         """
-        if self.num_rejected <= self._options.max_reject_fraction * self._num_items:
+        num_all = self._num_items + self._num_parts
+        if self.num_rejected <= self._options.max_reject_fraction * num_all:
             return
         assert self._last is not None, "who counts rejects has seen one"
         raise BadConfig(
-            f"max_reject_fraction: {self._stage.name} rejected {self.num_rejected} of {self._num_items} items, more "
+            f"max_reject_fraction: {self._stage.name} rejected {self.num_rejected} of {num_all} items, more "
             f"than {self._options.max_reject_fraction:g}, at last {self._last.id} ({self._last.sentence}): "
             f"look into the table `{_REJECTS}`, or raise the fraction"
         )
 
     def progress(self) -> tuple[int, int, float]:
         """Items finished, of how many, and how many per second."""
-        finished = self.num_new + self.num_rejected
+        finished = self.num_new + self.num_rejected_items
         return finished, self._num_items, finished / (time.monotonic() - self._start_s)
 
     def summary(self, num_done_before: int, stopped: bool) -> StageSummary:
