@@ -99,3 +99,25 @@ class ScoreOptions(Options):
 
     num_others: int = Field(1_000, gt=0)
     """Most clips against which a picture's own clip is ranked (AIS-rank)."""
+
+
+Scheduler = Literal["ddim", "ddpm", "dpm++2m", "euler", "euler-a", "pndm", "unipc"]
+
+
+class RenderOptions(Options):
+    """How a picture is rendered; a job may set each of these for itself."""
+
+    steps: int = Field(25, gt=0, le=1000)
+    """Denoising steps."""
+
+    guidance: float = Field(7.5, ge=0, le=50)
+    """The scale of classifier-free guidance; 1 or less for none, which takes half the time."""
+
+    scheduler: Scheduler | None = None
+    """The sampler; none for the checkpoint's own."""
+
+    width: int | None = Field(None, ge=8, le=4096, multiple_of=8)
+    """Pixels across; none for the model's own size."""
+
+    height: int | None = Field(None, ge=8, le=4096, multiple_of=8)
+    """Pixels down; none for the model's own size."""

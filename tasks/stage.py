@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from threading import Event
 from types import FrameType, TracebackType
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +23,7 @@ from aai.errors import BadConfig
 from aai.options import Options
 from aai.workspace import SCHEMAS, Workspace
 from tasks.slices import Done, LocalPool, Pool, PoolOptions, Reject, Worker
+from tasks.sources import Source
 
 _REJECTS = "rejects"
 _MAX_COMMITS_BY_SIZE = 300
@@ -50,37 +50,6 @@ class StageOptions(Options):
 
     commit_s: float = Field(2, gt=0)
     """Longest time a finished slice waits for its commit; more in a run of more than two minutes."""
-
-
-class Source(Protocol):
-    """Where the items of a stage come from."""
-
-    def ids(self) -> pa.ChunkedArray:
-        """The ids of all items."""
-
-    def rows(self, ids: pa.ChunkedArray) -> Iterable[pa.Table]:
-        """What workers get of some of them: tables of any size, one row per item."""
-
-
-@dataclass(frozen=True)
-class TableSource:
-    """The rows of a table under a recipe."""
-
-    workspace: Workspace
-    name: str
-    recipe: str
-    columns: tuple[str, ...] | None = None
-    """What workers get; none for all columns but the recipe."""
-
-    def ids(self) -> pa.ChunkedArray:
-        """The ids of all items."""
-        return self.workspace.table(self.name).ids(self.recipe)
-
-    def rows(self, ids: pa.ChunkedArray) -> Iterable[pa.Table]:
-        """The rows of some of them."""
-        table = self.workspace.table(self.name)
-        columns = self.columns or table.schema.columns.names
-        yield table.read(columns, self.recipe, pc.field(table.schema.id).isin(ids.combine_chunks()))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from aai.errors import BadConfig, BadItem
 from aai.identity import content_id
 from aai.workspace import SCHEMAS, Workspace
 from tasks.slices import Outcome, PoolOptions, Reject
-from tasks.stage import Stage, StageOptions, StageSummary, TableSource, run_stage
+from tasks.sources import TableSource
+from tasks.stage import Stage, StageOptions, StageSummary, run_stage
 
 UPSTREAM, RECIPE = "ab12", "cd34"
 NUM_CLIPS = 400
