@@ -115,6 +115,11 @@ def decode(data: bytes, uri: str, options: ImageOptions) -> DecodedImage:
     return DecodedImage(pixels, image.size)
 
 
+def format_of(data: bytes) -> str:
+    """The format of an image file that `decode` reads, as JPEG."""
+    return next(str(reader.format) for at, magic, reader in _READERS if data[at : at + len(magic)] == magic)
+
+
 def resize_and_crop(
     pixels: UInt8[np.ndarray, "height width 3"], side_px: int
 ) -> UInt8[np.ndarray, "side_px side_px 3"]:

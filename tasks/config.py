@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from aai.audio import AudioOptions
 from aai.errors import BadConfig
@@ -132,7 +132,7 @@ def load_config(path: str | Path, changes: dict[str, Any] | None = None) -> Conf
     if not isinstance(given, dict | None):
         raise BadConfig(f"{path}: holds no keys: `aai init` writes one that does")
     try:
-        return make_config(**_from_folder(merge(given or {}, changes or {}), path.parent))
+        return make_config(**_from_folder(merge(_filled(Config, given or {}), changes or {}), path.parent))
     except BadConfig as error:
         raise BadConfig(f"{path}: {error}") from error
 
@@ -144,6 +144,18 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def _filled(kind: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+    """Without the sections in which everything is commented out."""
+    made = {}
+    for key, value in given.items():
+        section = kind.model_fields[key].annotation if key in kind.model_fields else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            made[key] = value
+        elif value is not None:
+            made[key] = _filled(section, value) if isinstance(value, dict) else value
+    return made
 
 
 def _from_folder(given: dict[str, Any], folder: Path) -> dict[str, Any]:

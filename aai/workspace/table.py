@@ -274,8 +274,8 @@ class Table:
         values = rows[column.name]
         if values.type != column.type:
             raise ValueError(f"{where} is {values.type}: give it as {column.type}")
-        items = pc.list_flatten(values) if pa.types.is_list(column.type) else values
-        if items.null_count or (values.null_count and not column.nullable):
+        has_holes = pa.types.is_list(column.type) and pc.list_flatten(values).null_count
+        if has_holes or (values.null_count and not column.nullable):
             raise ValueError(f"{where} has nulls: give every row a {column.type} without any")
 
     def _refuse(self, names: Iterable[str]) -> None:

@@ -1,0 +1,189 @@
+"""The command line: each command opens, calls, and shows what came back.
+
+Whatever is heavy is imported by the command that needs it, so that `aai --help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tasks.run import Run
+
+app = typer.Typer(
+    help="AAI: sounds into pictures at dataset scale.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration; `aai init` writes one.")]
+_DEFAULT = Path("aai.yaml")
+
+
+@app.command(epilog="Example: `aai init --profile tiny && aai build`")
+def init(
+    profile: Annotated[
+        str | None, typer.Option(help="tiny, sd15 or sdxl; by default what this machine can run.")
+    ] = None,
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = _DEFAULT,
+) -> None:
+    """Write a configuration in which every option stands with its meaning."""
+    from flows.starter import starter, suggest_profile
+
+    with _sentences():
+        if path.exists():
+            _fail(f"{path} is there already: name another file, or remove it")
+        chosen = profile or suggest_profile()
+        path.write_text(starter(chosen))
+    typer.echo(f"wrote {path} for the profile {chosen}: say in it where `audio` and `images` are, then run `aai build`")
+
+
+@app.command(epilog="Example: `aai plan -c aai.yaml`")
+def plan(config: ConfigPath = _DEFAULT) -> None:
+    """Say per stage what is done, new, stale and rejected, and how long the new will take."""
+    from rich.console import Console
+
+    from tasks.plan import plan as make_plan
+
+    with _sentences():
+        plans = make_plan(_open(config))
+    table = _table("stage", "done", "new", "stale", "rejected", "estimate")
+    for each in plans:
+        estimate = "" if not each.new else "unknown" if each.estimate_s is None else _duration(each.estimate_s)
+        numbers = [f"{number:,}" for number in (each.done, each.new, each.stale, each.rejected)]
+        table.add_row(each.stage, *numbers, estimate)
+    Console().print(table)
+
+
+@app.command(epilog="Example: `aai build -c aai.yaml`")
+def build(config: ConfigPath = _DEFAULT) -> None:
+    """Make the cue bank: audio and images in, a cue per clip out; again, it does only what is new."""
+    from rich.console import Console
+
+    from tasks.plan import plan as make_plan
+
+    with _sentences():
+        run = _open(config)
+        if not any(each.new for each in make_plan(run)):
+            typer.echo(f"nothing to do: {run.workspace.uri} is up to date")
+            return
+        from flows.build import build as make_bank
+
+        with _progress(run):
+            done = make_bank(run)
+    table = _table("stage", "before", "new", "rejected", "time", "per second")
+    for each in done:
+        rate = f"{each.rate:,.1f}" if each.new else ""
+        numbers = [f"{number:,}" for number in (each.done, each.new, each.rejected)]
+        table.add_row(each.stage, *numbers, _duration(each.took_s), rate)
+    Console().print(table)
+    typer.echo(f"the bank is {run.workspace.uri}")
+
+
+@app.command(epilog="Example: `aai imagine rain.wav 'a photo of *' -o rain.png`")
+def imagine(
+    clip: Annotated[Path, typer.Argument(help="A recording; of a long one the first window counts.")],
+    prompt: Annotated[str, typer.Argument(help="A prompt with * where the sound stands.")] = "a photo of *",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture.")] = Path("picture.png"),
+    profile: Annotated[str, typer.Option(help="The profile whose models are used.")] = "tiny",
+    seed: Annotated[int, typer.Option(help="The seed of the picture's noise.")] = 0,
+) -> None:
+    """One clip, one picture, without a workspace."""
+    with _sentences():
+        from flows.imagine import imagine as make_picture
+        from tasks.config import make_config
+
+        output.write_bytes(make_picture(make_config(profile=profile), clip, prompt, seed, output.suffix))
+    typer.echo(f"wrote {output}")
+
+
+@app.command(epilog="Example: `aai doctor -c aai.yaml`")
+def doctor(config: ConfigPath = _DEFAULT) -> None:
+    """Say which versions and devices are here, and what is wrong with the workspace, with the remedy."""
+    from flows.doctor import examine
+
+    with _sentences():
+        findings = examine(_open(config) if config.exists() else None)
+    for finding in findings:
+        typer.echo(finding.line)
+    if any(finding.is_wrong for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The command `aai`."""
+    app()
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Our own errors become a sentence and exit code 2; all others are bugs and keep their traceback."""
+    from aai.errors import AaiError
+
+    try:
+        yield
+    except AaiError as error:
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"aai: {sentence}", err=True)
+    raise typer.Exit(2)
+
+
+def _open(path: Path) -> "Run":
+    from tasks.config import load_config
+    from tasks.run import open_run
+
+    return open_run(load_config(path))
+
+
+@contextmanager
+def _progress(run: "Run") -> Iterator[None]:
+    """Bars with rate and remaining time while the stages of a run are at work."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]}", TimeRemainingColumn())
+    shown = [TextColumn(each) if isinstance(each, str) else each for each in columns]
+    with Progress(*shown, console=Console(file=sys.stderr), transient=True) as bars:
+
+        def watch(stage: str) -> Callable[[int, int, float], None]:
+            bar = bars.add_task(stage, total=None, rate="")
+
+            def tell(finished: int, total: int, rate: float) -> None:
+                bars.update(bar, completed=finished, total=total, rate=f"{rate:,.1f}/s")
+
+            return tell
+
+        run.watch = watch
+        yield
+
+
+def _table(*columns: str) -> "Table":
+    from rich.table import Table
+
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+if __name__ == "__main__":
+    main()
