@@ -1,12 +1,11 @@
 """audio/ and images/ -> a cue bank."""
 
-from tasks.ingest import ingest_audio, ingest_images
-
 from aai.errors import BadConfig
 from tasks.align import align
 from tasks.embed import embed_audio, embed_images
 from tasks.fit import fit
 from tasks.index import build as index
+from tasks.ingest import ingest_audio, ingest_images
 from tasks.retrieve import retrieve_images
 from tasks.run import Run
 from tasks.stage import StageSummary
