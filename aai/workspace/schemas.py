@@ -172,6 +172,9 @@ SCHEMAS = {
         *_DIFFUSION,
         _column(SHARD, _TEXT, "The tar file that holds it, as a path in the workspace."),
         _column("key", _TEXT, "Its name in there, without an ending."),
+        _column("format", _TEXT, "Its file's format, which is the ending: jpg, png or webp."),
+        _column("offset", _LONG, "Where in the shard its file's bytes begin."),
+        _column("num_bytes", _LONG, "How many bytes its file has."),
         _column("checksum", _TEXT, "The digest of its file's bytes there."),
     ),
     "scores": _schema(
