@@ -121,3 +121,12 @@ class RenderOptions(Options):
 
     height: int | None = Field(None, ge=8, le=4096, multiple_of=8)
     """Pixels down; none for the model's own size."""
+
+    format: Literal["jpg", "png", "webp"] = "png"
+    """The kind of file."""
+
+    quality: int = Field(95, ge=1, le=100)
+    """Of jpg and webp; png loses nothing."""
+
+    batch_size: int = Field(16, gt=0)
+    """Pictures that are rendered together; halved where memory is short. Changes no picture."""
