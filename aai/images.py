@@ -6,7 +6,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from struct import error as StructError
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +15,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import Field
@@ -61,6 +61,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes an EXIF orientation."""
+
+_XMP_IN_PNG = "XML:com.adobe.xmp"  # the keyword that the XMP specification, part 3, gives it
 
 _UNSCALED_MODES = ("I", "F", "LAB", "La")
 _PROFILE_MODES = ("L", "RGB", "RGBA", "CMYK")
@@ -132,11 +134,26 @@ def resize_and_crop(
 
 
 def encode(
-    pixels: UInt8[np.ndarray, "height width 3"], kind: Literal["png", "jpeg", "webp"], quality: int = 95
+    pixels: UInt8[np.ndarray, "height width 3"],
+    kind: Literal["png", "jpeg", "webp"],
+    quality: int = 95,
+    xmp: bytes | None = None,
 ) -> bytes:
-    """The bytes of an image file; `quality`, from 1 to 100, is that of JPEG and WebP, PNG loses nothing."""
+    """The bytes of an image file; `quality`, from 1 to 100, is that of JPEG and WebP, PNG loses nothing.
+
+    `xmp` is a packet of metadata that goes into the file.
+
+    Raises:
+        ValueError: the packet is larger than 64 kB and the file a JPEG.
+    """
+    options: dict[str, Any] = {} if kind == "png" else {"quality": quality}
+    if xmp is not None and kind == "png":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt(_XMP_IN_PNG, xmp.decode())
+    elif xmp is not None:
+        options["xmp"] = xmp
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, **({} if kind == "png" else {"quality": quality}))
+    Image.fromarray(pixels).save(file, kind, **options)
     return file.getvalue()
 
 

@@ -1,0 +1,291 @@
+"""Job files: which pictures are wanted.
+
+A job file is a YAML list of jobs, or a mapping with `jobs` and `defaults` for all of them. A job is a prompt in which
+`*` stands for a sound, a choice of cues, and whatever it wants otherwise than the configuration has it under `render`.
+Nothing here needs a workspace or a model.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from aai.errors import BadConfig, BadItem
+from aai.identity import seed_of
+from aai.options import Options, RenderOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PLACEHOLDER = "*"
+MAX_PROMPT_CHARS = 2_000
+"""Far more than a text encoder reads (75 tokens), and little enough to be written into every picture."""
+
+_SAID = ("label", "caption")
+_MAX_SEED = 2**63 - 1
+_MAX_SEEDS = 1_000_000
+_FOR_ALL = "batch_size"  # the one option of rendering that is no matter of a job
+
+
+class CueFilter(Options):
+    """Which cues a job is about: those that all of its conditions let through; without any, all cues."""
+
+    labels: tuple[str, ...] = ()
+    """One of these is the clip's label."""
+
+    clip_ids: tuple[str, ...] = ()
+    """One of these is the clip's id."""
+
+    where: str | None = Field(None, min_length=1)
+    """A condition in SQL over the columns of `clips` and `cues`, as `label = 'rain' and duration_s > 2`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        return {"where": given} if isinstance(given, str) else given
+
+    @field_validator("labels", "clip_ids", mode="before")
+    @classmethod
+    def _one_or_many(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+
+class Job(Options):
+    """Pictures that are wanted: of every cue that is chosen, under every prompt, with every seed."""
+
+    name: str = Field(min_length=1)
+    """What it is called in messages and in the table `renders`."""
+
+    prompts: tuple[str, ...]
+    """Each holds a `*` where the sound stands, and may hold {label} and {caption} of the clip."""
+
+    cues: CueFilter = CueFilter()
+    """Which cues."""
+
+    limit: int | None = Field(None, gt=0)
+    """Most cues, the first by their ids."""
+
+    seeds: int | tuple[int, ...] = 1
+    """How many pictures of each cue, or with which seeds."""
+
+    negative_prompt: str = Field("", max_length=MAX_PROMPT_CHARS)
+    """What the pictures are led away from."""
+
+    options: RenderOptions = RenderOptions()
+    """How they are rendered: the configuration's options, and what the job says otherwise."""
+
+    @field_validator("cues", mode="before")
+    @classmethod
+    def _no_filter(cls, given: Any) -> Any:
+        return CueFilter() if given is None else given
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _one_or_many(cls, given: Any) -> Any:
+        if not isinstance(given, str | list | tuple) or not given:
+            raise ValueError(f"{given!r}: write a text such as 'a photo of *', or a list of such")
+        return (given,) if isinstance(given, str) else given
+
+    @field_validator("prompts", mode="after")
+    @classmethod
+    def _can_be_filled(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in prompts:
+            _check_prompt(prompt)
+        return prompts
+
+    @field_validator("negative_prompt", mode="after")
+    @classmethod
+    def _has_no_placeholder(cls, prompt: str) -> str:
+        if PLACEHOLDER in prompt:
+            raise ValueError(f"{prompt!r} holds a {PLACEHOLDER}, which only `prompt` may: leave it out")
+        return prompt
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _number_or_list(cls, given: Any) -> Any:
+        return _checked_seeds(given)
+
+    def seeds_under(self, run_seed: int) -> list[int]:
+        """The seeds of each cue's pictures: the same for all cues, so that what differs is what is heard."""
+        if isinstance(self.seeds, tuple):
+            return list(self.seeds)
+        return [seed_of(run_seed, "render", str(number), "noise") for number in range(self.seeds)]
+
+
+_JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options"}
+_OPTION_KEYS = set(RenderOptions.model_fields) - {_FOR_ALL}
+
+
+def load_jobs(path: str | Path, options: RenderOptions) -> tuple[Job, ...]:
+    """The jobs of a file; what one does not say is as in the options.
+
+    Raises:
+        BadConfig: there is no such file, it is no YAML, or a job is wrong; the message names file, job and key.
+    """
+    path = Path(path)
+    try:
+        given = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise BadConfig(f"{path}: it cannot be read ({type(error).__name__}): name a file with jobs") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: no YAML file: {error}") from error
+    return make_jobs(given, options, str(path))
+
+
+def make_jobs(given: Any, options: RenderOptions, source: str = "jobs") -> tuple[Job, ...]:
+    """Jobs from Python: a list of mappings, or a mapping with `jobs` and `defaults`, as in a job file.
+
+    Raises:
+        BadConfig: a job is wrong; the message names the source, the job and the key.
+    """
+    defaults: Any = {}
+    if isinstance(given, Mapping):
+        if unknown := sorted(map(str, given.keys() - {"jobs", "defaults"})):
+            raise BadConfig(f"{source}: {unknown[0]}: a file of jobs is a list, or has the keys `jobs` and `defaults`")
+        given, defaults = given.get("jobs"), given.get("defaults") or {}
+    if not isinstance(given, list | tuple) or not given:
+        raise BadConfig(f"{source}: it holds no jobs: write a list, each item with a `prompt` such as 'a photo of *'")
+    _check_keys(defaults, f"{source}: defaults")
+    jobs: dict[str, Job] = {}
+    for number, each in enumerate(given, start=1):
+        job = _make_job(each, defaults, options, f"job {number}", f"{source}: job {number}")
+        if job.name in jobs:
+            raise BadConfig(f"{source}: job {number}: name: {job.name!r} is taken by a job above: choose another")
+        jobs[job.name] = job
+    return tuple(jobs.values())
+
+
+def fill(prompt: str, said: Mapping[str, str | None]) -> str:
+    """A prompt with what is said of a clip, as its label; a placeholder in there is no placeholder.
+
+    Raises:
+        BadItem: the clip has no label or caption and the prompt asks for it, or it makes the prompt too long.
+    """
+    for _, field, _, _ in Formatter().parse(prompt):
+        if field and not said[field]:
+            raise BadItem(f"the clip has no {field}, which the prompt {prompt!r} asks for: give one in the metadata")
+    filled = prompt.format(**{name: (said[name] or "").replace(PLACEHOLDER, " ") for name in _SAID})
+    if len(filled) > MAX_PROMPT_CHARS:
+        raise BadItem(f"the prompt has {len(filled):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten the caption")
+    return filled
+
+
+def choose(cues: "pa.Table", wanted: CueFilter, where: str) -> "pa.Table":
+    """The rows that a filter lets through, in their order; `where` begins the message about a condition that is wrong.
+
+    Raises:
+        BadConfig: the condition is no SQL, or names what is not there.
+    """
+    import pyarrow.compute as pc
+
+    conditions = [("label", wanted.labels), ("clip_id", wanted.clip_ids)]
+    for column, values in conditions:
+        if values:
+            cues = cues.filter(pc.field(column).isin(list(values)))
+    return _filtered(cues, wanted.where, where) if wanted.where else cues
+
+
+def _filtered(cues: "pa.Table", condition: str, where: str) -> "pa.Table":
+    """Rows under a condition in SQL, which reaches neither files nor the network."""
+    import duckdb
+    import pyarrow as pa
+
+    numbered = cues.append_column("_row", pa.arange(0, cues.num_rows))
+    with duckdb.connect(config={"enable_external_access": "false"}) as database:
+        try:
+            rows = database.from_arrow(numbered).filter(condition).project("_row").order("_row").to_arrow_table()
+        except duckdb.Error as error:
+            said = " ".join(str(error).split("\n\n")[0].split())
+            raise BadConfig(f"{where}: cues.where: {condition!r} cannot be used: {said}") from error
+    return cues.take(rows["_row"])
+
+
+def _make_job(given: Any, defaults: Mapping[str, Any], options: RenderOptions, name: str, where: str) -> Job:
+    _check_keys(given, where)
+    own = {"prompt", "prompts"} & given.keys()
+    if len(own) == 2:
+        raise BadConfig(f"{where}: prompt and prompts are both there: keep one")
+    merged = {key: value for key, value in defaults.items() if not (own and key in ("prompt", "prompts"))} | given
+    if not {"prompt", "prompts"} & merged.keys():
+        raise BadConfig(f"{where}: prompt is missing: write one such as 'a photo of *'")
+    asked = {key: value for key, value in merged.items() if key in _OPTION_KEYS}
+    fields = {"prompts" if key == "prompt" else key: value for key, value in merged.items() if key in _JOB_KEYS}
+    try:
+        chosen = RenderOptions.model_validate(options.model_dump() | asked)
+        return Job.model_validate({"name": name} | fields | {"options": chosen})
+    except ValidationError as error:
+        raise BadConfig(f"{where}: {'; '.join(_sentence(each) for each in error.errors())}") from error
+
+
+def _check_keys(given: Any, where: str) -> None:
+    if not isinstance(given, Mapping):
+        raise BadConfig(f"{where}: {given!r} is no mapping: write keys and values, such as `prompt: a photo of *`")
+    known = sorted(_JOB_KEYS | _OPTION_KEYS)
+    for key in given:
+        if key == _FOR_ALL:
+            raise BadConfig(f"{where}: {key}: it is no matter of a job: set it under `render` in the configuration")
+        if key not in known:
+            raise BadConfig(f"{where}: {key}: {_no_such_key(str(key), known)}")
+
+
+def _no_such_key(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"there is no such key: {'did you mean ' + close[0] if close else 'choose from ' + ', '.join(known)}"
+
+
+def _sentence(error: Any) -> str:
+    """One of pydantic's findings: the key and what is wrong with it."""
+    path, text = error["loc"], str(error["msg"])
+    match error["type"]:
+        case "extra_forbidden":
+            text = _no_such_key(str(path[-1]), list(CueFilter.model_fields))
+        case "string_type":
+            text = f"{error['input']!r} is no text: write one, in quotes if need be"
+        case "model_type":
+            text = f"{error['input']!r}: write a condition in SQL, or {', '.join(CueFilter.model_fields)} below it"
+        case "value_error":
+            text = text.removeprefix("Value error, ")
+        case _:
+            text = f"{error['input']!r}: {text[0].lower()}{text[1:]}"
+    return f"{'.'.join(map(str, path)).replace('prompts', 'prompt')}: {text}"
+
+
+def _check_prompt(prompt: str) -> None:
+    if PLACEHOLDER not in prompt:
+        raise ValueError(f"{prompt!r} has no {PLACEHOLDER} where the sound could stand: put one in")
+    if len(prompt) > MAX_PROMPT_CHARS:
+        raise ValueError(f"it has {len(prompt):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten it")
+    try:
+        parts = list(Formatter().parse(prompt))
+    except ValueError as error:
+        raise ValueError(f"{prompt!r} has a brace alone: write {{{{ for {{ and }}}} for }}") from error
+    for _, field, spec, conversion in parts:
+        if field is not None and (field not in _SAID or spec or conversion):
+            raise ValueError(f"{prompt!r} asks for {{{field}}}: only {{label}} and {{caption}} are known of a clip")
+
+
+def _checked_seeds(given: Any) -> Any:
+    """A number of seeds, or seeds.
+
+    Raises:
+        ValueError: it is neither, or a seed comes twice.
+    """
+    if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _MAX_SEEDS:
+        return given
+    if isinstance(given, list | tuple) and given and all(_is_seed(each) for each in given):
+        twice = next((seed for seed, times in Counter(given).items() if times > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} comes twice: leave one out")
+        return tuple(given)
+    raise ValueError(
+        f"{given!r}: give a number of pictures per cue, at most {_MAX_SEEDS:,}, or a list of seeds from 0 to 2**63 - 1"
+    )
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SEED
