@@ -59,7 +59,10 @@ class Job(Options):
     """Pictures that are wanted: of every cue that is chosen, under every prompt, with every seed."""
 
     name: str = Field(min_length=1)
-    """What it is called in messages and in the table `renders`."""
+    """What it is called in the table `renders`."""
+
+    place: str
+    """Where it stands, as `jobs.yaml: job 3`: messages begin with that."""
 
     prompts: tuple[str, ...]
     """Each holds a `*` where the sound stands, and may hold {label} and {caption} of the clip."""
@@ -117,7 +120,7 @@ class Job(Options):
         return [seed_of(run_seed, "render", str(number), "noise") for number in range(self.seeds)]
 
 
-_JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options"}
+_JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "place"}
 _OPTION_KEYS = set(RenderOptions.model_fields) - {_FOR_ALL}
 
 
@@ -153,9 +156,11 @@ def make_jobs(given: Any, options: RenderOptions, source: str = "jobs") -> tuple
     _check_keys(defaults, f"{source}: defaults")
     jobs: dict[str, Job] = {}
     for number, each in enumerate(given, start=1):
-        job = _make_job(each, defaults, options, f"job {number}", f"{source}: job {number}")
+        name = f" ({each['name']})" if isinstance(each, Mapping) and "name" in each else ""
+        place = f"{source}: job {number}{name}"
+        job = _make_job(each, defaults, options, {"name": f"job {number}", "place": place})
         if job.name in jobs:
-            raise BadConfig(f"{source}: job {number}: name: {job.name!r} is taken by a job above: choose another")
+            raise BadConfig(f"{job.place}: name: {job.name!r} is taken by a job above: choose another")
         jobs[job.name] = job
     return tuple(jobs.values())
 
@@ -175,8 +180,8 @@ def fill(prompt: str, said: Mapping[str, str | None]) -> str:
     return filled
 
 
-def choose(cues: "pa.Table", wanted: CueFilter, where: str) -> "pa.Table":
-    """The rows that a filter lets through, in their order; `where` begins the message about a condition that is wrong.
+def choose(cues: "pa.Table", wanted: CueFilter, place: str) -> "pa.Table":
+    """The rows that a filter lets through, in their order; the message about a wrong condition begins with `place`.
 
     Raises:
         BadConfig: the condition is no SQL, or names what is not there.
@@ -187,10 +192,10 @@ def choose(cues: "pa.Table", wanted: CueFilter, where: str) -> "pa.Table":
     for column, values in conditions:
         if values:
             cues = cues.filter(pc.field(column).isin(list(values)))
-    return _filtered(cues, wanted.where, where) if wanted.where else cues
+    return _filtered(cues, wanted.where, place) if wanted.where else cues
 
 
-def _filtered(cues: "pa.Table", condition: str, where: str) -> "pa.Table":
+def _filtered(cues: "pa.Table", condition: str, place: str) -> "pa.Table":
     """Rows under a condition in SQL, which reaches neither files nor the network."""
     import duckdb
     import pyarrow as pa
@@ -201,11 +206,12 @@ def _filtered(cues: "pa.Table", condition: str, where: str) -> "pa.Table":
             rows = database.from_arrow(numbered).filter(condition).project("_row").order("_row").to_arrow_table()
         except duckdb.Error as error:
             said = " ".join(str(error).split("\n\n")[0].split())
-            raise BadConfig(f"{where}: cues.where: {condition!r} cannot be used: {said}") from error
+            raise BadConfig(f"{place}: cues.where: {condition!r} cannot be used: {said}") from error
     return cues.take(rows["_row"])
 
 
-def _make_job(given: Any, defaults: Mapping[str, Any], options: RenderOptions, name: str, where: str) -> Job:
+def _make_job(given: Any, defaults: Mapping[str, Any], options: RenderOptions, called: dict[str, str]) -> Job:
+    where = called["place"]
     _check_keys(given, where)
     own = {"prompt", "prompts"} & given.keys()
     if len(own) == 2:
@@ -217,7 +223,7 @@ def _make_job(given: Any, defaults: Mapping[str, Any], options: RenderOptions, n
     fields = {"prompts" if key == "prompt" else key: value for key, value in merged.items() if key in _JOB_KEYS}
     try:
         chosen = RenderOptions.model_validate(options.model_dump() | asked)
-        return Job.model_validate({"name": name} | fields | {"options": chosen})
+        return Job.model_validate(called | fields | {"options": chosen})
     except ValidationError as error:
         raise BadConfig(f"{where}: {'; '.join(_sentence(each) for each in error.errors())}") from error
 

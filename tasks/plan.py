@@ -42,13 +42,13 @@ def plan(run: Run) -> list[StagePlan]:
         BadConfig: a place or a model of the configuration does not exist.
         Transient: the store failed.
     """
-    rates = _rates(run)
+    known = rates(run)
     plans: dict[str, StagePlan] = {}
     for table, source in (("images", image_source(run)), ("clips", audio_source(run))):
-        plans[table] = _plan(run, table, source, "files", 0, rates)
+        plans[table] = _plan(run, table, source, "files", 0, known)
     for table, above in _SOURCES.items():
         rows = TableSource(run.workspace, above, run.recipe(above))
-        plans[table] = _plan(run, table, rows, table, plans[above].new, rates)
+        plans[table] = _plan(run, table, rows, table, plans[above].new, known)
     return list(plans.values())
 
 
@@ -76,7 +76,7 @@ def _stale(run: Run, stage: str, recipe: str, there: dict[str, int]) -> int:
     return sum(num for name, num in there.items() if name in others)
 
 
-def _rates(run: Run) -> dict[str, float]:
+def rates(run: Run) -> dict[str, float]:
     """Items per second in the last run of each stage."""
     rows = run.workspace.table("runs").read(["stage", "started_at", "took_s", "new", "rejected"]).to_pylist()
     rows.sort(key=lambda row: row["started_at"])

@@ -1,0 +1,201 @@
+"""Render: cues stand in prompts, and the pictures go to shards."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from aai import images, provenance
+from aai.errors import BadItem
+from aai.jobs import PLACEHOLDER, Job
+from aai.options import RenderOptions
+from aai.shards import ShardWriter
+from aai.workspace import SCHEMAS, Workspace
+from tasks.config import Config
+from tasks.jobs import JobSource
+from tasks.plan import rates
+from tasks.run import Run
+from tasks.slices import Outcome, Reject
+from tasks.stage import StageSummary
+
+_KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
+
+
+def render(run: Run, jobs: Sequence[Job]) -> StageSummary:
+    """Make every picture that the jobs ask for and that is not there, whichever jobs asked for it before.
+
+    Raises:
+        BadConfig: there are no cues, or a job's condition cannot be used.
+        Transient: the store failed, or a slice failed too often.
+    """
+    worker = partial(Renderer, run.config, run.pinned("diffusion"), run.workspace, run.recipe("renders"))
+    return run.drive("renders", JobSource(run, jobs), worker)
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """How things stand with what some jobs ask for."""
+
+    total: int
+    """Different pictures."""
+    new: int
+    """Those still to be made."""
+    rejected: int
+    """Those that could not be made; they are not tried again."""
+    estimate_s: float | None
+    """How long the new ones will take, at the rate of the last run; none without one."""
+    warnings: list[str]
+    """What is odd about the jobs."""
+
+
+def plan(run: Run, jobs: Sequence[Job]) -> RenderPlan:
+    """How things stand with what some jobs ask for, told without a model and without Ray.
+
+    Raises:
+        BadConfig: there are no cues, or a job's condition cannot be used.
+        Transient: the store failed.
+    """
+    source, recipe = JobSource(run, jobs), run.recipe("renders")
+    ids, rate = source.ids(), rates(run).get("render")
+    undone = run.workspace.undone(ids, "renders", recipe, retry_rejects=True)
+    new = len(run.workspace.undone(undone, "renders", recipe, run.config.run.retry_rejects))
+    return RenderPlan(
+        total=len(ids),
+        new=new,
+        rejected=len(undone) - new,
+        estimate_s=new / rate if rate else None,
+        warnings=[f"{job.place}: no cue passes its filter" for job in source.without_cues()],
+    )
+
+
+class Renderer:
+    """The frozen diffusion model, loaded once per worker: cues in prompts in, pictures in a shard out."""
+
+    def __init__(self, config: Config, pinned: tuple[str, str], workspace: Workspace, recipe: str) -> None:
+        from aai.models.device import best_device, dtype_on
+        from aai.models.diffusion import load_diffusion
+
+        device, model = best_device(), config.models.diffusion
+        dtype = dtype_on(device, config.models.dtype)
+        self.diffusion = load_diffusion(model.name, device, model.revision, dtype)
+        self.pinned, self.workspace, self.recipe = pinned, workspace, recipe
+        self.batch_size = config.render.batch_size
+
+    def __call__(self, rows: pa.Table) -> Outcome:
+        """Map a slice into one shard; a batch is encoded and written while the next is rendered."""
+        made: list[dict[str, Any]] = []
+        rejects: list[Reject] = []
+        written: Future[list[dict[str, Any]]] | None = None
+        with ShardWriter(self.workspace, "renders", self.recipe) as shard, ThreadPoolExecutor(1) as writer:
+            for batch in _batches(rows.to_pylist(), self.batch_size, rejects):
+                for part, pictures in self._rendered(batch, rejects):
+                    made += written.result() if written else []
+                    written = writer.submit(self._write, shard, part, pictures)
+            made += written.result() if written else []
+        return Outcome(pa.Table.from_pylist(made, schema=SCHEMAS["renders"].columns), rejects)
+
+    def halve_batch(self) -> bool:
+        """Take less memory."""
+        if self.batch_size == 1:
+            return False
+        self.batch_size //= 2
+        return True
+
+    def _rendered(self, batch: list[dict], rejects: list[Reject]) -> Iterator[tuple[list[dict], np.ndarray]]:
+        """The pictures of a batch; where one cannot be made, it is found by halving, and the others are made."""
+        try:
+            pictures = self._render(batch)
+        except BadItem as error:
+            if len(batch) == 1:
+                rejects.append(_reject(batch[0], error))
+                return
+            half = len(batch) // 2
+            yield from self._rendered(batch[:half], rejects)
+            yield from self._rendered(batch[half:], rejects)
+        else:
+            yield batch, pictures
+
+    def _render(self, batch: list[dict]) -> np.ndarray:
+        import torch
+
+        cues = None
+        if batch[0]["num_tokens"]:
+            cues = torch.tensor([row["vector"] for row in batch]).view(len(batch), -1, batch[0]["dim"])
+        pictures: np.ndarray = self.diffusion.render(
+            [_in_words(row) for row in batch],
+            [row["seed"] for row in batch],
+            cues,
+            [row["negative_prompt"] for row in batch],
+            RenderOptions.model_validate_json(batch[0]["options"]),
+        )
+        return pictures
+
+    def _write(self, shard: ShardWriter, batch: list[dict], pictures: np.ndarray) -> list[dict[str, Any]]:
+        return [self._write_one(shard, row, pixels) for row, pixels in zip(batch, pictures, strict=True)]
+
+    def _write_one(self, shard: ShardWriter, row: dict, pixels: np.ndarray) -> dict[str, Any]:
+        """Put a picture and its recipe into the shard, and make its row of `renders`."""
+        options = RenderOptions.model_validate_json(row["options"])
+        asked = self._asked(row, pixels, options)
+        xmp = provenance.packet(*self.pinned, row["prompt"], version("aai"), asked)
+        key, data = row["render_id"], images.encode(pixels, _KINDS[options.format], options.quality, xmp)
+        place = shard.add(key, options.format, data)
+        shard.add(key, "json", json.dumps(asked | self._known(row), sort_keys=True).encode())
+        return asked | vars(place) | {"job": row["job"], "image_id": None}
+
+    def _known(self, row: dict) -> dict[str, Any]:
+        """What else is told beside the picture; no null, as readers take the kind of a key from a few pictures."""
+        return {
+            "job": row["job"],
+            "quality": RenderOptions.model_validate_json(row["options"]).quality,
+            "labels": [row["label"] or ""],
+            "licences": [row["licence"] or ""],
+            "method": row["method"],
+            "recipe": self.recipe,
+            "aai_version": version("aai"),
+            "digital_source_type": provenance.GENERATED,
+        }
+
+    def _asked(self, row: dict, pixels: np.ndarray, options: RenderOptions) -> dict[str, Any]:
+        """All that the picture depends on."""
+        return {
+            "render_id": row["render_id"],
+            "clip_ids": [row["clip_id"]],
+            "prompt": row["prompt"],
+            "negative_prompt": row["negative_prompt"],
+            "seed": row["seed"],
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "scheduler": options.scheduler or type(self.diffusion.own_scheduler).__name__,
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+            "format": options.format,
+            "base_model": self.pinned[0],
+            "base_revision": self.pinned[1],
+        }
+
+
+def _batches(rows: list[dict], size: int, rejects: list[Reject]) -> Iterator[list[dict]]:
+    """Rows that can be rendered together; those that cannot be rendered at all become rejects."""
+    rejects += [_reject(row, BadItem(row["fault"])) for row in rows if row["fault"]]
+    good = [row for row in rows if not row["fault"]]
+    for _, alike in groupby(good, key=lambda row: (row["options"], row["num_tokens"])):
+        group = list(alike)
+        for first in range(0, len(group), size):
+            yield group[first : first + size]
+
+
+def _reject(row: dict, error: BadItem) -> Reject:
+    return Reject.of(row["render_id"], error, row["uri"])
+
+
+def _in_words(row: dict) -> str:
+    """The prompt as the model reads it: where a cue has no rows, the clip's label stands for it."""
+    return row["prompt"] if row["num_tokens"] else row["prompt"].replace(PLACEHOLDER, row["label"])
