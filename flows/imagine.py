@@ -54,14 +54,15 @@ def _picture(config: Config, wave: np.ndarray, rate_hz: int, prompt: str, seed: 
     from aai.align import Projector
     from aai.cue import CueMapper
     from aai.models.clap import AudioEncoder
-    from aai.models.device import best_device
+    from aai.models.device import best_device, dtype_on
     from aai.models.diffusion import load_diffusion
 
-    models, device, options = config.models, best_device(), config.render
+    models, device = config.models, best_device()
     assert models.aligner is not None and models.mapper is not None, "seen before"
     heard = AudioEncoder(models.audio.name, models.audio.revision).embed_clips([wave], rate_hz)
     with torch.inference_mode():
         cue = CueMapper.load(models.mapper)(Projector.load(models.aligner)(heard)).to(device)
-    diffusion = load_diffusion(models.diffusion.name, device=device)
-    pictures: np.ndarray = diffusion.render([prompt], [seed], cue, steps=options.steps, guidance=options.guidance)
+    dtype = dtype_on(device, models.dtype)
+    diffusion = load_diffusion(models.diffusion.name, device, models.diffusion.revision, dtype)
+    pictures: np.ndarray = diffusion.render([prompt], [seed], cue, options=config.render)
     return pictures[0]

@@ -3,41 +3,59 @@
 import torch
 from torch import nn
 
-from aai.inject import splice, spliced, spread_placeholders
+from aai.inject import Frame, frame_tokens, splice, spliced
 
-STAR = 7
-
-
-def test_a_prompt_gets_one_placeholder_for_each_row():
-    assert spread_placeholders("a * city", 1) == "a * city"
-    assert spread_placeholders("a * city", 2) == "a * * city"
-    assert spread_placeholders("a city", 2) == "a city"
+START, END, PADDING = 8, 9, 0
+PLACES = torch.tensor([[False, True, True, False], [True, False, True, True]])
 
 
-def test_rows_go_to_the_placeholders_in_turn():
-    ids = torch.tensor([[1, STAR, STAR, 2], [STAR, 3, STAR, STAR]])
+def framed(pieces: list[list[int]], num_rows: int, length: int = 8) -> tuple[list[int], list[int]]:
+    ids, places = frame_tokens(pieces, num_rows, Frame(START, END, PADDING, length))
+    assert len(ids) == len(places) == length
+    return ids, [i for i, place in enumerate(places) if place]
+
+
+def test_a_prompt_without_a_placeholder_is_only_framed():
+    assert framed([[3, 4]], 2) == ([START, 3, 4, END, 0, 0, 0, 0], [])
+    assert framed([[]], 2, 3) == ([START, END, 0], [])
+
+
+def test_a_placeholder_makes_one_place_for_each_row():
+    assert framed([[3], [4]], 1) == ([START, 3, START, 4, END, 0, 0, 0], [2])
+    assert framed([[3], [4]], 2) == ([START, 3, START, START, 4, END, 0, 0], [2, 3])
+    assert framed([[], []], 1) == ([START, START, END, 0, 0, 0, 0, 0], [1])
+    assert framed([[], [5], []], 1) == ([START, START, 5, START, END, 0, 0, 0], [1, 3])
+
+
+def test_what_exceeds_the_frame_is_cut_off_before_the_end():
+    assert framed([[3] * 9], 1, 5) == ([START, 3, 3, 3, END], [])
+    assert framed([[3, 3], [4]], 2, 5) == ([START, 3, 3, START, END], [3])
+    assert framed([[3, 3], [4]], 1, 5) == ([START, 3, 3, START, END], [3])
+
+
+def test_rows_go_to_the_places_in_turn():
     words, cues = torch.zeros(2, 4, 5), torch.arange(20.0).view(2, 2, 5) + 1
-    out = splice(words, ids, STAR, cues)
+    out = splice(words, PLACES, cues)
     assert torch.equal(out[0, 1], cues[0, 0])
     assert torch.equal(out[0, 2], cues[0, 1])
     assert torch.equal(out[1, 0], cues[1, 0])
     assert torch.equal(out[1, 2], cues[1, 1])
     assert torch.equal(out[1, 3], cues[1, 0])
-    assert not out[ids != STAR].any()
+    assert not out[~PLACES].any()
 
 
 def test_gradients_reach_the_cues_alone():
     embedding = nn.Embedding(10, 4).requires_grad_(False)
     cues = torch.zeros(1, 1, 4, requires_grad=True)
-    with spliced(embedding, STAR, cues):
-        embedding(torch.tensor([[1, STAR, 2]])).sum().backward()
+    with spliced(embedding, torch.tensor([[False, True, False]]), cues):
+        embedding(torch.tensor([[1, START, 2]])).sum().backward()
     assert torch.equal(cues.grad, torch.ones(1, 1, 4))
 
 
 def test_afterwards_the_embedding_is_as_before():
     embedding = nn.Embedding(10, 4)
-    ids = torch.tensor([[1, STAR, 2]])
+    ids = torch.tensor([[1, START, 2]])
     before = embedding(ids)
-    with spliced(embedding, STAR, torch.ones(1, 1, 4)):
+    with spliced(embedding, ids == START, torch.ones(1, 1, 4)):
         assert torch.equal(embedding(ids)[0, 1], torch.ones(4))
     assert torch.equal(embedding(ids), before)

@@ -3,27 +3,30 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from aai.errors import BadConfig
 
 
 def load_frozen(
-    kind: type[PreTrainedModel], name: str | Path, revision: str | None, dtype: torch.dtype
-) -> PreTrainedModel:
+    kind: Any, name: str | Path, revision: str | None, dtype: torch.dtype, folder: str | None = None
+) -> Any:
     """A model for evaluation, on the CPU, all of whose parameters came from its safetensors.
+
+    `kind` is a model class of transformers or diffusers, `folder` the place of the model within a pipeline.
 
     Raises:
         BadConfig: there is no such model, it has no safetensors, or these lack parameters.
     """
     transformers_logging.disable_progress_bar()
+    inside = {} if folder is None else {"subfolder": folder}
     with loading(kind, name):
         model, info = kind.from_pretrained(
-            name, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+            name, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True, **inside
         )
     lacking = {key for key, _ in model.named_parameters()} & set(info["missing_keys"])
     if lacking:
@@ -36,9 +39,9 @@ def loading(kind: type, name: str | Path) -> Iterator[None]:
     """Say what could not be loaded, and from where.
 
     Raises:
-        BadConfig: a file is missing or damaged, or the hub does not answer.
+        BadConfig: a file is missing or damaged, files do not fit each other, or the hub does not answer.
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BadConfig(f"{name}: no {kind.__name__}, with safetensors, can be loaded from there: {error}") from error

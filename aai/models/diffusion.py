@@ -1,32 +1,56 @@
-"""The text-to-image model: a Stable Diffusion pipeline, frozen, with cues in its prompts."""
+"""The text-to-image model: a Stable Diffusion pipeline, 1.x or XL, frozen, with cues in its prompts."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import SchedulerMixin, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor, nn
-from transformers.utils import logging as transformers_logging
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from aai.inject import PLACEHOLDER, spliced, spread_placeholders
+from aai.errors import BadConfig
+from aai.models.checkpoint import load_frozen, loading
+from aai.models.names import pin
+from aai.models.prompts import Conditioning, TextEncoder
+from aai.models.schedulers import denoising_loss, new_scheduler, training_noise
+from aai.options import RenderOptions
 
-_LARGEST_SNR, _LEAST_WEIGHT = 5.0, 0.05
+_TEXT_ENCODERS = {
+    "StableDiffusionPipeline": {"text_encoder": CLIPTextModel},
+    "StableDiffusionXLPipeline": {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection},
+}
+_UNCHECKED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+_VAE_PIXELS = 1024 * 1024
+"""Pixels that go through the VAE together: its memory grows with them, far faster than the UNet's."""
 
 
 class Diffusion:
-    """A frozen Stable Diffusion 1.x pipeline that takes cues.
+    """A frozen Stable Diffusion pipeline, 1.x or XL, that takes cues.
 
-    `cue` rows are in the space of the text encoder's token embeddings (D8).
+    A cue's rows are in the space of the text encoder's token embeddings (D8); where there are two text encoders, a row
+    is one of the first and one of the second, one after the other.
     """
 
-    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+    def __init__(self, pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline, name: str, revision: str) -> None:
         pipeline.set_progress_bar_config(disable=True)
-        self.pipeline = pipeline
-        for module in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
-            module.requires_grad_(False).eval()
+        self.pipeline, self.name, self.revision = pipeline, name, revision
+        self.own_scheduler = pipeline.scheduler
+        self.training_noise = training_noise(pipeline.scheduler)
+        self.is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
+        self.text_encoders = [TextEncoder(pipeline.tokenizer, pipeline.text_encoder)]
+        if self.is_xl:
+            self.text_encoders.append(TextEncoder(pipeline.tokenizer_2, pipeline.text_encoder_2))
+        self._nothing: Conditioning | None = None
 
     @property
     def device(self) -> torch.device:
@@ -34,92 +58,180 @@ class Diffusion:
         return self.pipeline.device
 
     @property
-    def embedding(self) -> nn.Embedding:
-        """The text encoder's token embedding."""
-        return self.pipeline.text_encoder.get_input_embeddings()
+    def dtype(self) -> torch.dtype:
+        """The numbers that the UNet and the text encoders compute with."""
+        return self.pipeline.unet.dtype
 
     @property
-    def placeholder_id(self) -> int:
-        """The token that stands for a row of a cue."""
-        return int(self.tokens([PLACEHOLDER])[0, 1])
+    def cue_dim(self) -> int:
+        """The length of a cue's row."""
+        return sum(self._dims)
 
-    def tokens(self, prompts: Sequence[str]) -> Int[Tensor, "prompts tokens"]:
-        """Token ids, padded and cut to the length that the text encoder takes."""
-        tokenizer = self.pipeline.tokenizer
-        length = tokenizer.model_max_length
-        padded = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return padded.input_ids.to(self.device)
+    @property
+    def default_size(self) -> int:
+        """Pixels across and down of the pictures that the model was made for."""
+        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """Timesteps are from 0, nearly clean, to one less than this, nearly noise."""
+        return int(self.training_noise.config.num_train_timesteps)
 
     def encode_prompts(
-        self, prompts: Sequence[str], cues: Float[Tensor, "prompts rows dim"] | None = None
-    ) -> Float[Tensor, "prompts tokens dim"]:
-        """What the UNet attends to; gradients reach the cues."""
-        if cues is not None:
-            prompts = [spread_placeholders(prompt, cues.shape[1]) for prompt in prompts]
-        with spliced(self.embedding, self.placeholder_id, cues):
-            return self.pipeline.text_encoder(self.tokens(prompts))[0]
+        self, prompts: Sequence[str], cues: Float[Tensor, "prompts rows cue_dim"] | None = None
+    ) -> Conditioning:
+        """What the UNet attends to; gradients reach the cues.
+
+        Raises:
+            BadItem: a prompt has a placeholder but no cue is given, or the cue would be cut off the prompt's end.
+        """
+        if cues is None or cues.shape[1] == 0:  # a cue without rows is what the plain model's clips have
+            parts: Sequence[Tensor | None] = [None] * len(self._dims)
+        else:
+            parts = cues.to(self.device).split(self._dims, dim=-1)
+        encoded = [encoder.encode(prompts, part) for encoder, part in zip(self.text_encoders, parts, strict=True)]
+        if not self.is_xl:
+            return Conditioning(encoded[0][0])
+        return Conditioning(torch.cat([before_last for _, before_last, _ in encoded], dim=-1), encoded[1][2])
+
+    def word_embeddings(self, words: Sequence[str]) -> Float[Tensor, "words cue_dim"]:
+        """A row for each word or phrase, the mean of its tokens: where a cue may start.
+
+        Raises:
+            BadItem: a word has no tokens.
+        """
+        return torch.cat([encoder.word_embeddings(words) for encoder in self.text_encoders], dim=-1)
 
     @torch.no_grad()
     def encode_images(self, pictures: Float[Tensor, "pictures 3 height width"]) -> Float[Tensor, "pictures c h w"]:
-        """Latents of unit variance, for pictures in [-1, 1]."""
+        """Latents of about unit variance, in float32, for pictures in [-1, 1]."""
         vae = self.pipeline.vae
-        return vae.encode(pictures.to(self.device)).latent_dist.mean * vae.config.scaling_factor
+        parts = [
+            vae.encode(part.to(self.device, vae.dtype)).latent_dist.mean.float()
+            for part in pictures.split(_at_once(pictures.shape[2] * pictures.shape[3]))
+        ]
+        return torch.cat(parts) * vae.config.scaling_factor
+
+    def denoising_losses(
+        self,
+        latents: Float[Tensor, "rows c h w"],
+        conditioning: Conditioning,
+        timesteps: Int[Tensor, " rows"],
+        noise: Float[Tensor, "rows c h w"],
+    ) -> Float[Tensor, " rows"]:
+        """How badly the UNet takes the noise out of each row again; see `aai.models.schedulers.denoising_loss`."""
+        added = self._added(conditioning)
+
+        def predict(noisy: Tensor, at: Tensor) -> Tensor:
+            context = conditioning.context.to(self.dtype)
+            return self.pipeline.unet(noisy.to(self.dtype), at, context, added_cond_kwargs=added).sample
+
+        return denoising_loss(predict, self.training_noise, latents, timesteps, noise)
 
     @torch.inference_mode()
     def render(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        cues: Float[Tensor, "prompts rows dim"] | None = None,
-        steps: int = 25,
-        guidance: float = 4.0,
+        cues: Float[Tensor, "prompts rows cue_dim"] | None = None,
+        negative_prompts: Sequence[str] | None = None,
+        options: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
     ) -> UInt8[np.ndarray, "prompts height width 3"]:
-        """One picture for each prompt; a picture's noise depends on its seed alone."""
-        context = self.encode_prompts(prompts, cues)
-        empty = self.encode_prompts([""]).expand(len(prompts), -1, -1)
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        pictures = self.pipeline(
-            prompt_embeds=context,
-            negative_prompt_embeds=empty,
-            generator=generators,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            output_type="np",
+        """One picture for each prompt; a picture's noise depends on its seed alone. An empty negative is none.
+
+        Raises:
+            BadItem: as `encode_prompts`; a negative prompt has a placeholder.
+        """
+        assert len(prompts) == len(seeds), "a seed for each prompt"
+        said = self.encode_prompts(prompts, cues)
+        embeds = {"prompt_embeds": said.context, "pooled_prompt_embeds": said.pooled}
+        if options.guidance > 1:
+            unsaid = self._encode_negatives(negative_prompts or [""] * len(prompts))
+            embeds |= {"negative_prompt_embeds": unsaid.context, "negative_pooled_prompt_embeds": unsaid.pooled}
+        self.pipeline.scheduler = new_scheduler(self.own_scheduler, options.scheduler)  # it counts steps
+        latents = self.pipeline(
+            **{name: value for name, value in embeds.items() if value is not None},
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            num_inference_steps=options.steps,
+            guidance_scale=options.guidance,
+            width=options.width or self.default_size,
+            height=options.height or self.default_size,
+            output_type="latent",
         ).images
-        return np.round(pictures * 255).astype(np.uint8)
+        return self._decode(latents)
+
+    @property
+    def _dims(self) -> list[int]:
+        return [encoder.embedding.embedding_dim for encoder in self.text_encoders]
+
+    def _encode_negatives(self, negatives: Sequence[str]) -> Conditioning:
+        """Each different negative prompt is encoded once, the empty one once for all."""
+        if self._nothing is None:
+            self._nothing = self._encode_nothing()
+        others = sorted(set(negatives) - {""})
+        known = self._nothing
+        if others:
+            said = self.encode_prompts(others)
+            pooled = None if said.pooled is None or known.pooled is None else torch.cat([known.pooled, said.pooled])
+            known = Conditioning(torch.cat([known.context, said.context]), pooled)
+        return known[[["", *others].index(negative) for negative in negatives]]
+
+    def _encode_nothing(self) -> Conditioning:
+        """The empty prompt; SDXL says in its configuration whether that is zeros."""
+        empty = self.encode_prompts([""])
+        if empty.pooled is None or not self.pipeline.config.force_zeros_for_empty_prompt:
+            return empty
+        return Conditioning(torch.zeros_like(empty.context), torch.zeros_like(empty.pooled))
+
+    def _added(self, conditioning: Conditioning) -> dict[str, Tensor] | None:
+        """What SDXL's UNet wants to know besides: the pooled prompt, and sizes; nothing was cropped."""
+        if conditioning.pooled is None:
+            return None
+        size, pooled = self.default_size, conditioning.pooled.to(self.dtype)
+        sizes = torch.tensor([size, size, 0, 0, size, size], dtype=self.dtype, device=self.device)
+        return {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}
+
+    def _decode(self, latents: Float[Tensor, "pictures c h w"]) -> UInt8[np.ndarray, "pictures height width 3"]:
+        vae, parts = self.pipeline.vae, []
+        num = _at_once(latents.shape[2] * latents.shape[3] * self.pipeline.vae_scale_factor**2)
+        for part in latents.split(num):
+            pixels = vae.decode(part.to(vae.dtype) / vae.config.scaling_factor).sample.float()
+            parts.append(((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+        return torch.cat(parts).numpy()
 
 
-def load_diffusion(folder: str | Path, device: str | torch.device = "cpu") -> Diffusion:
-    """Load a pipeline in float32; safetensors only, no safety checker."""
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-    )
-    return Diffusion(pipeline.to(device))
+def load_diffusion(
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Diffusion:
+    """Load a pipeline from a folder or the hub, whole and frozen; safetensors only, no safety checker.
 
+    `dtype` is as `aai.models.device.dtype_on` says; a VAE that overflows in half precision stays in float32.
 
-def denoising_loss(
-    unet: nn.Module,
-    scheduler: SchedulerMixin,
-    latents: Float[Tensor, "rows c h w"],
-    context: Float[Tensor, "rows tokens dim"],
-    timesteps: Int[Tensor, " rows"],
-    noise: Float[Tensor, "rows c h w"],
-) -> Float[Tensor, " rows"]:
-    """Squared error of each row's prediction (noise or velocity, as the scheduler says), weighted by min-SNR.
-
-    Source: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", eq. 3; the weight
-    is that of Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy", section 3.4, with a
-    floor so that no timestep is forgotten.
+    Raises:
+        BadConfig: as `pin` and `load_frozen`; there is no pipeline, or it is neither Stable Diffusion 1.x nor XL.
     """
-    kept = scheduler.alphas_cumprod.to(latents.device)[timesteps]
-    ratio = kept / (1 - kept).clamp(min=1e-6)
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    if scheduler.config.prediction_type == "v_prediction":
-        target, scale = scheduler.get_velocity(latents, noise, timesteps), ratio + 1
-    else:
-        target, scale = noise, ratio
-    predicted = unet(noisy, timesteps, context).sample.float()
-    error = ((predicted - target) ** 2).flatten(1).mean(1)
-    return error * (ratio.clamp(max=_LARGEST_SNR) / scale + _LEAST_WEIGHT)
+    diffusers_logging.disable_progress_bar()
+    pinned = pin(name, revision)
+    with loading(DiffusionPipeline, name):
+        kind = DiffusionPipeline.load_config(name, revision=revision)["_class_name"]
+    if kind not in _TEXT_ENCODERS:
+        raise BadConfig(f"{name}: {kind} is not supported: name a pipeline of {' or '.join(_TEXT_ENCODERS)}")
+    with loading(AutoencoderKL, name):
+        settings = AutoencoderKL.load_config(name, subfolder="vae", revision=revision)
+    vae_dtype = torch.float32 if kind == "StableDiffusionXLPipeline" and settings.get("force_upcast", True) else dtype
+    parts = {part: load_frozen(each, name, revision, dtype, part) for part, each in _TEXT_ENCODERS[kind].items()}
+    parts["unet"] = load_frozen(UNet2DConditionModel, name, revision, dtype, "unet")
+    parts["vae"] = load_frozen(AutoencoderKL, name, revision, vae_dtype, "vae")
+    if kind == "StableDiffusionPipeline":
+        parts |= _UNCHECKED
+    with loading(DiffusionPipeline, name):
+        pipeline = DiffusionPipeline.from_pretrained(name, revision=revision, use_safetensors=True, **parts)
+    return Diffusion(pipeline.to(device), *pinned)
+
+
+def _at_once(num_pixels: int) -> int:
+    """How many pictures of so many pixels go through the VAE together."""
+    return max(1, _VAE_PIXELS // num_pixels)

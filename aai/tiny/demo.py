@@ -44,7 +44,7 @@ def main() -> None:
     columns, table = [[spectrogram(wave) for wave in waves]], Table("prompt", "phenomenon right", "strong above weak")
     for prompt, (way, place) in track(_USES.items(), "rendering"):
         assert caption(way, background=place) == prompt
-        pixels = world.diffusion.render([prompt] * len(clips), [_SEED] * len(clips), cues)
+        pixels = world.render([prompt] * len(clips), [_SEED] * len(clips), cues)
         reading = judge.read(pixels)
         right = sum(
             PHENOMENA[min(int(i), len(PHENOMENA) - 1)] == name

@@ -79,7 +79,7 @@ class Bench:
         for start in track(range(0, len(prompts), _RENDER_BATCH), "render", transient=True):
             stop = min(start + _RENDER_BATCH, len(prompts))
             batch = None if cues is None else cues[start:stop]
-            parts.append(self.world.diffusion.render(prompts[start:stop], range(start, stop), batch))
+            parts.append(self.world.render(prompts[start:stop], range(start, stop), batch))
         return np.concatenate(parts)
 
 

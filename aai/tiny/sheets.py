@@ -81,7 +81,7 @@ def generated_sheet(world: World) -> Image.Image:
     columns += [caption("verb", "{}", "city"), caption("verb", "{}", "mountains")]
     columns += [caption("adjective", "{}", "forest"), caption("adjective", "{}", "desert")]
     prompts = [column.format(name) for name in PHENOMENA for column in columns]
-    pixels = world.diffusion.render(prompts, [i % len(columns) for i in range(len(prompts))])
+    pixels = world.render(prompts, [i % len(columns) for i in range(len(prompts))])
     labels = [*ADVERBS, "a _ city", "a _ mountains", "forest, style", "desert, style"]
     return contact_sheet(_grid(pixels, len(columns)), PHENOMENA, labels)
 
@@ -94,7 +94,7 @@ def cues_sheet(world: World, levels: Sequence[float] = (0.1, 0.35, 0.65, 0.9)) -
     pictures = [[spectrogram(wave) for wave in waves]]
     for way, place in (("noun", None), ("verb", "city"), ("adjective", "forest")):
         prompts = [caption(way, background=place)] * len(clips)
-        pictures.append(list(world.diffusion.render(prompts, [5] * len(clips), cues)))
+        pictures.append(list(world.render(prompts, [5] * len(clips), cues)))
     num = len(levels)
     rows = [[picture for kind in pictures for picture in kind[i : i + num]] for i in range(0, len(clips), num)]
     labels = [f"{kind} {level}" for kind in ("clip", "noun", "verb", "adjective") for level in levels]

@@ -14,9 +14,12 @@ from aai.cue import CueMapper
 from aai.models.clap import AudioEncoder
 from aai.models.clip import ImageTextEncoder
 from aai.models.diffusion import load_diffusion
+from aai.options import RenderOptions
 from aai.tiny.sounds import SAMPLE_RATE_HZ
 
 WEIGHTS = Path(__file__).parent / "weights"
+RENDER = RenderOptions(guidance=4.0)
+"""How the world is rendered where nothing else is asked for; its scores are taken with this guidance."""
 
 
 class World:
@@ -44,6 +47,16 @@ class World:
     def cues(self, aligned: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips rows token_dim"]:
         """The shared mapper's cues, without any fitting."""
         return self.mapper(aligned.to(self.device))
+
+    def render(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        cues: Float[Tensor, "prompts rows token_dim"] | None = None,
+        options: RenderOptions = RENDER,
+    ) -> UInt8[np.ndarray, "prompts height width 3"]:
+        """A picture for each prompt."""
+        return self.diffusion.render(prompts, seeds, cues, options=options)
 
 
 @cache

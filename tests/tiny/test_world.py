@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from safetensors.torch import load_file
 from transformers import ClapModel, CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from aai.options import RenderOptions
 from aai.tiny.judge import WEIGHTS as JUDGE_WEIGHTS
 from aai.tiny.judge import load_judge
 from aai.tiny.scenes import Scene, render
@@ -82,15 +83,15 @@ def test_a_clip_is_heard_the_same_alone_and_in_a_crowd(world):
 
 def test_a_picture_is_the_same_alone_and_in_a_crowd(world):
     prompts = [caption("noun", name) for name in PHENOMENA[:4]]
-    together = world.diffusion.render(prompts, [1, 2, 3, 4], steps=8)
-    alone = world.diffusion.render(prompts[2:3], [3], steps=8)[0]
+    together = world.render(prompts, [1, 2, 3, 4], options=RenderOptions(steps=8, guidance=4.0))
+    alone = world.render(prompts[2:3], [3], options=RenderOptions(steps=8, guidance=4.0))[0]
     assert np.abs(together[2].astype(int) - alone).max() <= 1
 
 
 def test_words_and_sounds_give_pictures_of_what_they_mean(world):
     cues = world.cues(world.hear([synthesise(name, 0.8, 50 + i) for i, name in enumerate(PHENOMENA)]))
-    said = world.diffusion.render([caption("noun", name) for name in PHENOMENA], [0] * 10)
-    heard = world.diffusion.render([caption("noun")] * 10, [0] * 10, cues)
+    said = world.render([caption("noun", name) for name in PHENOMENA], [0] * 10)
+    heard = world.render([caption("noun")] * 10, [0] * 10, cues)
     for pictures in (said, heard):
         read = load_judge().read(pictures).phenomenon.argmax(dim=1).tolist()
         assert sum(i == j for i, j in enumerate(read)) >= 9

@@ -8,7 +8,7 @@ from transformers import ClapModel, CLIPModel
 from aai.align import Projector, contrast, temperature
 from aai.cue import CueMapper
 from aai.inject import PLACEHOLDER
-from aai.models.diffusion import Diffusion, denoising_loss, load_diffusion
+from aai.models.diffusion import Diffusion, load_diffusion
 from aai.tiny.training.clap import embed_all
 from aai.tiny.training.clip import DIM, pairs_of
 from aai.tiny.training.data import (
@@ -98,7 +98,6 @@ def train_mapper(place: Place) -> None:
     scenes, latents = scene_set(place.num_scenes, TRAINING_SEED, place.folder), cached_latents(place)
     partners, diffusion = Partners(scenes), load_diffusion(place.folder / "pipeline", place.device)
     mapper, longest = _new_mapper(diffusion)
-    scheduler = diffusion.pipeline.scheduler
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(clips), (batch,), generator=rng)
@@ -108,13 +107,12 @@ def train_mapper(place: Place) -> None:
         prompts = [
             caption(use, PLACEHOLDER, scenes.scenes[i].background) for use, i in zip(uses, rows.tolist(), strict=True)
         ]
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (batch,), generator=rng).to(place.device)
+        timesteps = torch.randint(diffusion.num_train_timesteps, (batch,), generator=rng).to(place.device)
         clean = latents[rows].to(place.device)
         noise = torch.randn(clean.shape, generator=rng).to(place.device)
         cues = mapper(aligned[chosen.to(place.device), version.to(place.device)])
         with place.autocast():
-            context = diffusion.encode_prompts(prompts, cues)
-            losses = denoising_loss(diffusion.pipeline.unet, scheduler, clean, context, timesteps, noise)
+            losses = diffusion.denoising_losses(clean, diffusion.encode_prompts(prompts, cues), timesteps, noise)
         too_long = (cues.norm(dim=-1) / longest - 1).clamp(min=0).square().mean()
         return losses.mean() + 0.1 * too_long, {"loss": losses.mean().item()}
 
@@ -124,9 +122,8 @@ def train_mapper(place: Place) -> None:
 
 def _new_mapper(diffusion: Diffusion) -> tuple[CueMapper, float]:
     """A mapper that starts at the mean adverb and the mean phenomenon, and how long a row may be."""
-    table = diffusion.embedding.weight.detach()
-    rows = [table[diffusion.tokens(names)[:, 1]] for names in (ADVERBS, PHENOMENA)]
-    mapper = CueMapper(DIM, table.shape[1], num_rows=len(rows)).to(diffusion.device)
+    rows = [diffusion.word_embeddings(names) for names in (ADVERBS, PHENOMENA)]
+    mapper = CueMapper(DIM, diffusion.cue_dim, num_rows=len(rows)).to(diffusion.device)
     mapper.start_at(torch.stack([words.mean(0) for words in rows]))
     return mapper, _LARGEST_ROW * float(torch.cat(rows).norm(dim=1).mean())
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from aai.inject import PLACEHOLDER, spliced
-from aai.models.diffusion import denoising_loss
+from aai.models.schedulers import denoising_loss
 from aai.tiny.scenes import Scene
 from aai.tiny.training.data import TRAINING_SEED, scene_set
 from aai.tiny.training.loop import LoopOptions, Place, fit
@@ -96,10 +96,11 @@ def train_diffusion(place: Place) -> None:
         clean = latents[chosen].to(place.device)
         noise = torch.randn(clean.shape, generator=rng).to(place.device)
         ids, rows = words.said([scenes[i] for i in chosen.tolist()], rng)
+        ids = ids.to(place.device)
         with place.autocast():
-            with spliced(words.embedding, words.placeholder, rows):
-                context = text(ids.to(place.device))[0]
-            losses = denoising_loss(unet, scheduler, clean, context, timesteps, noise)
+            with spliced(words.embedding, ids == words.placeholder, rows):
+                context = text(ids)[0]
+            losses = denoising_loss(lambda x, t: unet(x, t, context).sample, scheduler, clean, timesteps, noise)
         return losses.mean(), {"loss": losses.mean().item()}
 
     fit("diffusion", nn.ModuleDict({"unet": unet, "text": text}), loss, OPTIONS, place)

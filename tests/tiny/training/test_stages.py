@@ -4,6 +4,7 @@ import sys
 
 import torch
 
+from aai.options import RenderOptions
 from aai.tiny import train
 from aai.tiny.judge import Judge
 from aai.tiny.sounds import synthesise
@@ -20,7 +21,7 @@ def test_all_stages_give_models_that_load(tmp_path, capsys):
     assert not list((tmp_path / "work").glob("*.checkpoint.pt"))
     world, judge = World(tmp_path / "weights"), Judge.load(tmp_path / "weights" / "judge")
     cues = world.cues(world.hear([synthesise("rain", 0.5, 1)]))
-    picture = world.diffusion.render(["a * city"], [3], cues, steps=2)
+    picture = world.render(["a * city"], [3], cues, options=RenderOptions(steps=2, guidance=4.0))
     assert picture.shape == (1, 64, 64, 3)
     assert judge.read(picture).phenomenon.shape == (1, 11)
     capsys.readouterr()
