@@ -1,29 +1,42 @@
 """audio/ and images/ -> a cue bank."""
 
+from collections.abc import Callable
+
 from aai.errors import BadConfig
+from tasks import index
 from tasks.align import align
 from tasks.embed import embed_audio, embed_images
 from tasks.fit import fit
-from tasks.index import build as index
 from tasks.ingest import ingest_audio, ingest_images
 from tasks.retrieve import retrieve_images
 from tasks.run import Run
 from tasks.stage import StageSummary
 
-STAGES = (
-    ingest_images,
-    ingest_audio,
-    embed_images,
-    embed_audio,
-    index,
-    align,
-    retrieve_images,
-    fit,
-)
+Stage = Callable[[Run], StageSummary]
+"""Does all of one stage that is not done yet."""
+
+Do = Callable[[str, Stage, Run], StageSummary]
+"""Has a stage, given with its name, done for a run: at once, or as a task of Prefect's."""
+
+STAGES: dict[str, Stage] = {
+    "ingest_images": ingest_images,
+    "ingest_audio": ingest_audio,
+    "embed_images": embed_images,
+    "embed_audio": embed_audio,
+    "index": index.build,
+    "align": align,
+    "retrieve": retrieve_images,
+    "fit": fit,
+}
 """In order; each reads the tables of those before it."""
 
 
-def build(run: Run) -> list[StageSummary]:
+def at_once(name: str, stage: Stage, run: Run) -> StageSummary:
+    """Do a stage here and now, which needs no Prefect."""
+    return stage(run)
+
+
+def build(run: Run, do: Do = at_once) -> list[StageSummary]:
     """Do all that is not done yet; a second call does nothing.
 
     Raises:
@@ -34,8 +47,8 @@ def build(run: Run) -> list[StageSummary]:
         if not getattr(run.config, key):
             raise BadConfig(f"{key}: no place is named: name folders, globs or tars")
     done = []
-    for stage in STAGES:
-        done.append(stage(run))
+    for name, stage in STAGES.items():
+        done.append(do(name, stage, run))
         if done[-1].stopped:
             break
     return done

@@ -3,11 +3,14 @@
 Whatever is heavy is imported by the command that needs it, so that `aai --help` answers at once.
 """
 
+import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -75,10 +78,14 @@ def build(config: ConfigPath = _DEFAULT) -> None:
         if not any(each.new for each in make_plan(run)):
             typer.echo(f"nothing to do: {run.workspace.uri} is up to date")
             return
-        from flows.build import build as make_bank
+        from flows.server import be_quiet, prefect_server
 
-        with _progress(run):
-            done = make_bank(run)
+        be_quiet()
+        with _stoppable(), _progress(run), prefect_server():
+            from flows.build import build as make_bank
+            from flows.orchestrate import orchestrate
+
+            done = orchestrate("build", make_bank, run)
     table = _table("stage", "before", "new", "rejected", "time", "per second")
     for each in done:
         rate = f"{each.rate:,.1f}" if each.new else ""
@@ -147,14 +154,40 @@ def _open(path: Path) -> "Run":
 
 
 @contextmanager
+def _stoppable() -> Iterator[None]:
+    """Make a Ctrl-C or SIGTERM a sentence and the exit code a shell expects.
+
+    A stage at work takes the first one itself: it finishes the slices in flight and commits before it comes here.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("aai: stopped; what is finished is committed, and the same command does the rest", err=True)
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _progress(run: "Run") -> Iterator[None]:
-    """Bars with rate and remaining time while the stages of a run are at work."""
+    """Bars with rate and remaining time while the stages of a run are at work, and above them what these log."""
     from rich.console import Console
+    from rich.logging import RichHandler
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]}", TimeRemainingColumn())
     shown = [TextColumn(each) if isinstance(each, str) else each for each in columns]
-    with Progress(*shown, console=Console(file=sys.stderr), transient=True) as bars:
+    console = Console(file=sys.stderr)
+    log = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    with Progress(*shown, console=console, transient=True) as bars, _handling("tasks", log):
 
         def watch(stage: str) -> Callable[[int, int, float], None]:
             bar = bars.add_task(stage, total=None, rate="")
@@ -166,6 +199,16 @@ def _progress(run: "Run") -> Iterator[None]:
 
         run.watch = watch
         yield
+
+
+@contextmanager
+def _handling(name: str, handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _table(*columns: str) -> "Table":
