@@ -1,0 +1,36 @@
+"""The real architectures at full size, with random weights, go through the adapters: `pytest -m full_size -s`.
+
+Needs about 6 GiB of memory and 3 GiB of disk, and a few minutes on a CPU; downloads nothing. What it measures is in
+docs/PERFORMANCE.md.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.full_size.architectures import write_clap, write_clip, write_sd15
+
+MODELS = {"sd15": (write_sd15, 1_066_000_000), "clip": (write_clip, 427_600_000), "clap": (write_clap, 153_500_000)}
+"""How each is made, and how many parameters the real one has."""
+
+MOST_MEMORY_MIB = {"sd15": 12_000, "clip": 4_000, "clap": 3_000}
+
+
+@pytest.mark.full_size
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_full_size_goes_through_its_adapter(name, tmp_path, record_property):
+    write, wanted = MODELS[name]
+    num = write(tmp_path / name)
+    assert abs(num / wanted - 1) < 0.01
+    command = [sys.executable, "-m", "tests.full_size.measure", name, str(tmp_path / name)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for step in json.loads(done.stdout.splitlines()[-1]):
+        print(f"{name}: {step['step']}: {step['seconds']} s, peak {step['peak_mib']} MiB")
+        record_property(f"{name}: {step['step']}", step)
+        assert step["peak_mib"] < MOST_MEMORY_MIB[name]
