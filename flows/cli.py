@@ -17,7 +17,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tasks.render import RenderPlan
     from tasks.run import Run
+    from tasks.stage import StageSummary
 
 app = typer.Typer(
     help="AAI: sounds into pictures at dataset scale.",
@@ -69,8 +71,6 @@ def plan(config: ConfigPath = _DEFAULT) -> None:
 @app.command(epilog="Example: `aai build -c aai.yaml`")
 def build(config: ConfigPath = _DEFAULT) -> None:
     """Make the cue bank: audio and images in, a cue per clip out; again, it does only what is new."""
-    from rich.console import Console
-
     from tasks.plan import plan as make_plan
 
     with _sentences():
@@ -78,21 +78,42 @@ def build(config: ConfigPath = _DEFAULT) -> None:
         if not any(each.new for each in make_plan(run)):
             typer.echo(f"nothing to do: {run.workspace.uri} is up to date")
             return
-        from flows.server import be_quiet, prefect_server
-
-        be_quiet()
-        with _stoppable(), _progress(run), prefect_server():
+        with _at_work(run):
             from flows.build import build as make_bank
             from flows.orchestrate import orchestrate
 
             done = orchestrate("build", make_bank, run)
-    table = _table("stage", "before", "new", "rejected", "time", "per second")
-    for each in done:
-        rate = f"{each.rate:,.1f}" if each.new else ""
-        numbers = [f"{number:,}" for number in (each.done, each.new, each.rejected)]
-        table.add_row(each.stage, *numbers, _duration(each.took_s), rate)
-    Console().print(table)
+    _show(done)
     typer.echo(f"the bank is {run.workspace.uri}")
+
+
+@app.command(epilog="Example: `aai render jobs.yaml -c aai.yaml`")
+def render(
+    jobs: Annotated[Path, typer.Argument(help="A YAML list of jobs: prompts with *, which cues, how many pictures.")],
+    config: ConfigPath = _DEFAULT,
+    dry_run: Annotated[bool, typer.Option(help="Only say what there is to do and how long it will take.")] = False,
+) -> None:
+    """Make the pictures that jobs ask for, from the cue bank, into webdataset shards; again, only what is new."""
+    from aai.jobs import load_jobs
+    from tasks.render import plan as make_plan
+    from tasks.render import shards_of
+
+    with _sentences():
+        run = _open(config)
+        wanted = load_jobs(jobs, run.config.render)
+        planned = make_plan(run, wanted)
+        for warning in planned.warnings:
+            typer.echo(f"aai: {warning}", err=True)
+        if dry_run or not planned.new:
+            typer.echo(_pictures(planned))
+            return
+        with _at_work(run):
+            from flows.orchestrate import orchestrate
+            from flows.render import render as make_pictures
+
+            done = orchestrate("render", lambda run, do: make_pictures(run, wanted, do), run)
+    _show(done)
+    typer.echo(f"the pictures are in {shards_of(run)}")
 
 
 @app.command(epilog="Example: `aai imagine rain.wav 'a photo of *' -o rain.png`")
@@ -151,6 +172,16 @@ def _open(path: Path) -> "Run":
     from tasks.run import open_run
 
     return open_run(load_config(path))
+
+
+@contextmanager
+def _at_work(run: "Run") -> Iterator[None]:
+    """All that a command needs around a flow: Prefect's server, bars, and an end at a Ctrl-C."""
+    from flows.server import be_quiet, prefect_server
+
+    be_quiet()
+    with _stoppable(), _progress(run), prefect_server():
+        yield
 
 
 @contextmanager
@@ -218,6 +249,28 @@ def _table(*columns: str) -> "Table":
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     return table
+
+
+def _show(done: "list[StageSummary]") -> None:
+    """What the stages of a flow did."""
+    from rich.console import Console
+
+    table = _table("stage", "before", "new", "rejected", "time", "per second")
+    for each in done:
+        rate = f"{each.rate:,.1f}" if each.new else ""
+        numbers = [f"{number:,}" for number in (each.done, each.new, each.rejected)]
+        table.add_row(each.stage, *numbers, _duration(each.took_s), rate)
+    Console().print(table)
+
+
+def _pictures(planned: "RenderPlan") -> str:
+    """How things stand with the pictures of some jobs, in one line."""
+    done = planned.total - planned.new - planned.rejected
+    rejected = f", {planned.rejected:,} rejected" if planned.rejected else ""
+    if not planned.new:
+        return f"nothing to do: {done:,} pictures done{rejected}"
+    about = "unknown time" if planned.estimate_s is None else f"about {_duration(planned.estimate_s)}"
+    return f"{planned.new:,} pictures new ({about}), {done:,} done{rejected}"
 
 
 def _duration(seconds: float) -> str:

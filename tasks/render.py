@@ -75,6 +75,12 @@ def plan(run: Run, jobs: Sequence[Job]) -> RenderPlan:
     )
 
 
+def shards_of(run: Run) -> str:
+    """Where the shards of a run's pictures are, as a glob."""
+    one = run.workspace.shard_uri("renders", run.recipe("renders"), "one")
+    return f"{one.rsplit('/', 1)[0]}/*.tar"
+
+
 class Renderer:
     """The frozen diffusion model, loaded once per worker: cues in prompts in, pictures in a shard out."""
 

@@ -16,54 +16,15 @@ import torch
 from PIL import Image
 
 from aai.errors import BadConfig
-from aai.identity import content_id
 from aai.images import ImageOptions, decode
-from aai.jobs import make_jobs
 from aai.models.diffusion import load_diffusion
 from aai.options import RenderOptions
 from aai.shards import read_member, read_picture
-from aai.workspace import SCHEMAS
-from tasks.config import make_config
 from tasks.jobs import JobSource
 from tasks.render import Renderer, plan, render
-from tasks.run import Run, open_run
+from tasks.run import Run
 from tasks.slices import Host
-
-DIM = 128  # of the shipped text encoder's token embeddings
-LABELS = ["rain", "fire", "rain", "snow", None]
-CLIPS = [content_id(b"%d" % number) for number in range(len(LABELS))]
-QUICK = {"prompt": "a photo of *", "steps": 2}
-GENERATED = b"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-
-
-def run_on(bank, **keys) -> Run:
-    keys = {"fit": {"method": "mapper"}, "pool": {"num_workers": 0}, "render": {"guidance": 1}} | keys
-    return open_run(make_config(workspace=str(bank), **keys))
-
-
-def add_cues(run: Run, num_tokens=2) -> Run:
-    """Clips and cues as a build would have left them; the cues are noise."""
-    noise = np.random.default_rng(0).normal(0, 0.02, (len(CLIPS), num_tokens * DIM)).astype(np.float32)
-    for name, own in (
-        ("clips", {"label": LABELS, "licence": ["CC0"] * 5, "duration_s": [1.0, 2.0, 3.0, 4.0, 5.0]}),
-        (
-            "cues",
-            {"vector": noise.tolist(), "num_tokens": [num_tokens] * 5, "dim": [DIM] * 5, "method": ["mapper"] * 5},
-        ),
-    ):
-        columns = SCHEMAS[name].columns
-        blank = {c.name: pa.repeat(pa.scalar([] if pa.types.is_list(c.type) else "1").cast(c.type), 5) for c in columns}
-        rows = {**blank, **own, "clip_id": CLIPS}
-        run.workspace.table(name).append(run.recipe(name), pa.table(rows, schema=columns))
-    return run
-
-
-def jobs_of(run: Run, *jobs):
-    return make_jobs([QUICK | job for job in jobs], run.config.render)
-
-
-def rows_of(run: Run) -> list[dict]:
-    return run.workspace.table("renders").read(recipe=run.recipe("renders")).sort_by("render_id").to_pylist()
+from tests.bank import CLIPS, DIM, GENERATED, LABELS, add_cues, jobs_of, rows_of, run_on
 
 
 def pixels_of(run: Run) -> dict[str, np.ndarray]:
@@ -222,7 +183,7 @@ def drive(bank, *jobs):
 def test_after_a_kill_each_picture_is_there_once_and_the_same(run, tmp_path):
     job = {"seeds": 2}
     code = "import sys; from test_render import drive; drive(*sys.argv[1:])"
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join([*map(str, Path(__file__).parents[:3]), *sys.path])
     killed = subprocess.run(
         [sys.executable, "-c", code, run.workspace.uri, json.dumps(job)], env=os.environ | {"PYTHONPATH": path}
     )
