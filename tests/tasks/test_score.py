@@ -9,7 +9,7 @@ from aai.tiny.world import WEIGHTS
 from tasks.results import generations, results
 from tasks.run import Run
 from tasks.score import score
-from tests.banks import JOBS, SOUNDS, add_clips, add_cues, add_renders, add_vectors, append, run_on
+from tests.gallery import JOBS, SOUNDS, add_clips, add_cues, add_renders, add_vectors, append, run_on
 
 TRUE = [(sound.phenomenon, sound.intensity) for sound in SOUNDS]
 
