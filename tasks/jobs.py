@@ -78,7 +78,7 @@ class JobSource:
 
     @cached_property
     def _ids(self) -> pa.ChunkedArray:
-        ids = (row["render_id"] for row in self._wanted())
+        ids = (render_id for render_id, _, _ in self._wanted())
         chunks = iter(lambda: pa.array(islice(ids, _IDS_AT_ONCE), pa.string()), pa.array([], pa.string()))
         return pa.chunked_array([pa.chunked_array(chunks, pa.string()).unique()])
 
@@ -87,8 +87,8 @@ class JobSource:
         wanted = self._wanted()
         pending = (each.as_py() for chunk in ids.chunks for each in chunk)
         # Both are in one order, so for each id that is pending, one only has to go on until it comes.
-        found = (next(row for row in wanted if row["render_id"] == each) for each in pending)
-        while some := list(islice(found, _ROWS_AT_ONCE)):
+        found = (next(one for one in wanted if one[0] == each) for each in pending)
+        while some := [row | {"render_id": each, "seed": seed} for each, seed, row in islice(found, _ROWS_AT_ONCE)]:
             yield self._with_cues(pa.Table.from_pylist(some, schema=ROWS))
 
     def _described_cues(self) -> pa.Table:
@@ -98,26 +98,24 @@ class JobSource:
         cues = tables[0].read(names[0], self._cue_recipe).sort_by("clip_id")
         return with_columns(cues, "clip_id", tables[1].read(names[1], self._clip_recipe))
 
-    def _wanted(self) -> Iterator[dict[str, Any]]:
+    def _wanted(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """Of each picture its id, its seed, and the rest of its row."""
         prompts = [(_options_of(job), job.negative_prompt, prompt, job) for job in self._jobs for prompt in job.prompts]
         prompts.sort(key=lambda each: each[:3])
         for options, negative, prompt, job in prompts:
             shared = {"job": job.name, "negative_prompt": negative, "options": options}
             seeds = job.seeds_under(self._run_seed)
-            cues = self._chosen[job.cues].slice(0, job.limit)
-            for batch in cues.to_batches(_CUES_AT_ONCE):
+            for batch in self._chosen[job.cues].slice(0, job.limit).to_batches(_CUES_AT_ONCE):
                 for clip in batch.to_pylist():
-                    yield from self._of_cue(shared, _filled(prompt, clip), clip, seeds)
+                    row = shared | _filled(prompt, clip) | {"clip_id": clip["clip_id"], "label": clip["label"]}
+                    address = self._address(row)
+                    for seed in seeds:
+                        yield content_id(b"%s%d" % (address, seed)), seed, row
 
-    def _of_cue(
-        self, shared: dict[str, Any], filled: dict[str, Any], clip: dict[str, Any], seeds: list[int]
-    ) -> Iterator[dict[str, Any]]:
-        """The pictures of one cue under one prompt; an id says all that a picture depends on, and nothing else."""
-        asked = [self._cue_recipe, self._model, [clip["clip_id"]], filled["prompt"], shared["negative_prompt"]]
-        row = shared | filled | {"clip_id": clip["clip_id"], "label": clip["label"]}
-        for seed in seeds:
-            render_id = content_id(json.dumps([*asked, shared["options"], seed]).encode())
-            yield row | {"render_id": render_id, "seed": seed}
+    def _address(self, row: dict[str, Any]) -> bytes:
+        """All that a picture depends on but its seed, and nothing else."""
+        asked = [row["prompt"], row["negative_prompt"], row["options"]]
+        return json.dumps([self._cue_recipe, self._model, [row["clip_id"]], *asked]).encode()
 
     def _with_cues(self, rows: pa.Table) -> pa.Table:
         clip_ids = rows["clip_id"].unique().to_pylist()
