@@ -191,7 +191,7 @@ def test_bad_files_are_rejected_with_a_sentence_and_the_others_are_done(mine, tm
     assert set(new_of(run).values()) == {0}
 
 
-def test_the_command_line_builds_plans_and_says_what_is_wrong(mine, monkeypatch):
+def test_the_command_line_builds_plans_and_says_what_is_wrong(mine, monkeypatch, prefect_api):
     monkeypatch.chdir(mine)
     call = CliRunner().invoke
     assert call(app, ["plan"]).exit_code == 2
