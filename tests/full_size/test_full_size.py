@@ -1,6 +1,6 @@
 """The real architectures at full size, with random weights, go through the adapters: `pytest -m full_size -s`.
 
-Needs about 6 GiB of memory and 3 GiB of disk, and a few minutes on a CPU; downloads nothing. What it measures is in
+Needs about 8 GiB of memory and 3 GiB of disk, and ten minutes on two cores; downloads nothing. What it measures is in
 docs/PERFORMANCE.md.
 """
 
