@@ -26,6 +26,8 @@ SLICE_ROWS = 5
 def value_of(kind: pa.DataType, row: int):
     if pa.types.is_list(kind):
         return [value_of(kind.value_type, row), value_of(kind.value_type, row + 1)]
+    if pa.types.is_boolean(kind):
+        return bool(row % 2)
     return f"text {row}" if pa.types.is_string(kind) else row
 
 
@@ -159,7 +161,7 @@ def test_a_wrong_column_is_named(workspace, change, said):
 
 
 def test_a_table_or_recipe_that_cannot_be_is_refused(workspace):
-    with pytest.raises(ValueError, match="no table 'colours': choose one of clips, images"):
+    with pytest.raises(ValueError, match="no table 'colours': choose one of recipes, runs, files, clips, images"):
         workspace.table("colours")
     for recipe in ("", "../up", "AB"):
         with pytest.raises(ValueError, match="is no recipe"):
