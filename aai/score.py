@@ -28,6 +28,19 @@ MEANINGS = {
 }
 """Every metric of the table `scores`, and what it says."""
 
+YES_OR_NO = (JUDGE_PHENOMENON, JUDGE_BACKGROUND)
+"""The metrics that are 1 or 0."""
+
+SHORT = {
+    CLIP_SCORE: "CLIPScore",
+    AIS_COSINE: "AIS-cos",
+    AIS_RANK: "AIS-rank",
+    JUDGE_PHENOMENON: "phenomenon",
+    JUDGE_INTENSITY: "strength",
+    JUDGE_BACKGROUND: "background",
+}
+"""What they are called where there is little room."""
+
 
 def clip_score(
     pictures: Float[np.ndarray, "pictures dim"], captions: Float[np.ndarray, "pictures dim"]
@@ -106,22 +119,25 @@ class Aggregate:
     """Per metric that any of them has, its mean over those that have it."""
 
     intensity: float | None
-    """Spearman's correlation of the clips' intensity with the judged one, within labels; none where it is unknown."""
+    """Spearman's correlation of the clips' intensity with the judged one, within groups; none where it is unknown."""
 
 
 def aggregate(
     metrics: Mapping[str, Float[np.ndarray, " pictures"]],
-    labels: Sequence[str | None],
+    groups: Sequence[str | None],
     intensities: Float[np.ndarray, " pictures"],
 ) -> Aggregate:
-    """Means and correlation of a set of pictures; NaN stands for a metric that one lacks, or an unknown intensity."""
+    """Means and correlation of a set of pictures; NaN stands for a metric that one lacks, or an unknown intensity.
+
+    Intensities are compared within groups, as clips of one label in one job; who has no group is not compared.
+    """
     means = {name: float(np.nanmean(values)) for name, values in metrics.items() if not np.isnan(values).all()}
     num = int(np.any([~np.isnan(values) for values in metrics.values()], axis=0).sum()) if metrics else 0
     correlation = math.nan
     if JUDGE_INTENSITY in metrics:
         judged = metrics[JUDGE_INTENSITY]
-        known = ~np.isnan(judged) & ~np.isnan(intensities) & [label is not None for label in labels]
-        named = [label or "" for label, is_known in zip(labels, known, strict=True) if is_known]
+        known = ~np.isnan(judged) & ~np.isnan(intensities) & [group is not None for group in groups]
+        named = [group or "" for group, is_known in zip(groups, known, strict=True) if is_known]
         correlation = correlation_within(named, intensities[known], judged[known])
     return Aggregate(num, means, None if math.isnan(correlation) else correlation)
 

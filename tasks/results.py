@@ -130,14 +130,14 @@ def _results_of(workspace: Workspace, generation: Generation, recipe: str, clips
     scores = workspace.table("scores").read(["render_id", "metric", "value"], recipe)
     columns = {name: _column(renders, scores, name) for name in scores["metric"].unique().to_pylist()}
     places = pc.index_in(_only_clip(renders["clip_ids"]), value_set=clips["clip_id"])
-    labels = np.array(clips["label"].take(places).to_pylist(), object)
+    labels, jobs = clips["label"].take(places).to_pylist(), np.array(renders["job"].to_pylist(), object)
+    alike = np.array([label and f"{label} {job}" for label, job in zip(labels, jobs, strict=True)], object)
     intensities = clips["intensity"].take(places).to_numpy().astype(float)
-    jobs = np.array(renders["job"].to_pylist(), object)
     found = []
     for job in (None, *dict.fromkeys(sorted(jobs))):
         chosen = np.full(len(jobs), True) if job is None else jobs == job
         part = {name: values[chosen] for name, values in columns.items()}
-        summed = aggregate(part, labels[chosen].tolist(), intensities[chosen])
+        summed = aggregate(part, alike[chosen].tolist(), intensities[chosen])
         found.append(Result(generation, job, int(chosen.sum()), summed))
     return found
 

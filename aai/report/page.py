@@ -1,0 +1,68 @@
+"""The contents become one HTML file that opens from disk: nothing in it is loaded from elsewhere.
+
+Whatever comes from users is escaped by Jinja, and should that ever fail, the page's own policy lets no script run but
+the one whose digest it names.
+"""
+
+import base64
+import math
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from aai.report.contents import Report
+from aai.report.media import CURVE_HEIGHT, CURVE_WIDTH
+
+_FOLDER = Path(__file__).parent / "templates"
+
+
+def page(report: Report) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": _duration, "number": _number, "pitch": _pitch, "score": _score}
+    style, script = ((_FOLDER / name).read_text() for name in ("report.css", "report.js"))
+    return environment.get_template("report.html").render(
+        report=report,
+        style=style,
+        script=script,
+        style_digest=_digest(style),
+        script_digest=_digest(script),
+        version=version("aai"),
+        curve_width=CURVE_WIDTH,
+        curve_height=CURVE_HEIGHT,
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def _score(value: float | None, places: int = 2) -> str:
+    """A figure with a true minus; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.{places}f}".replace("-", "−")
+
+
+def _pitch(hertz: int) -> str:
+    return f"{hertz / 1000:g} kHz"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
