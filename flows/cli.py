@@ -6,7 +6,7 @@ Whatever is heavy is imported by the command that needs it, so that `aai --help`
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tasks.render import RenderPlan
+    from tasks.results import Result
     from tasks.run import Run
     from tasks.stage import StageSummary
 
@@ -114,6 +115,44 @@ def render(
             done = orchestrate("render", lambda run, do: make_pictures(run, wanted, do), run)
     _show(done)
     typer.echo(f"the pictures are in {shards_of(run)}")
+
+
+@app.command(epilog="Example: `aai score -c aai.yaml`")
+def score(config: ConfigPath = _DEFAULT) -> None:
+    """Measure the pictures that have no scores, and say what all scores come to per method and job."""
+    from tasks.results import generations, results
+    from tasks.score import num_unscored
+
+    with _sentences():
+        run = _open(config)
+        if num_unscored(run):
+            with _at_work(run):
+                from flows.orchestrate import orchestrate
+                from flows.score import score as measure
+
+                done = orchestrate("score", measure, run)
+            _show(done)
+        found = results(run, generations(run))
+    if found:
+        _show_results(found)
+    else:
+        typer.echo("there are no pictures to score: run `aai render` first")
+
+
+@app.command(epilog="Example: `aai report -c aai.yaml -o report.html`")
+def report(
+    config: ConfigPath = _DEFAULT,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The page; by default report.html in the workspace.")
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Most clips on it, evenly sampled over their labels.")] = 100,
+) -> None:
+    """Write one HTML page that opens from disk, with every clip and all that became of it."""
+    from flows.report import report as write_page
+
+    with _sentences():
+        where = write_page(_open(config), output, clips)
+    typer.echo(f"wrote {where}")
 
 
 @app.command(epilog="Example: `aai imagine rain.wav 'a photo of *' -o rain.png`")
@@ -240,6 +279,22 @@ def _handling(name: str, handler: logging.Handler) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+def _show_results(found: "Sequence[Result]") -> None:
+    """What scores come to, as far as a narrow terminal has room; all of it, and what it says, is in the report."""
+    from rich.console import Console
+
+    from aai.score import AIS_RANK, CLIP_SCORE, SHORT, YES_OR_NO
+
+    shown = (CLIP_SCORE, AIS_RANK, *YES_OR_NO)
+    table = _table("pictures of", *(SHORT[name] for name in shown), "intensity")
+    for each in found:
+        figures = [each.scores.means.get(name) for name in shown] + [each.scores.intensity]
+        name = each.generation.name if each.job is None else f"  {each.job}"
+        table.add_row(name, *("" if figure is None else f"{figure:.3f}" for figure in figures))
+    Console().print(table)
+    typer.echo("intensity: rank correlation of the clips' and the judged one; `aai report` has all scores")
 
 
 def _table(*columns: str) -> "Table":

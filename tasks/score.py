@@ -37,6 +37,13 @@ def score(run: Run) -> StageSummary:
     return run.drive("scores", RenderSource(run), partial(Scorer, run.config, run.workspace, some_clips(run)))
 
 
+def num_unscored(run: Run) -> int:
+    """How many pictures there are to be measured, told without a model and without Ray."""
+    return len(
+        run.workspace.undone(RenderSource(run).ids(), "scores", run.recipe("scores"), run.config.run.retry_rejects)
+    )
+
+
 @dataclass(frozen=True)
 class Others:
     """The clips against which a picture's own clip is ranked."""
