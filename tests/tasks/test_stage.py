@@ -230,6 +230,24 @@ def test_a_signal_commits_what_is_finished_and_ends_the_process(workspace, numbe
     check_all_done(workspace)
 
 
+def test_a_second_signal_does_not_wait_for_the_slice_in_flight(workspace):
+    reached = []
+
+    class Signalled(Measure):
+        def __call__(self, rows: pa.Table) -> Outcome:
+            if reached:
+                for place in ("between", "after"):
+                    signal.raise_signal(signal.SIGINT)
+                    reached.append(place)
+            reached.append("first slice")
+            return super().__call__(rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(workspace, stage_of(workspace, Signalled), HERE, StageOptions())
+    assert reached == ["first slice", "between"]
+    assert len(workspace.table("aligned_vectors").ids(RECIPE)) == 10  # finished before, so committed
+
+
 def kill_and_resume(workspace, seed, num_workers, num_kills, pause_s):
     random = Random(seed)
     for _ in range(num_kills):
