@@ -60,6 +60,9 @@ class LearnOptions(Options):
     learning_rate: float = Field(1.5e-3, gt=0)
     """Of AdamW, after a short warm-up, falling along a cosine."""
 
+    start_words: tuple[str, ...] = ("scene", "sound")
+    """Words whose mean a cue starts as before the first step, where the bank's clips have no labels to take."""
+
     templates: tuple[str, ...] = ("a photo of *", "a picture of *", "a * place", "a picture in the style of *")
     """Prompts in which a neighbour is described by its clip's cue: as noun, verb and adjective."""
 
@@ -86,6 +89,18 @@ class CueOptions(Options):
 
     learning_rate: float = Field(5e-3, gt=0)
     """Of each clip's own Adam."""
+
+    pull: float = Field(0.01, ge=0)
+    """Weight of the squared distance between a cue and the one it started from, in units of the latter's square."""
+
+    check_every: int = Field(8, gt=0)
+    """Steps between two looks at the loss of noise that is held out; the best cue seen is kept."""
+
+    held_out_rows: int = Field(8, gt=0)
+    """Rows of a clip in such a look."""
+
+    least_gain: float = Field(0.002, ge=0)
+    """A clip whose loss fell by less than this share of its first since the best look is steady, and leaves."""
 
     templates: tuple[str, ...] = ("a photo of *", "a picture of *")
     """Prompts under which a neighbour is rebuilt."""

@@ -8,6 +8,7 @@ from tasks.align import align
 from tasks.embed import embed_audio, embed_images
 from tasks.fit import fit
 from tasks.ingest import ingest_audio, ingest_images
+from tasks.learn import learn
 from tasks.retrieve import retrieve_images
 from tasks.run import Run
 from tasks.stage import StageSummary
@@ -26,6 +27,7 @@ STAGES: dict[str, Stage] = {
     "index": index.build,
     "align": align,
     "retrieve": retrieve_images,
+    "learn": learn,
     "fit": fit,
 }
 """In order; each reads the tables of those before it."""

@@ -67,6 +67,10 @@ def _learn_models(config: Config) -> tuple[str, ...]:
     return ("mapper",) if config.learn.method == "shipped" else ("diffusion",)
 
 
+def _cue_upstream(config: Config) -> tuple[str, ...]:
+    return ("neighbours", "mapper") if config.fit.method in ("adapter", "mapper") else ("neighbours",)
+
+
 def _learn_upstream(config: Config) -> tuple[str, ...]:
     return () if config.learn.method == "shipped" else ("neighbours",)
 
@@ -102,6 +106,10 @@ class Run:
     stop: Event = field(default_factory=Event)
     """Set from another thread, it ends the stage at work; what is finished is committed."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What workers elsewhere get: who watches and who stops a run is the driver's affair."""
+        return self.__dict__ | {"watch": None, "stop": None}
+
     def recipe(self, name: str) -> str:
         """The recipe of a table or artifact under this configuration.
 
@@ -120,6 +128,8 @@ class Run:
                 models = _align_models(self.config)
             if name == "mapper":
                 models, upstream = _learn_models(self.config), _learn_upstream(self.config)
+            if name == "cues":
+                upstream = _cue_upstream(self.config)
             if name == "scores" and self.config.models.judge:
                 models = (*models, "judge")
             made[name] = Recipe(

@@ -118,7 +118,7 @@ def run_stage(
 def _work(
     stage: Stage, ids: pa.ChunkedArray, pool: PoolOptions, books: "_Books", progress: Progress | None, stop: Event
 ) -> None:
-    workers = _open_pool(stage, pool)
+    workers = open_pool(stage.make_worker, stage.id_column, pool)
     with _stopping_on_signals(stop):
         with books:
             for finished in workers.map(slices_of(stage.source.rows(ids), pool.slice_size), stop):
@@ -136,12 +136,17 @@ def _work(
             )
 
 
-def _open_pool(stage: Stage, options: PoolOptions) -> Pool:
+def open_pool(make_worker: Callable[[], Worker], id_column: str, options: PoolOptions) -> Pool:
+    """Workers in this process or on Ray, as the options say.
+
+    Raises:
+        BadConfig: the Ray cluster does not answer.
+    """
     if options.num_workers == 0:
-        return LocalPool(stage.make_worker, stage.id_column, options)
+        return LocalPool(make_worker, id_column, options)
     from tasks.pool import RayPool  # Ray's import takes a second: only who needs it pays
 
-    return RayPool(stage.make_worker, stage.id_column, options)
+    return RayPool(make_worker, id_column, options)
 
 
 def slices_of(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
