@@ -284,6 +284,7 @@ def _handling(name: str, handler: logging.Handler) -> Iterator[None]:
 def _show_results(found: "Sequence[Result]") -> None:
     """What scores come to, as far as a narrow terminal has room; all of it, and what it says, is in the report."""
     from rich.console import Console
+    from rich.markup import escape
 
     from aai.score import AIS_RANK, CLIP_SCORE, SHORT, YES_OR_NO
 
@@ -292,7 +293,7 @@ def _show_results(found: "Sequence[Result]") -> None:
     for each in found:
         figures = [each.scores.means.get(name) for name in shown] + [each.scores.intensity]
         name = each.generation.name if each.job is None else f"  {each.job}"
-        table.add_row(name, *("" if figure is None else f"{figure:.3f}" for figure in figures))
+        table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
     Console().print(table)
     typer.echo("intensity: rank correlation of the clips' and the judged one; `aai report` has all scores")
 

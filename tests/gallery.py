@@ -52,13 +52,13 @@ def run_on(bank: Path | str, **keys: Any) -> Run:
     )
 
 
-def append(run: Run, name: str, num: int, **columns: Sequence[Any]) -> None:
-    """Rows of a table under the run's recipe; columns that are not given hold something empty."""
-    schema = SCHEMAS[name].columns
+def append(run: Run, name: str, num: int, of: str | None = None, **columns: Sequence[Any]) -> None:
+    """Rows of a table under the recipe of a table; columns that are not given hold something empty."""
+    schema, of = SCHEMAS[name].columns, of or name
     blank = {c.name: pa.repeat(pa.scalar(_blank(c)).cast(c.type), num) for c in schema}
     given = {key: pa.array(values, schema.field(key).type) for key, values in columns.items()}
-    run.register(name)
-    run.workspace.table(name).append(run.recipe(name), pa.table(blank | given, schema=schema))
+    run.register(of)
+    run.workspace.table(name).append(run.recipe(of), pa.table(blank | given, schema=schema))
 
 
 def add_clips(run: Run, folder: Path, sounds: Sequence[Sound] = SOUNDS) -> list[str]:
@@ -124,6 +124,38 @@ def add_renders(run: Run, clip_ids: Sequence[str], shown: Sequence[tuple[str, fl
                 asked = {"render_id": key, "clip_ids": [clip_id], "job": job, "prompt": prompt, "format": "png"}
                 rows.append(asked | vars(place))
     append(run, "renders", len(rows), **{name: [row[name] for row in rows] for name in rows[0]})
+
+
+def add_runs(run: Run) -> None:
+    """Two runs of a stage, and rejects of two kinds."""
+    started = ["2026-01-02T03:04:05+00:00", "2026-01-03T03:04:05+00:00"]
+    append(run, "runs", 2, of="cues", run_id=["a", "b"], stage=["fit"] * 2, started_at=started, took_s=[20.0, 5.0],
+           new=[4, 1], rejected=[0, 1], stopped=[False, True])  # fmt: skip
+    silent = [f"silent: the loudest part has {level} dBFS, below -60 dBFS" for level in (-90, -75)]
+    said = {"/sounds/a.wav": silent[0], "/sounds/b.wav": silent[1], "/sounds/c.wav": "the file is empty (0 bytes)"}
+    append(run, "rejects", 3, of="clips", id=["1", "2", "3"], stage=["ingest_audio"] * 3, uri=list(said),
+           error=["BadItem"] * 3, sentence=[f"{uri}: {text}" for uri, text in said.items()])  # fmt: skip
+
+
+def make_gallery(folder: Path, sounds: Sequence[Sound] = SOUNDS, **keys: Any) -> Run:
+    """A bank with everything but scores."""
+    run = run_on(folder / "bank", **keys)
+    clip_ids = add_clips(run, folder / "sounds", sounds)
+    add_vectors(run, clip_ids)
+    add_neighbours(run, folder / "images", clip_ids)
+    add_cues(run, clip_ids)
+    add_renders(run, clip_ids, [(sound.phenomenon, sound.intensity) for sound in sounds])
+    add_runs(run)
+    return run
+
+
+def add_scores(run: Run) -> None:
+    """Scores of all pictures: the ranks grow with the pictures' ids, and the judge sees what is heard."""
+    renders = run.workspace.table("renders").read(["render_id"], run.recipe("renders")).sort_by("render_id")
+    ids, num = renders["render_id"].to_pylist(), renders.num_rows
+    metrics = {"ais_rank": [number / num for number in range(num)], "judge_phenomenon": [1.0] * num}
+    for metric, values in metrics.items():
+        append(run, "scores", num, render_id=ids, metric=[metric] * num, value=values)
 
 
 def _blank(column: pa.Field) -> Any:

@@ -35,7 +35,7 @@ def data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def prepared(wave: Float32[np.ndarray, " samples"], rate_hz: int) -> tuple[Float32[np.ndarray, " samples"], int]:
+def prepared(wave: Float32[np.ndarray, " samples"], rate_hz: int) -> tuple[Float32[np.ndarray, " prepared"], int]:
     """The beginning of a wave, at the lowest rate that keeps what is in it up to 16 kHz, within full scale."""
     wave = wave[: round(LONGEST_S * rate_hz)]
     rate = next((each for each in _MP3_RATES_HZ if each >= rate_hz), _MP3_RATES_HZ[-1])

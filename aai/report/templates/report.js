@@ -52,7 +52,7 @@
   };
 
   bar.addEventListener("submit", (event) => event.preventDefault());
-  bar.addEventListener("input", update);
+  for (const kind of ["input", "change"]) bar.addEventListener(kind, update);
   bar.addEventListener("reset", () => {
     turn.setAttribute("aria-pressed", "false");
     setTimeout(update); // the fields are reset after this
