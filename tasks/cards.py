@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from math import isnan
 from typing import Any
@@ -57,6 +57,11 @@ class _Tables:
     """Per generation and clip."""
     scores: Mapping[str, Mapping[str, float]]
     """Per picture."""
+
+    @cached_property
+    def lowest(self) -> float:
+        """The lowest loss of all cues as a share of their first ones: the bottom of all curves."""
+        return min((share for row in self.cues.values() for share in media.relative(row["loss_curve"])), default=1.0)
 
     @classmethod
     def about(cls, run: Run, clip_ids: Sequence[str], among: Sequence[Generation]) -> "_Tables":
@@ -133,7 +138,7 @@ def _card(clip_id: str, tables: _Tables, files: _Files) -> Card:
         sound=files.sound(row),
         neighbours=[Neighbour(_neighbour(tables, files, *pair), pair[1]) for pair in pairs[:_MOST_NEIGHBOURS]],
         num_more_neighbours=max(0, len(pairs) - _MOST_NEIGHBOURS),
-        cue=_cue(tables.cues[clip_id]) if clip_id in tables.cues else None,
+        cue=_cue(tables.cues[clip_id], tables.lowest) if clip_id in tables.cues else None,
         shown=[shown for each, rows in renders.items() for shown in _shown(each, rows, name, tables.scores, files)],
         scores=_means(renders, tables.scores),
     )
@@ -147,10 +152,9 @@ def _neighbour(tables: _Tables, files: _Files, image_id: str, cosine: float) -> 
     return files.neighbour(image_id, tuple(row[name] for name in _PLACE), alt)
 
 
-def _cue(row: Row) -> Cue:
-    return Cue(
-        **{name: row[name] for name in _OF_CUE if name != "loss_curve"}, curve=media.curve(row["loss_curve"] or [])
-    )
+def _cue(row: Row, lowest: float) -> Cue:
+    curve = media.curve(media.relative(row["loss_curve"]), lowest)
+    return Cue(**{name: row[name] for name in _OF_CUE if name != "loss_curve"}, curve=curve)
 
 
 def _shown(

@@ -83,13 +83,22 @@ def test_thumbnails_are_webp_of_128_pixels_at_most_and_not_distorted():
         assert (found.format, found.size) == ("WEBP", size)
 
 
-def test_a_falling_loss_is_a_falling_line():
-    found = media.curve([0.3, float("nan"), 0.2, 0.1])
-    heights = [float(point.split(",")[1]) for point in found.points.split()]
-    assert heights == sorted(heights) and len(heights) == found.num_looks == 3
-    assert (found.last_x, found.last_y) == tuple(map(float, found.points.split()[-1].split(",")))
-    assert media.curve([0.1]) is media.curve([]) is None
-    assert media.curve([0.1, 0.1]) is not None
+def heights(losses: list[float], lowest: float) -> list[float]:
+    """How far below its beginning a curve is, look by look."""
+    points = media.curve(media.relative(losses), lowest).points.split()
+    downs = [float(point.split(",")[1]) for point in points]
+    return [down - downs[0] for down in downs]
+
+
+def test_a_falling_loss_is_a_falling_line_on_a_scale_that_clips_share():
+    assert heights([0.4, float("nan"), 0.3, 0.2], 0.5) == pytest.approx([0, 26, 52])
+    assert heights([8.0, 6.0], 0.5) == pytest.approx([0, 26])
+    assert heights([0.1, 0.1], 1.0) == [0, 0]
+
+
+def test_without_two_losses_there_is_no_curve():
+    for losses in ([0.1], [], None, [float("nan"), 1.0]):
+        assert media.curve(media.relative(losses), 0.5) is None
 
 
 def full(text: str) -> Report:
@@ -100,7 +109,7 @@ def full(text: str) -> Report:
     card = Card(
         clip_id="abc", label=text, caption=text, licence=text, uri=f"/sounds/{text.replace('/', '')}", start_s=0.0,
         duration_s=5.0, level_dbfs=-20.0, intensity=0.5, sound=Sound(problem=text), neighbours=[Neighbour(thumb, 0.5)],
-        num_more_neighbours=0, cue=Cue("mapper", 3, text, 0.2, 0.1, media.curve([0.2, 0.1])),
+        num_more_neighbours=0, cue=Cue("mapper", 3, text, 0.2, 0.1, media.curve([1.0, 0.5], 0.5)),
         shown=[Shown(text, text, text, [picture, gone], 2)], scores={text: {text: 0.5}},
     )  # fmt: skip
     return Report(

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import soundfile
@@ -78,21 +79,29 @@ def webp(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
     return images.encode(pixels, "webp", _THUMB_QUALITY)
 
 
-def curve(losses: list[float]) -> Curve | None:
-    """A curve through the losses, the lowest at the bottom; none without two of them."""
-    values = [value for value in losses if math.isfinite(value)]
-    if len(values) < 2:
+def relative(losses: Sequence[float] | None) -> list[float]:
+    """Losses as shares of the first; what is not finite is left out."""
+    values = [value for value in losses or [] if math.isfinite(value)]
+    return [value / values[0] for value in values] if values and values[0] > 0 else []
+
+
+def curve(shares: Sequence[float], lowest: float) -> Curve | None:
+    """A curve through a clip's relative losses, from 1 or more at the top to `lowest`; none without two of them.
+
+    With the lowest loss of all clips at the bottom, a curve that falls twice as far shows twice the gain.
+    """
+    if len(shares) < 2:
         return None
-    low, high = min(values), max(values)
+    highest = max(1.0, *shares)
     wide, tall = CURVE_WIDTH - 2 * _CURVE_MARGIN, CURVE_HEIGHT - 2 * _CURVE_MARGIN
     points = [
         (
-            round(_CURVE_MARGIN + wide * number / (len(values) - 1), 1),
-            round(_CURVE_MARGIN + tall * (high - value) / ((high - low) or 1), 1),
+            round(_CURVE_MARGIN + wide * number / (len(shares) - 1), 1),
+            round(_CURVE_MARGIN + tall * (highest - share) / ((highest - lowest) or 1), 1),
         )
-        for number, value in enumerate(values)
+        for number, share in enumerate(shares)
     ]
-    return Curve(" ".join(f"{x},{y}" for x, y in points), *points[-1], num_looks=len(values))
+    return Curve(" ".join(f"{x},{y}" for x, y in points), *points[-1], num_looks=len(shares))
 
 
 def _mel_bands(length: int, rate_hz: int) -> Float[np.ndarray, "bands bins"]:
