@@ -21,7 +21,7 @@ from aai.report import Made, RejectKind, Report, ScoreLine, StageTime
 from aai.score import MEANINGS, SHORT, YES_OR_NO
 from aai.workspace import RECIPE, SCHEMAS
 from tasks.cards import cards
-from tasks.results import generations, results
+from tasks.results import Result, generations, results
 from tasks.run import Run
 
 _PACKAGES = (
@@ -61,17 +61,7 @@ def gather(run: Run, num_clips: int) -> Report:
         totals=_totals(run, rejects),
         num_clips=_num_rows(run, "clips"),
         cards=shown,
-        lines=[
-            ScoreLine(
-                each.generation.name,
-                each.generation.is_current,
-                each.job,
-                each.scores.num,
-                each.scores.means,
-                each.scores.intensity,
-            )
-            for each in results(run, there)
-        ],
+        lines=[_line(result) for result in results(run, there)],
         rejects=rejects,
         stages=_stage_times(run),
         made=_made(run),
@@ -91,6 +81,11 @@ def sample(run: Run, num: int) -> list[str]:
         by_label.setdefault(label, []).append(clip_id)
     turns = zip_longest(*(by_label[label] for label in sorted(by_label, key=lambda name: (name is None, name or ""))))
     return [clip_id for clip_id in chain.from_iterable(turns) if clip_id is not None][:num]
+
+
+def _line(result: Result) -> ScoreLine:
+    generation, scores = result.generation, result.scores
+    return ScoreLine(generation.name, generation.is_current, result.job, scores.num, scores.means, scores.intensity)
 
 
 def _num_rows(run: Run, name: str) -> int:
