@@ -26,7 +26,7 @@ from prefect.utilities.annotations import quote  # noqa: E402
 from aai.errors import Transient  # noqa: E402
 from aai.workspace.store import store_errors  # noqa: E402
 from flows.build import Do, Stage, build  # noqa: E402
-from flows.progress import ProgressTeller  # noqa: E402
+from flows.progress import ProgressTeller, left_out  # noqa: E402
 from tasks.config import load_config  # noqa: E402
 from tasks.run import Run, open_run  # noqa: E402
 from tasks.stage import Progress, StageSummary  # noqa: E402
@@ -85,7 +85,8 @@ def as_task(name: str, stage: Stage, run: Run) -> StageSummary:
         with _watched(run):
             done = stage(run)
         if done.new or done.rejected:
-            create_table_artifact([_row(done)], f"{_key(name)}-counts", f"What `{name}` did")
+            with left_out(f"what {name} did"):
+                create_table_artifact([_row(done)], f"{_key(name)}-counts", f"What `{name}` did")
         return done
 
     staged = task(
@@ -101,8 +102,9 @@ def as_task(name: str, stage: Stage, run: Run) -> StageSummary:
 
 def _followed(name: str, steps: Steps, run: Run) -> list[StageSummary]:
     done = steps(run, as_task)
-    create_table_artifact([_row(each) for each in done], f"{_key(name)}-stages", "Counts and rates per stage")
-    create_markdown_artifact(_report(run), f"{_key(name)}-report", "The report of the workspace")
+    with left_out(f"what {name} did"):
+        create_table_artifact([_row(each) for each in done], f"{_key(name)}-stages", "Counts and rates per stage")
+        create_markdown_artifact(_report(run), f"{_key(name)}-report", "The report of the workspace")
     return done
 
 

@@ -1,6 +1,8 @@
-"""A stage's progress on Prefect's pages."""
+"""What stands on Prefect's pages while a stage is at work."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Event, Thread
 from typing import cast
@@ -14,10 +16,19 @@ _PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
+@contextmanager
+def left_out(what: str) -> Iterator[None]:
+    """Go on without what Prefect cannot be told: its server is away, and the work is not for its sake."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        _log.warning("Prefect is not told %s (%s: %s)", what, type(error).__name__, error)
+
+
 class ProgressTeller:
     """Tells Prefect how far a stage is, once a second at most and from a thread of its own.
 
-    So neither a slow server nor a dead one slows a stage: what cannot be told is left out.
+    So a slow server does not slow a stage.
     """
 
     def __init__(self, stage: str, key: str) -> None:
@@ -42,13 +53,11 @@ class ProgressTeller:
     def _keep_telling(self) -> None:
         told: tuple[int, int, float] | None = None
         artifact_id: UUID | None = None
-        try:
+        with left_out(f"the progress of {self._stage}"):
             while not (self._ended.wait(_PAUSE_S if told else 0) and told == self._newest):
                 if self._newest and told != self._newest:
                     told = self._newest
                     artifact_id = self._tell_prefect(artifact_id, *told)
-        except httpx.HTTPError as error:
-            _log.warning("%s: Prefect is not told of its progress any more (%s)", self._stage, error)
 
     def _tell_prefect(self, artifact_id: UUID | None, finished: int, total: int, rate: float) -> UUID:
         percent = 100 * finished / total
