@@ -172,14 +172,13 @@ def test_reset_brings_all_back_in_the_first_order(opened):
 
 
 def test_on_a_phone_nothing_sticks_out(opened):
-    opened.set_window_size(500, 900)  # the narrowest window there is
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:
-        wide, all_ = opened.execute_script(
-            "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-        )
-        assert wide <= all_
+        whole, seen = opened.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        assert whole <= seen == 360
     finally:
-        opened.set_window_size(1280, 1600)
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_command_writes_the_page_and_says_where(gallery, tmp_path, monkeypatch):
