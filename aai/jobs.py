@@ -26,7 +26,6 @@ PLACEHOLDER = "*"
 MAX_PROMPT_CHARS = 2_000
 """Far more than a text encoder reads (75 tokens), and little enough to be written into every picture."""
 
-_SAID = ("label", "caption")
 _MAX_SEED = 2**63 - 1
 _MAX_SEEDS = 1_000_000
 _FOR_ALL = "batch_size"  # the one option of rendering that is no matter of a job
@@ -65,7 +64,7 @@ class Job(Options):
     """Where it stands, as `jobs.yaml: job 3`: messages begin with that."""
 
     prompts: tuple[str, ...]
-    """Each holds a `*` where the sound stands, and may hold {label} and {caption} of the clip."""
+    """Each holds a `*` where the sound stands, and may hold what the metadata says of the clip, as {label}."""
 
     cues: CueFilter = CueFilter()
     """Which cues."""
@@ -165,16 +164,17 @@ def make_jobs(given: Any, options: RenderOptions, source: str = "jobs") -> tuple
     return tuple(jobs.values())
 
 
-def fill(prompt: str, said: Mapping[str, str | None]) -> str:
+def fill(prompt: str, said: Mapping[str, Any]) -> str:
     """A prompt with what is said of a clip, as its label; a placeholder in there is no placeholder.
 
     Raises:
-        BadItem: the clip has no label or caption and the prompt asks for it, or it makes the prompt too long.
+        BadItem: something is not said of the clip that the prompt asks for, or it makes the prompt too long.
     """
-    for _, field, _, _ in Formatter().parse(prompt):
-        if field and not said[field]:
+    asked = {field for _, field, _, _ in Formatter().parse(prompt) if field}
+    for field in sorted(asked):
+        if said.get(field) in (None, ""):
             raise BadItem(f"the clip has no {field}, which the prompt {prompt!r} asks for: give one in the metadata")
-    filled = prompt.format(**{name: (said[name] or "").replace(PLACEHOLDER, " ") for name in _SAID})
+    filled = prompt.format(**{field: str(said[field]).replace(PLACEHOLDER, " ") for field in asked})
     if len(filled) > MAX_PROMPT_CHARS:
         raise BadItem(f"the prompt has {len(filled):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten the caption")
     return filled
@@ -271,8 +271,8 @@ def _check_prompt(prompt: str) -> None:
     except ValueError as error:
         raise ValueError(f"{prompt!r} has a brace alone: write {{{{ for {{ and }}}} for }}") from error
     for _, field, spec, conversion in parts:
-        if field is not None and (field not in _SAID or spec or conversion):
-            raise ValueError(f"{prompt!r} asks for {{{field}}}: only {{label}} and {{caption}} are known of a clip")
+        if field is not None and (not field.isidentifier() or spec or conversion):
+            raise ValueError(f"{prompt!r} asks for {{{field}}}: name a column of the metadata alone, such as {{label}}")
 
 
 def _checked_seeds(given: Any) -> Any:

@@ -24,7 +24,7 @@ _ROWS_AT_ONCE = 8_192
 
 _IDS_AT_ONCE = 100_000
 _CUES_AT_ONCE = 10_000
-_KNOWN = ("clip_id", "label", "caption")
+_KNOWN = ("clip_id", "label", "caption", "attributes")
 _LONG = ("vector", "loss_curve", "image_ids")
 
 ROWS = pa.schema(
@@ -130,6 +130,8 @@ def _options_of(job: Job) -> str:
 
 
 def _filled(prompt: str, clip: dict[str, Any]) -> dict[str, Any]:
+    if "{" in prompt and clip["attributes"]:
+        clip = json.loads(clip["attributes"]) | clip
     try:
         return {"prompt": fill(prompt, clip), "fault": None}
     except BadItem as error:

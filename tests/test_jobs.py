@@ -76,8 +76,9 @@ def test_a_list_is_a_job_file_too(tmp_path):
         ("- {prompt: '*'}\n- {prompt: a photo}", "job 2: prompt: 'a photo' has no * where the sound could stand"),
         ("- {prompt: 5}", "prompt: 5: write a text such as"),
         ("- {prompt: ['*', 5]}", "prompt.1: 5 is no text"),
-        ("- {prompt: 'a {lable} *'}", "asks for {lable}: only {label} and {caption} are known"),
-        ("- {prompt: 'a {label!r} *'}", "only {label} and {caption} are known"),
+        ("- {prompt: 'a {label.x} *'}", "asks for {label.x}: name a column of the metadata alone, such as {label}"),
+        ("- {prompt: 'a {label!r} *'}", "asks for {label}: name a column of the metadata alone"),
+        ("- {prompt: 'a {} *'}", "asks for {}: name a column of the metadata alone"),
         ("- {prompt: 'a { *'}", "has a brace alone: write {{ for {"),
         (f"- {{prompt: '{'*' * 2001}'}}", "2,001 characters, more than 2,000: shorten it"),
         ("- {prompt: '*', name: rain, stepz: 3}", "job 1 (rain): stepz: there is no such key: did you mean steps"),
@@ -156,6 +157,9 @@ def test_prompts_are_filled_with_what_is_said_of_the_clip():
     assert fill("a {label} * {{1}}, {caption}", said) == "a rain * {1}, a   in the sky"
     with pytest.raises(BadItem, match="has no caption"):
         fill("a {caption} *", {"label": "rain", "caption": None})
+    assert fill("{level} * in the {place}", {"place": "city", "level": 0}) == "0 * in the city"
+    with pytest.raises(BadItem, match="has no place"):
+        fill("a * {place}", {"label": "rain"})
     with pytest.raises(BadItem, match="more than 2,000"):
         fill("a {caption} *", {"label": "rain", "caption": "x" * 2_000})
 
