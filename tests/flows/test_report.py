@@ -191,3 +191,14 @@ def test_the_command_writes_the_page_and_says_where(gallery, tmp_path, monkeypat
     assert gallery.workspace.health().is_good
     wrong = CliRunner().invoke(app, ["report", "-o", "no/folder/report.html"])
     assert wrong.exit_code == 2 and "cannot be written" in wrong.output
+
+
+def test_the_command_score_says_what_scores_come_to_and_does_nothing_twice(gallery, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("aai.yaml").write_text(f"workspace: {gallery.workspace.uri}\nfit: {{method: mapper}}\n")
+    done = CliRunner().invoke(app, ["score"])
+    assert done.exit_code == 0, done.output
+    rows = [line.replace("│", " ").split() for line in done.output.splitlines()]
+    assert ["mapper", "0.476", "1.000"] in rows and ["verb"] in [row[:1] for row in rows]
+    Path("aai.yaml").write_text("workspace: empty\n")
+    assert "run `aai render` first" in CliRunner().invoke(app, ["score"]).output
