@@ -25,7 +25,15 @@ def add_cues(run: Run, num_tokens=2) -> Run:
     """Clips and cues as a build would have left them; the cues are noise."""
     noise = np.random.default_rng(0).normal(0, 0.02, (len(CLIPS), num_tokens * DIM)).astype(np.float32)
     for name, own in (
-        ("clips", {"label": LABELS, "licence": ["CC0"] * 5, "duration_s": [1.0, 2.0, 3.0, 4.0, 5.0]}),
+        (
+            "clips",
+            {
+                "label": LABELS,
+                "licence": ["CC0"] * 5,
+                "attributes": ["{}"] * 5,
+                "duration_s": [1.0, 2.0, 3.0, 4.0, 5.0],
+            },
+        ),
         (
             "cues",
             {"vector": noise.tolist(), "num_tokens": [num_tokens] * 5, "dim": [DIM] * 5, "method": ["mapper"] * 5},
