@@ -71,6 +71,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         },
         "ingest": {"audio": {"window_s": 5.0, "hop_s": 5.0}},
         "align": {"method": "trained"},
+        # Scenes of one phenomenon are more alike than photographs are: what differs between them is the intensity.
+        "retrieve": {"duplicate_similarity": 0.99},
         "learn": {"method": "shipped"},
         "render": {"guidance": 4.0},
     },

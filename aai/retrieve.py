@@ -5,7 +5,7 @@ reranking cannot bring back what those hubs pushed out of the candidates.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -20,6 +20,10 @@ _CLIPS_AT_ONCE = 256
 class RetrieveOptions(Options):
     """How a clip's images are chosen."""
 
+    method: Literal["audio", "label"] = "audio"
+    """`audio`: the images nearest to what is heard. `label`: any images that have the clip's label, to compare with:
+    that is all that inversion without audio knows of a clip."""
+
     num_candidates: int = Field(200, ge=1)
     """Nearest images among which the choice is made."""
 
@@ -29,7 +33,7 @@ class RetrieveOptions(Options):
     duplicate_similarity: float = Field(0.95, gt=0, le=1)
     """Two images with a higher cosine are taken for the same; the better one stays."""
 
-    diversity: float = Field(0.3, ge=0, le=1)
+    diversity: float = Field(0.1, ge=0, le=1)
     """The weight of being unlike what is chosen already, against that of fitting the clip: 1 - lambda of MMR."""
 
     centring_strength: float = Field(0.75, ge=0, le=1)

@@ -1,26 +1,31 @@
 """Retrieve: for each clip a few images that fit it."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aai.errors import BadConfig
+from aai.errors import BadConfig, BadItem
+from aai.identity import seed_of
 from aai.retrieve import query_mean, retrieve
 from aai.workspace import SCHEMAS
 from tasks.columns import to_array
 from tasks.index import newest_version, open_index
 from tasks.run import Run
-from tasks.slices import Outcome
-from tasks.sources import TableSource
+from tasks.slices import Outcome, Reject, Worker
+from tasks.sources import JoinedSource, TableSource, look_up
 from tasks.stage import StageSummary
 
 
 def retrieve_images(run: Run) -> StageSummary:
     """Choose images for every clip that has none of this recipe."""
-    source = TableSource(run.workspace, "aligned_vectors", run.recipe("aligned_vectors"), ("clip_id", "vector"))
-    return run.drive("neighbours", source, partial(Retriever, run))
+    source = JoinedSource(
+        TableSource(run.workspace, "aligned_vectors", run.recipe("aligned_vectors"), ("clip_id", "vector")),
+        (TableSource(run.workspace, "clips", run.recipe("clips"), ("clip_id", "uri", "label")),),
+    )
+    return run.drive("neighbours", source, partial(_MAKERS[run.config.retrieve.method], run))
 
 
 class Retriever:
@@ -60,3 +65,55 @@ class Retriever:
             "index_version": [self.version] * len(chosen),
         }
         return Outcome(pa.table(made, schema=SCHEMAS["neighbours"].columns))
+
+
+class LabelRetriever:
+    """Images that have the clip's label, drawn at random: whatever else is heard plays no part."""
+
+    def __init__(self, run: Run) -> None:
+        labelled = run.workspace.table("images").read(["image_id", "label"], run.recipe("images")).sort_by("image_id")
+        self.by_label: dict[str, list[str]] = {}
+        for row in labelled.to_pylist():
+            if row["label"]:
+                self.by_label.setdefault(row["label"], []).append(row["image_id"])
+        artifact = newest_version(run)
+        self.version = artifact.version if artifact else 0
+        self.num, self.seed, self.workspace = run.config.retrieve.num_neighbours, run.config.seed, run.workspace
+        self.recipe = run.recipe("image_vectors")
+
+    def __call__(self, rows: pa.Table) -> Outcome:
+        """Map a slice."""
+        chosen, rejects = {}, []
+        for row in rows.to_pylist():
+            try:
+                chosen[row["clip_id"]] = self._choose(row["clip_id"], row["label"])
+            except BadItem as error:
+                rejects.append(Reject.of(row["clip_id"], error, row["uri"]))
+        wanted = {image_id for ids in chosen.values() for image_id in ids}
+        found = look_up(self.workspace, "image_vectors", self.recipe, wanted, ("vector",))
+        seen = dict(zip(found["image_id"].to_pylist(), to_array(found["vector"]), strict=True))
+        heard = dict(zip(rows["clip_id"].to_pylist(), to_array(rows["vector"]), strict=True))
+        made = {
+            "clip_id": list(chosen),
+            "image_ids": list(chosen.values()),
+            "similarities": [[float(seen[i] @ heard[clip_id]) for i in ids] for clip_id, ids in chosen.items()],
+            "index_version": [self.version] * len(chosen),
+        }
+        return Outcome(pa.table(made, schema=SCHEMAS["neighbours"].columns), rejects)
+
+    def _choose(self, clip_id: str, label: str | None) -> list[str]:
+        """Some images of the clip's label.
+
+        Raises:
+            BadItem: it has none, or no image has it.
+        """
+        if not label:
+            raise BadItem("it has no label, which retrieve.method `label` needs: give one in the metadata")
+        images = self.by_label.get(label, [])
+        if not images:
+            raise BadItem(f"no image has its label {label!r}: give images labels in the metadata")
+        rng = np.random.default_rng(seed_of(self.seed, "retrieve", clip_id, "label"))
+        return [images[i] for i in rng.permutation(len(images))[: self.num]]
+
+
+_MAKERS: dict[str, Callable[[Run], Worker]] = {"audio": Retriever, "label": LabelRetriever}

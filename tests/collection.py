@@ -5,7 +5,7 @@ from pathlib import Path
 import soundfile
 
 from aai.images import encode
-from aai.tiny.scenes import render, sample_scenes
+from aai.tiny.scenes import Scene, render
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 
 CLIPS = {f"{name}-{level}": (name, level) for name in ("rain", "fire") for level in (0.2, 0.9)}
@@ -21,7 +21,9 @@ def write_collection(folder: Path) -> Path:
         wave = synthesise(phenomenon, level, 700 + number)
         soundfile.write(folder / "sounds" / f"{name}.flac", wave, SAMPLE_RATE_HZ)
         lines.append(f"{name}.flac,{phenomenon},{level}")
-    for number, pixels in enumerate(render(sample_scenes(NUM_IMAGES, 78)).pixels):
+    scenes = [Scene("noun", name, None, i / 5, i) for name in ("rain", "fire") for i in range(NUM_IMAGES // 2)]
+    for number, (scene, pixels) in enumerate(zip(scenes, render(scenes).pixels, strict=True)):
         (folder / "images" / f"{number}.png").write_bytes(encode(pixels, "png"))
+        lines.append(f"{number}.png,{scene.phenomenon},{scene.intensity}")
     (folder / "said.csv").write_text("\n".join(lines) + "\n")
     return folder

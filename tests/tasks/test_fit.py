@@ -120,3 +120,28 @@ def test_shrunk_models_of_the_real_shapes_learn_and_fit(folder, retrieved, model
     assert fit(run).new == NUM_CLIPS
     dim = {"sd15_folder": 32, "sdxl_folder": 32 + 48}[model]
     assert {(cue["num_tokens"], cue["dim"]) for cue in cues_of(run)} == {(2, dim)}
+
+
+def test_images_by_label_alone_have_the_clips_label_whatever_is_heard(folder, retrieved):
+    run = run_on(folder, retrieve={"method": "label", "num_neighbours": 3})
+    done = retrieve_images(run)
+    labels = {row["image_id"]: row["label"] for row in run.workspace.table("images").read().to_pylist()}
+    clips = {row["clip_id"]: row["label"] for row in run.workspace.table("clips").read().to_pylist()}
+    rows = run.workspace.table("neighbours").read(recipe=run.recipe("neighbours")).to_pylist()
+    assert done.new == NUM_CLIPS == len(rows)
+    for row in rows:
+        assert len(row["image_ids"]) == 3
+        assert {labels[image_id] for image_id in row["image_ids"]} == {clips[row["clip_id"]]}
+    assert len({tuple(row["image_ids"]) for row in rows}) > 2  # another clip, other images
+
+
+def test_a_clip_whose_label_no_image_has_is_rejected(tmp_path):
+    folder = write_collection(tmp_path / "mine")
+    said = folder / "said.csv"
+    said.write_text(said.read_text().replace("rain-0.2.flac,rain", "rain-0.2.flac,drizzle"))
+    run = run_on(folder, retrieve={"method": "label"})
+    for stage in (ingest_images, ingest_audio, embed_images, embed_audio, index, align):
+        stage(run)
+    assert (retrieve_images(run).new, retrieve_images(run).new) == (NUM_CLIPS - 1, 0)
+    [reject] = run.workspace.table("rejects").read(recipe=run.recipe("neighbours")).to_pylist()
+    assert "no image has its label 'drizzle'" in reject["sentence"]
