@@ -1,0 +1,111 @@
+"""A real Ray cluster on loopback, of processes that are started as on any machine: a head, and nodes that join it."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+RAY = Path(sys.executable).with_name("ray")
+CPUS = 2  # of a worker for which either node has room once; the pool leaves one more CPU free
+STORE_BYTES = 100_000_000  # the least that Ray takes is 75 MB
+_START_S = 120  # the machine may be busy
+_WORKER = "ray::_RemoteHost"  # what Ray calls the process of a pool's actor
+
+
+class Node:
+    """`ray start --block` and all that came of it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], *how: str) -> None:
+        self.log = folder / f"node-{time.monotonic_ns()}.log"
+        command = [RAY, "start", "--block", "--object-store-memory", str(STORE_BYTES), *how]
+        with self.log.open("wb") as log:
+            self.starter = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        end_s = time.monotonic() + _START_S
+        while "Ray runtime started" not in self.log.read_text():
+            assert self.starter.poll() is None and time.monotonic() < end_s, self.log.read_text()
+            time.sleep(0.1)
+
+    def processes(self) -> list[psutil.Process]:
+        """All of its processes."""
+        root = psutil.Process(self.starter.pid)
+        return [root, *root.children(recursive=True)]
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of its actors."""
+        return [each for each in self.processes() if _name(each).startswith(_WORKER)]
+
+    def kill(self) -> None:
+        """Switch the machine off: SIGKILL to all of its processes at once."""
+        processes = self.processes()
+        for each in processes:
+            each.kill()
+        self.starter.wait()
+        psutil.wait_procs(processes)
+
+
+class TwoNodes:
+    """A head and a second node, which is put back where it was killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.nodes: list[Node] = []
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        (folder / "token").write_text(secrets.token_hex())
+        (folder / "token").chmod(0o600)
+        given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
+        self.environment = os.environ | given
+        where = (f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")
+        self.nodes.append(Node(folder, self.environment, "--head", f"--num-cpus={CPUS + 1}", *where))
+
+    @property
+    def second(self) -> Node:
+        """The node that may be killed."""
+        return self.nodes[-1]
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of all actors."""
+        return [each for node in self.nodes for each in node.workers()]
+
+    def _join(self) -> Node:
+        return Node(self._folder, self.environment, f"--address={self.address}", f"--num-cpus={CPUS}")
+
+    def whole(self) -> "TwoNodes":
+        """See to it that both nodes are there."""
+        self.nodes = [node for node in self.nodes if node.starter.poll() is None]
+        if len(self.nodes) < 2:
+            self.nodes.append(self._join())
+        return self
+
+    def kill(self) -> None:
+        """End it all."""
+        for node in reversed(self.nodes):
+            if node.starter.poll() is None:
+                node.kill()
+
+
+@contextmanager
+def two_nodes() -> Iterator[TwoNodes]:
+    """The cluster, as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path, as sockets are in it
+        cluster = TwoNodes(Path(folder))
+        try:
+            yield cluster.whole()
+        finally:
+            cluster.kill()
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.cmdline()[0]
+    except (psutil.NoSuchProcess, IndexError):
+        return ""
