@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install ## Run the demo of the tiny world, offline, into demo/
-	@$(BIN)/python -m aai.tiny.demo demo
+	@$(BIN)/aai demo demo
 
 test: lint ## Run every check and every test
 	$(BIN)/pytest

@@ -17,6 +17,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from flows.demo import Figure
     from tasks.render import RenderPlan
     from tasks.results import Result
     from tasks.run import Run
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration; `aai init` writes one.")]
 _DEFAULT = Path("aai.yaml")
+_DEMO = Path("demo")
 
 
 @app.command(epilog="Example: `aai init --profile tiny && aai build`")
@@ -172,6 +174,31 @@ def imagine(
     typer.echo(f"wrote {output}")
 
 
+@app.command(epilog="Example: `aai demo demo`")
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes; again, only what is new is done.")] = _DEMO,
+) -> None:
+    """The whole story on the tiny world: a collection, a cue bank, pictures, scores and a report, offline."""
+    import flows.demo as story
+    from flows.report import report as write_page
+    from flows.sheet import sheet
+
+    with _sentences():
+        config, _ = story.prepare(folder)
+        run = _open(config)
+        if not story.is_finished(run, folder):
+            with _at_work(run):
+                from flows.orchestrate import orchestrate
+
+                done = orchestrate("demo", lambda run, do: story.demo(run, folder, do), run)
+            _show(done)
+        found = story.figures(run)
+        sheet(run, folder / story.SHEET, [each.use for each in found])
+        where = write_page(run, folder / story.REPORT)
+    _show_figures(found)
+    typer.echo(f"all in one picture: {folder / story.SHEET}\nthe report: {where}")
+
+
 @app.command(epilog="Example: `aai doctor -c aai.yaml`")
 def doctor(config: ConfigPath = _DEFAULT) -> None:
     """Say which versions and devices are here, and what is wrong with the workspace, with the remedy."""
@@ -296,6 +323,18 @@ def _show_results(found: "Sequence[Result]") -> None:
         table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
     Console().print(table)
     typer.echo("intensity: rank correlation of the clips' and the judged one; `aai report` has all scores")
+
+
+def _show_figures(found: "Sequence[Figure]") -> None:
+    """What the demo's pictures come to, beside what is asked of them."""
+    from rich.console import Console
+
+    table = _table("the cue as a", "phenomenon", "asked", "intensity", "asked")
+    for each in found:
+        pairs = ((each.phenomenon, each.least_phenomenon), (each.intensity, each.least_intensity))
+        table.add_row(each.use, *("" if value is None else f"{value:.2f}" for pair in pairs for value in pair))
+    Console().print(table)
+    typer.echo("phenomenon: share in which the judge sees what is heard; intensity: rank correlation within phenomena")
 
 
 def _table(*columns: str) -> "Table":

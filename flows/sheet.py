@@ -1,0 +1,86 @@
+"""A workspace in one picture: of each label its weakest and its strongest clip, and what became of them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from jaxtyping import UInt8
+from PIL import Image
+
+from aai import audio, images
+from aai.shards import read_picture
+from aai.sources import read_bytes
+from aai.tiny.canvas import SIZE_PX
+from aai.tiny.sheets import contact_sheet, spectrogram
+from aai.tiny.sounds import SAMPLE_RATE_HZ
+from tasks.results import intensity_of
+from tasks.run import Run
+from tasks.sources import look_up
+
+_PLACE = ("uri", "offset", "num_bytes")
+_QUALITY = 90
+
+Row = dict[str, Any]
+Picture = UInt8[np.ndarray, "height width 3"]
+
+
+def sheet(run: Run, path: Path, jobs: Sequence[str]) -> None:
+    """Write a contact sheet: spectrogram, best neighbour and one picture per job, of clips whose intensity is known.
+
+    Raises:
+        BadItem: a file of the collection is gone.
+        Transient: the store failed.
+    """
+    clips = _extremes(run)
+    rows = [[picture for clip in pair for picture in _became(run, clip, jobs)] for pair in clips.values()]
+    columns = ["sound", "retrieved", *jobs]
+    labels = [
+        f"{column}, {level}" if column == "sound" else column for level in ("weak", "strong") for column in columns
+    ]
+    contact_sheet(rows, list(clips), labels).save(path, quality=_QUALITY, method=6)
+
+
+def _extremes(run: Run) -> dict[str, list[Row]]:
+    """Of each label the rows of its weakest and its strongest clip."""
+    columns = ("clip_id", "label", "attributes", "start_s", "duration_s", *_PLACE)
+    rows = run.workspace.table("clips").read(columns, run.recipe("clips")).to_pylist()
+    by_label: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: intensity_of(row["attributes"])):
+        by_label.setdefault(row["label"], []).append(row)
+    return {label: [some[0], some[-1]] for label, some in sorted(by_label.items())}
+
+
+def _became(run: Run, clip: Row, jobs: Sequence[str]) -> Iterator[Picture]:
+    """The sound of a clip, its best neighbour, and its first picture of each job."""
+    yield spectrogram(_heard(run, clip))
+    [near] = look_up(
+        run.workspace, "neighbours", run.recipe("neighbours"), [clip["clip_id"]], ["image_ids"]
+    ).to_pylist()
+    [image] = look_up(run.workspace, "images", run.recipe("images"), near["image_ids"][:1], _PLACE).to_pylist()
+    yield _seen(read_bytes(*(image[name] for name in _PLACE)), image["uri"])
+    yield from (_seen(read_picture(run.workspace, row), row["shard"]) for row in _renders(run, clip, jobs))
+
+
+def _rows(run: Run, table: str, ids: Sequence[str], columns: Sequence[str]) -> list[Row]:
+    return look_up(run.workspace, table, run.recipe(table), ids, columns).to_pylist()
+
+
+def _renders(run: Run, clip: Row, jobs: Sequence[str]) -> list[Row]:
+    columns = ["job", "seed", "shard", "key", "offset", "num_bytes", "checksum"]
+    of_clip = pc.list_element(pc.field("clip_ids"), 0) == clip["clip_id"]
+    rows = run.workspace.table("renders").read(columns, run.recipe("renders"), of_clip).sort_by("seed").to_pylist()
+    return [next(row for row in rows if row["job"] == job) for job in jobs]
+
+
+def _heard(run: Run, clip: Row) -> np.ndarray:
+    recording = audio.decode(read_bytes(*(clip[name] for name in _PLACE)), clip["uri"], run.config.ingest.audio)
+    window = audio.Window(clip["start_s"], clip["duration_s"])
+    wave = audio.cut(audio.to_mono(recording.samples), recording.rate_hz, window)
+    return audio.resample(wave, recording.rate_hz, SAMPLE_RATE_HZ)
+
+
+def _seen(data: bytes, uri: str) -> Picture:
+    pixels: Picture = images.decode(data, uri, images.ImageOptions(min_side_px=1)).pixels
+    return np.asarray(Image.fromarray(pixels).resize((SIZE_PX, SIZE_PX), Image.Resampling.BOX))
