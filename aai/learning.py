@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aai.cue import CueMapper
+from aai.cue import CueMapper, unit_for
 from aai.fitting import ClipToFit, TextToImage, draw_rows, losses_on
 from aai.identity import seed_of
 from aai.options import LearnOptions
@@ -42,7 +42,7 @@ def learn_mapper(
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed_of(run_seed, "learn", "", "weights"))
-        mapper = CueMapper(len(clips[0].aligned), start.shape[1], len(start))
+        mapper = CueMapper(len(clips[0].aligned), start.shape[1], len(start), unit=unit_for(start))
     mapper.start_at(start.cpu())
     mapper.to(model.device)
     average = copy.deepcopy(mapper).eval()

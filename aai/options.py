@@ -87,10 +87,13 @@ class CueOptions(Options):
     clips_at_once: int = Field(64, gt=0)
     """Clips that are fitted together; halved where memory is short. Changes no cue."""
 
-    learning_rate: float = Field(5e-3, gt=0)
-    """Of each clip's own Adam."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Of each clip's own Adam, for `adapter`: every weight of the mapper's copy moves by about this much in a step."""
 
-    pull: float = Field(0.01, ge=0)
+    inversion_rate: float = Field(0.1, gt=0)
+    """The same for `inversion`, in units of the root mean square of the words it starts from."""
+
+    pull: float = Field(0.1, ge=0)
     """Weight of the squared distance between a cue and the one it started from, in units of the latter's square."""
 
     check_every: int = Field(8, gt=0)

@@ -74,6 +74,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         # Scenes of one phenomenon are more alike than photographs are: what differs between them is the intensity.
         "retrieve": {"duplicate_similarity": 0.99},
         "learn": {"method": "shipped"},
+        "fit": {"steps": 8},
         "render": {"guidance": 4.0},
     },
     "sd15": {

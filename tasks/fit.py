@@ -18,6 +18,9 @@ from tasks.slices import Outcome, Reject, Worker
 from tasks.sources import JoinedSource, TableSource
 from tasks.stage import StageSummary
 
+_CLIPS_ON_CPU = 16
+"""More at once are no faster on a CPU, but take gigabytes."""
+
 
 def fit(run: Run) -> StageSummary:
     """Make a cue for every clip that has neighbours and no cue of this recipe."""
@@ -44,12 +47,15 @@ class FittingWorker:
         from tasks.latents import Latents
 
         config, device = run.config, best_device()
-        model, self.method = config.models.diffusion, config.fit.method
+        model, options, self.method = config.models.diffusion, config.fit, config.fit.method
         diffusion = load_diffusion(model.name, device, model.revision, dtype_on(device, config.models.dtype))
-        network = (
-            load_mapper(run) if self.method == "adapter" else FreeCue(start_of(run, diffusion, config.fit.num_tokens))
-        )
-        self.fitter, self.latents = Fitter(diffusion, network, config.fit, config.seed), Latents(run, diffusion)
+        if device.type == "cpu":
+            options = options.model_copy(update={"clips_at_once": min(options.clips_at_once, _CLIPS_ON_CPU)})
+        if self.method == "inversion":
+            options = options.model_copy(update={"learning_rate": options.inversion_rate, "pull": 0.0})
+        free = FreeCue(start_of(run, diffusion, options.num_tokens)) if self.method == "inversion" else None
+        self.fitter = Fitter(diffusion, free or load_mapper(run), options, config.seed)
+        self.latents = Latents(run, diffusion)
         self.pinned, self.seed = run.pinned("diffusion"), config.seed
 
     def __call__(self, rows: pa.Table) -> Outcome:
