@@ -13,8 +13,8 @@ class CueMapper(Network):
     It starts at `start` for every clip (a mean of real words, say), because a cue that starts far from all words is
     lost: see D9. A folder of safetensors on disk.
 
-    `unit` is what 1 in the last layer's output is in a cue: text encoders' embeddings differ in size by a factor of ten,
-    and with a unit of a few times their root mean square (see `unit_for`) they are all learned at the same rate.
+    `unit` is what 1 in the last layer's output is in a cue: embeddings of text encoders differ in size by a factor of
+    ten, and with a unit of a few times their root mean square (see `unit_for`) they are all learned at the same rate.
     """
 
     def __init__(
