@@ -180,23 +180,20 @@ def demo(
 ) -> None:
     """The whole story on the tiny world: a collection, a cue bank, pictures, scores and a report, offline."""
     import flows.demo as story
-    from flows.report import report as write_page
-    from flows.sheet import sheet
 
     with _sentences():
-        config, _ = story.prepare(folder)
-        run = _open(config)
+        story.prepare(folder)
+        run = _open(folder / story.CONFIG)
         if not story.is_finished(run, folder):
             with _at_work(run):
                 from flows.orchestrate import orchestrate
 
                 done = orchestrate("demo", lambda run, do: story.demo(run, folder, do), run)
             _show(done)
+            story.show(run, folder)
         found = story.figures(run)
-        sheet(run, folder / story.SHEET, [each.use for each in found])
-        where = write_page(run, folder / story.REPORT)
     _show_figures(found)
-    typer.echo(f"all in one picture: {folder / story.SHEET}\nthe report: {where}")
+    typer.echo(f"all in one picture: {folder / story.SHEET}\nthe report: {folder / story.REPORT}")
 
 
 @app.command(epilog="Example: `aai doctor -c aai.yaml`")

@@ -1,22 +1,26 @@
-"""The whole story on the tiny world: files -> a cue bank -> pictures -> scores, and what they come to."""
+"""The whole story on the tiny world: files -> a cue bank -> pictures -> scores, and what they come to.
+
+What it all comes to is told without a model, so that a second run is over at once: who does the work imports what is
+heavy.
+"""
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aai.jobs import Job, load_jobs
 from aai.score import JUDGE_PHENOMENON
-from aai.tiny.collection import write_images, write_sounds
-from flows.build import Do, at_once, build
-from flows.render import render
-from flows.score import score
 from tasks.plan import plan as plan_of_build
 from tasks.render import plan as plan_of_render
 from tasks.results import generations, results
 from tasks.run import Run
 from tasks.score import num_unscored
 from tasks.stage import StageSummary
+
+if TYPE_CHECKING:
+    from flows.build import Do
 
 CONFIG, JOBS, REPORT, SHEET = "aai.yaml", "jobs.yaml", "report.html", "sheet.webp"
 
@@ -85,24 +89,24 @@ class Figure:
 _BARS: dict[str, tuple[float, float | None]] = {"noun": (0.97, 0.85), "verb": (0.95, 0.7), "adjective": (0.9, None)}
 
 
-def prepare(folder: Path) -> tuple[Path, Path]:
-    """Write the configuration and the jobs, unless they are there: a user may have changed them; say where they are."""
+def prepare(folder: Path) -> None:
+    """Write the configuration and the jobs, unless they are there: a user may have changed them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in ((CONFIG, _CONFIG), (JOBS, _JOBS)):
         if not (folder / name).exists():
             (folder / name).write_text(text.format(folder=folder))
-    return folder / CONFIG, folder / JOBS
 
 
 def is_finished(run: Run, folder: Path) -> bool:
     """Whether there is nothing left to do; told without a model and without Ray."""
-    if not _is_collected(folder) or any(each.new for each in plan_of_build(run)):
+    shown = all((folder / name).exists() for name in (REPORT, SHEET))
+    if not (shown and _is_collected(folder)) or any(each.new for each in plan_of_build(run)):
         return False
     return not plan_of_render(run, _jobs(run, folder)).new and not num_unscored(run)
 
 
 def demo(
-    run: Run, folder: Path, do: Do = at_once, num_clips: int = NUM_CLIPS, num_images: int = NUM_IMAGES
+    run: Run, folder: Path, do: "Do", num_clips: int = NUM_CLIPS, num_images: int = NUM_IMAGES
 ) -> list[StageSummary]:
     """Do all that is not done yet.
 
@@ -110,6 +114,9 @@ def demo(
         BadConfig: a stage cannot start, or rejected too much.
         Transient: the store failed, or a slice failed too often.
     """
+    from flows.build import build
+    from flows.render import render
+    from flows.score import score
 
     def collect(run: Run) -> StageSummary:
         return _collect(run, folder, num_clips, num_images)
@@ -119,6 +126,21 @@ def demo(
         if not done[-1].stopped:
             done += steps()
     return done
+
+
+def show(run: Run, folder: Path) -> None:
+    """Write the report, and the sheet with all in one picture.
+
+    Raises:
+        BadConfig: the report cannot be written.
+        BadItem: a file of the collection is gone.
+        Transient: the store failed.
+    """
+    from flows.report import report
+    from flows.sheet import sheet
+
+    report(run, folder / REPORT)
+    sheet(run, folder / SHEET, [each.use for each in figures(run)])
 
 
 def figures(run: Run) -> list[Figure]:
@@ -154,6 +176,8 @@ def _collect(run: Run, folder: Path, num_clips: int, num_images: int) -> StageSu
 
 
 def _written(folder: Path, num_clips: int, num_images: int) -> Iterator[int]:
+    from aai.tiny.collection import write_images, write_sounds
+
     yield from write_sounds(folder / "sounds", num_clips)
     for number in write_images(folder / "images", num_images):
         yield num_clips + number
