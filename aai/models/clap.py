@@ -16,7 +16,9 @@ from aai.models.names import pin
 
 
 class AudioEncoder:
-    """A frozen CLAP model and its processor, in a folder or on the hub, with fusion or without; safetensors only.
+    """A frozen CLAP model and its processor, in a folder or on the hub, with fusion or without.
+
+    Its weights are safetensors or, as those of the checkpoints on the hub, tensors in `pytorch_model.bin`.
 
     Raises:
         BadConfig: as `pin` and `load_frozen`, or the processor's files are missing.
@@ -31,7 +33,7 @@ class AudioEncoder:
     ) -> None:
         self.name, self.revision = pin(name, revision)
         self.device, self.dtype = torch.device(device), dtype
-        self.model = load_frozen(ClapModel, name, revision, dtype).to(self.device)
+        self.model = load_frozen(ClapModel, name, revision, dtype, or_tensors_in_bin=True).to(self.device)
         with loading(ClapProcessor, name):
             self.processor = ClapProcessor.from_pretrained(name, revision=revision)
 

@@ -1,6 +1,8 @@
 """Embeddings are those of the library's own call wherever that is not random, and the same in any batch."""
 
+import shutil
 import string
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +163,26 @@ def test_the_model_is_frozen_and_named(folder, encoder):
 def test_a_model_on_the_hub_needs_a_whole_commit():
     with pytest.raises(BadConfig, match="give the revision as a commit of 40 hex digits"):
         AudioEncoder("laion/clap-htsat-unfused")
+
+
+class Trap:
+    """What runs code as it is unpickled."""
+
+    def __reduce__(self):
+        return (open, ("trapped", "w"))
+
+
+def test_tensors_in_a_bin_are_read_as_the_checkpoints_on_the_hub_have_them_and_nothing_else(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
+    (pickled / "model.safetensors").unlink()
+    tensors = ClapModel.from_pretrained(folder).state_dict()
+    torch.save(tensors, pickled / "pytorch_model.bin")
+    texts = ["fire"]
+    torch.testing.assert_close(AudioEncoder(pickled).embed_texts(texts), AudioEncoder(folder).embed_texts(texts))
+    torch.save(tensors | {"trap": Trap()}, pickled / "pytorch_model.bin")
+    with pytest.raises(BadConfig, match="no ClapModel"):
+        AudioEncoder(pickled)
+    assert not (tmp_path / "trapped").exists()
