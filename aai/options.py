@@ -30,7 +30,13 @@ class AlignOptions(Options):
     and the weighted image-space embeddings of these are the clip's vector."""
 
     labels: tuple[str, ...] = ()
-    """Captions of the bank that `labels` scores; empty for the shipped list of everyday sounds."""
+    """What may be heard, as [rain, a barking dog], for `labels`; empty for the shipped list of everyday sounds."""
+
+    audio_prompt: str = Field("This is a sound of *.", pattern=r"\*")
+    """What the audio encoder reads of each of them; CLAP learned from such captions."""
+
+    image_prompt: str = Field("a photo of *", pattern=r"\*")
+    """What the image-text encoder reads of each of them."""
 
     temperature: float = Field(0.01, gt=0)
     """Of the softmax over captions in `labels`: the lower, the fewer captions count."""

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from aai.errors import BadConfig
+from aai.labels import everyday_sounds
 from aai.models.device import best_device
 from aai.workspace import SCHEMAS
 from tasks.columns import to_array, to_lists
@@ -18,13 +18,7 @@ from tasks.stage import StageSummary
 
 
 def align(run: Run) -> StageSummary:
-    """Align every clip's vector that is not aligned under this recipe.
-
-    Raises:
-        BadConfig: `labels` is asked for without captions.
-    """
-    if run.config.align.method == "labels" and not run.config.align.labels:
-        raise BadConfig("align.labels: the method `labels` needs captions of sounds: name some, as [rain, a dog barks]")
+    """Align every clip's vector that is not aligned under this recipe."""
     source = TableSource(run.workspace, "audio_vectors", run.recipe("audio_vectors"), ("clip_id", "vector"))
     makers: dict[str, Callable[[Config], Worker]] = {"trained": TrainedAligner, "labels": LabelAligner}
     return run.drive("aligned_vectors", source, partial(makers[run.config.align.method], run.config))
@@ -60,11 +54,14 @@ class LabelAligner:
         from aai.models.clap import AudioEncoder
         from aai.models.clip import ImageTextEncoder
 
-        device, models, captions = best_device(), config.models, list(config.align.labels)
-        self.options = config.align
-        self.heard = AudioEncoder(models.audio.name, models.audio.revision, device).embed_texts(captions).numpy()
+        device, models, options = best_device(), config.models, config.align
+        names = options.labels or everyday_sounds()
+        heard = [options.audio_prompt.replace("*", name) for name in names]
+        seen = [options.image_prompt.replace("*", name) for name in names]
+        self.options = options
+        self.heard = AudioEncoder(models.audio.name, models.audio.revision, device).embed_texts(heard).numpy()
         encoder = ImageTextEncoder(models.image_text.name, models.image_text.revision, device)
-        self.seen = encoder.embed_texts(captions).numpy()
+        self.seen = encoder.embed_texts(seen).numpy()
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""

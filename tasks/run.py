@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from aai.errors import BadConfig
 from aai.identity import recipe_of
+from aai.labels import everyday_sounds
 from aai.models.names import pin
 from aai.options import Options
 from aai.profiles import ModelName
@@ -145,6 +146,8 @@ class Run:
         given = plan.options(self.config)
         options = given.model_dump() if isinstance(given, Options) else dict(given)
         options = {key: value for key, value in options.items() if key not in _UNCHANGING}
+        if name == "aligned_vectors" and not options["labels"]:
+            options["labels"] = list(everyday_sounds()) if self.config.align.method == "labels" else []
         if name in ("mapper", "cues", "renders"):
             options["seed"] = self.config.seed
         return json.loads(json.dumps(options))
