@@ -134,12 +134,12 @@ def decode(data: bytes, uri: str, options: AudioOptions) -> Recording:
             samples that are not numbers; the message says which and begins with `uri`.
     """
     if not data:
-        raise BadItem(f"{uri}: the file is empty (0 bytes)")
+        raise BadItem(f"{uri}: the file is empty (0 bytes): copy it again, or delete it")
     try:
         with _Stream(_Bytes(data)) as stream:
             _check_header(stream, uri, options)
             if _is_cut_ogg(data):
-                raise BadItem(f"{uri}: the file is cut short: it ends within a page of Ogg")
+                raise BadItem(f"{uri}: the file is cut short (it ends within a page of Ogg): copy it again")
             recording = Recording(_read(stream, uri, options), stream.samplerate)
     except soundfile.LibsndfileError as error:
         raise BadItem(f"{uri}: {_explain(error, data)}") from error
@@ -219,9 +219,11 @@ def _check_header(stream: soundfile.SoundFile, uri: str, options: AudioOptions) 
     """Refuse what is outside the limits before a sample is decoded."""
     rate = stream.samplerate
     if not options.min_rate_hz <= rate <= options.max_rate_hz:
-        raise BadItem(f"{uri}: the rate of {rate} Hz is not in {options.min_rate_hz} to {options.max_rate_hz} Hz")
+        limits = f"{options.min_rate_hz} to {options.max_rate_hz} Hz"
+        raise BadItem(f"{uri}: the rate of {rate} Hz is not in {limits}: resample it, or change min_ or max_rate_hz")
     if stream.channels > options.max_channels:
-        raise BadItem(f"{uri}: {stream.channels} channels are more than {options.max_channels}")
+        limit = f"more than {options.max_channels}"
+        raise BadItem(f"{uri}: {stream.channels} channels are {limit}: mix them down, or raise max_channels")
     if stream.frames != _UNKNOWN_FRAMES:
         _check_length(stream.frames, stream, uri, options)
 
@@ -229,10 +231,12 @@ def _check_header(stream: soundfile.SoundFile, uri: str, options: AudioOptions) 
 def _check_length(num_frames: int, stream: soundfile.SoundFile, uri: str, options: AudioOptions) -> None:
     duration_s = num_frames / stream.samplerate
     if duration_s > options.max_duration_s:
-        raise BadItem(f"{uri}: too long: {duration_s:.1f} s are more than {options.max_duration_s:g} s")
+        limit = f"more than {options.max_duration_s:g} s"
+        raise BadItem(f"{uri}: too long: {duration_s:.1f} s are {limit}: cut it up, or raise max_duration_s")
     num_bytes = num_frames * stream.channels * _BYTES_PER_SAMPLE
     if num_bytes > options.max_decoded_bytes:
-        raise BadItem(f"{uri}: too large: {num_bytes} bytes once decoded are more than {options.max_decoded_bytes}")
+        size = f"{num_bytes} bytes once decoded are more than {options.max_decoded_bytes}"
+        raise BadItem(f"{uri}: too large: {size}: cut it up, or raise max_decoded_bytes")
 
 
 def _read(stream: soundfile.SoundFile, uri: str, options: AudioOptions) -> Float32[np.ndarray, "samples channels"]:
@@ -242,7 +246,8 @@ def _read(stream: soundfile.SoundFile, uri: str, options: AudioOptions) -> Float
     samples, rate = stream.read(stream.frames, dtype="float32", always_2d=True), stream.samplerate
     found_s, promised_s = len(samples) / rate, _promised_frames(stream) / rate
     if promised_s - found_s > _MOST_MISSING_S:
-        raise BadItem(f"{uri}: the file is cut short: it announces {promised_s:.2f} s and holds {found_s:.2f} s")
+        found = f"it announces {promised_s:.2f} s and holds {found_s:.2f} s"
+        raise BadItem(f"{uri}: the file is cut short ({found}): copy it again")
     return samples
 
 
@@ -276,15 +281,17 @@ def _check_samples(recording: Recording, uri: str, options: AudioOptions) -> Non
     """Refuse sound that no encoder can use."""
     samples, rate = recording.samples, recording.rate_hz
     if recording.duration_s < options.min_duration_s:
-        raise BadItem(f"{uri}: too short: {len(samples)} samples at {rate} Hz, less than {options.min_duration_s:g} s")
+        length = f"{len(samples)} samples at {rate} Hz, less than {options.min_duration_s:g} s"
+        raise BadItem(f"{uri}: too short: {length}: delete it, or lower min_duration_s")
     if not np.isfinite(samples).all():
-        raise BadItem(f"{uri}: some samples are not numbers (NaN or infinite)")
+        raise BadItem(f"{uri}: some samples are not numbers (NaN or infinite): store it again without them")
     peak = float(max(samples.max(), -samples.min()))
     if peak > _MAX_PEAK:
         raise BadItem(f"{uri}: samples reach {peak:.3g} where full scale is 1: store them scaled, or as integers")
     loudest = max(loudest_dbfs(channel, rate) for channel in samples.T)
     if loudest < options.silence_dbfs:
-        raise BadItem(f"{uri}: silent: the loudest part has {loudest:.0f} dBFS, below {options.silence_dbfs:g} dBFS")
+        level = f"the loudest part has {loudest:.0f} dBFS, below {options.silence_dbfs:g} dBFS"
+        raise BadItem(f"{uri}: silent: {level}: record it again, or lower silence_dbfs")
 
 
 def _explain(error: soundfile.LibsndfileError, data: bytes) -> str:
@@ -293,5 +300,8 @@ def _explain(error: soundfile.LibsndfileError, data: bytes) -> str:
         if data[offset : offset + len(magic)] == magic:
             return f"{name} files are not supported: convert it to FLAC or WAV"
     if error.code in _NO_FORMAT:
-        return "not a sound file: no sound format is recognised in it"
-    return f"the file is damaged, cut short or of a codec that is not supported: {error.error_string}"
+        return "not a sound file, whatever its name says: convert it, or delete it"
+    detail = error.error_string.removeprefix("Error : ").rstrip(".")
+    return (
+        f"the file is damaged, cut short or of a codec that is not supported ({detail}): copy it again, or convert it"
+    )

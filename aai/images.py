@@ -107,10 +107,10 @@ def decode(data: bytes, uri: str, options: ImageOptions) -> DecodedImage:
             unknown range; the message says which and begins with `uri`.
     """
     if not data:
-        raise BadItem(f"{uri}: the file is empty (0 bytes)")
+        raise BadItem(f"{uri}: the file is empty (0 bytes): copy it again, or delete it")
     reader = next((reader for at, magic, reader in _READERS if data[at : at + len(magic)] == magic), None)
     if reader is None:
-        raise BadItem(f"{uri}: not a JPEG, PNG, WebP, GIF, BMP or TIFF image")
+        raise BadItem(f"{uri}: not a JPEG, PNG, WebP, GIF, BMP or TIFF image: convert it, or delete it")
     with _quiet:
         image = _load(reader, data, uri, options)
         pixels = np.array(_to_rgb(_upright(image), uri, options))
@@ -191,21 +191,24 @@ def _load(reader: type[ImageFile], data: bytes, uri: str, options: ImageOptions)
         _check_size(image.size, uri, options)
         image.load()
     except Image.DecompressionBombError as error:
-        raise BadItem(f"{uri}: too large: {error}") from error
+        raise BadItem(f"{uri}: too large ({error}): scale it down") from error
     except _READER_ERRORS as error:
-        raise BadItem(f"{uri}: the image is damaged or cut short: {error}") from error
+        raise BadItem(f"{uri}: the image is damaged or cut short ({error}): copy it again") from error
     return image
 
 
 def _check_size(size_px: tuple[int, int], uri: str, options: ImageOptions) -> None:
     """Refuse what is outside the limits before a pixel is decoded."""
     width, height = size_px
+    size = f"{width} x {height}"
     if width * height > options.max_pixels:
-        raise BadItem(f"{uri}: {width} x {height} pixels are more than {options.max_pixels}")
+        raise BadItem(f"{uri}: {size} pixels are more than {options.max_pixels}: scale it down, or raise max_pixels")
     if max(size_px) > options.max_side_px:
-        raise BadItem(f"{uri}: {width} x {height} pixels: a side is longer than {options.max_side_px}")
+        limit = f"a side is longer than {options.max_side_px}"
+        raise BadItem(f"{uri}: {size} pixels: {limit}: scale it down, or raise max_side_px")
     if min(size_px) < options.min_side_px:
-        raise BadItem(f"{uri}: {width} x {height} pixels: a side is shorter than {options.min_side_px}")
+        limit = f"a side is shorter than {options.min_side_px}"
+        raise BadItem(f"{uri}: {size} pixels: {limit}: delete it, or lower min_side_px")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -225,7 +228,7 @@ def _to_rgb(image: Image.Image, uri: str, options: ImageOptions) -> Image.Image:
     if image.mode in _UNSCALED_MODES:
         raise BadItem(f"{uri}: pixels of kind {image.mode} have no known range: store them as 8-bit RGB or grey")
     if image.mode in ("P", "PA") and image.palette is None:
-        raise BadItem(f"{uri}: the image is damaged: its palette is missing")
+        raise BadItem(f"{uri}: the image is damaged (its palette is missing): copy it again")
     profile = image.info.get("icc_profile") if options.use_colour_profile else None
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -11,8 +11,10 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from stat import S_ISREG
+from typing import IO, Any
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -25,9 +27,17 @@ AUDIO_SUFFIXES = frozenset(
 )
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff".split())
 TAR_SUFFIX = ".tar"
+_TAR_SUFFIXES = (TAR_SUFFIX, ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Compressed tars are found, too, so that it is said of each that it cannot be used."""
+
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+"""How files begin that gzip, bzip2, xz or zstd have made."""
 
 MAX_MEMBER_BYTES = 2**30
 """A larger member of a tar is rejected before it is read."""
+
+_GONE = "the file is gone since it was found: put it back, or leave it out"
+_FORBIDDEN = "the file may not be read by this user: change its rights, or leave it out"
 
 _DESCRIBING = (".json", ".cls", ".txt")
 _COLUMNS = ("label", "caption", "licence")
@@ -43,8 +53,8 @@ class File:
     changed: str
     """When it was changed, or its entity tag: as the store says it."""
 
-    is_utf8: bool = True
-    """Whether its name is text; of another one `uri` is a spelling, under which it cannot be opened."""
+    fault: str | None = None
+    """Why it cannot be opened, if that is known already."""
 
     @property
     def file_id(self) -> str:
@@ -54,7 +64,7 @@ class File:
     @property
     def is_tar(self) -> bool:
         """Whether it holds members."""
-        return self.uri.lower().endswith(TAR_SUFFIX)
+        return self.uri.lower().endswith(_TAR_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -81,13 +91,15 @@ class Member:
 def find_files(key: str, places: Sequence[str], suffixes: frozenset[str]) -> list[File]:
     """All files of some kinds, and all tars, in folders and below, behind globs, or named; in order, each once.
 
+    A link to a file counts as the file; links to folders are not followed, as they may lead round in a circle.
+
     Raises:
         BadConfig: at a place there is nothing; the message begins with `key`.
         Transient: the store failed.
     """
     found: dict[str, File] = {}
     for place in places:
-        here = [file for file in _list(key, place) if _suffix(file.uri) in suffixes | {TAR_SUFFIX}]
+        here = [file for file in _list(key, place) if _suffix(file.uri) in suffixes or file.is_tar]
         if not here:
             raise BadConfig(
                 f"{key}: {_shown(place)} holds no file of a known kind: name a folder, glob or tar that does"
@@ -100,7 +112,7 @@ def read_bytes(uri: str, offset: int | None = None, num_bytes: int | None = None
     """A file's bytes, or some of them.
 
     Raises:
-        BadItem: the file is gone.
+        BadItem: the file is gone, or may not be read.
         Transient: the store failed.
     """
     filesystem, path = url_to_fs(uri)
@@ -109,7 +121,9 @@ def read_bytes(uri: str, offset: int | None = None, num_bytes: int | None = None
         data: bytes = filesystem.cat_file(path, offset, end)
         return data
     except FileNotFoundError as error:
-        raise BadItem(f"{uri}: the file is gone since it was found") from error
+        raise BadItem(f"{uri}: {_GONE}") from error
+    except PermissionError as error:
+        raise BadItem(f"{uri}: {_FORBIDDEN}") from error
     except OSError as error:
         raise Transient(f"reading {uri} failed ({type(error).__name__}): look at access and network") from error
 
@@ -121,7 +135,7 @@ def members(uri: str, suffixes: frozenset[str]) -> Iterator[Member | tuple[str, 
     and `licence`, `.cls` the label, `.txt` the caption.
 
     Raises:
-        BadItem: the file is no tar at all, or gone.
+        BadItem: the file is no tar at all, empty, or gone.
         Transient: the store failed.
     """
     entries, cut = _entries(uri)
@@ -133,15 +147,14 @@ def members(uri: str, suffixes: frozenset[str]) -> Iterator[Member | tuple[str, 
             said.setdefault(stem, {}).update(_said_by(suffix, data))
     seen: set[str] = set()
     for entry in entries:
-        if _suffix(entry.name) not in suffixes:
+        if entry.isdir() or _suffix(entry.name) not in suffixes | {TAR_SUFFIX}:
             continue
-        fault = _fault(entry, seen)
+        name, fault = _spelt(entry.name), _fault(entry, seen)
         seen.add(entry.name)
         if fault:
-            yield entry.name, BadItem(f"{uri}#{_printable(entry.name)}: {fault}")
+            yield name, BadItem(f"{uri}#{name}: {fault}")
         else:
-            described = describe(said.get(_stem(entry.name), {}))
-            yield Member(_printable(entry.name), entry.offset_data, entry.size, described)
+            yield Member(name, entry.offset_data, entry.size, describe(said.get(_stem(entry.name), {})))
     if cut:
         yield "the end", BadItem(f"{uri}: the tar is cut short or damaged after {len(entries)} members: copy it again")
 
@@ -194,14 +207,27 @@ def _list(key: str, place: str) -> list[File]:
         raise BadConfig(f"{key}: {_shown(place)} cannot be opened: {error}") from error
     except OSError as error:
         raise Transient(f"listing {_shown(place)} failed ({type(error).__name__}): look at access") from error
-    files = [info for info in found.values() if info["type"] == "file"]
-    return [_file(filesystem, info) for info in files if not _is_hidden(info["name"])]
+    files = [_file(filesystem, info) for info in found.values() if not _is_hidden(info["name"])]
+    return [file for file in files if file]
 
 
-def _file(filesystem: fsspec.AbstractFileSystem, info: dict[str, Any]) -> File:
-    uri = filesystem.unstrip_protocol(info["name"]).removeprefix("file://")
+def _file(filesystem: fsspec.AbstractFileSystem, info: dict[str, Any]) -> File | None:
+    """A file, or none where a pipe, a device or a folder is, or a link to one."""
+    uri, changed = filesystem.unstrip_protocol(info["name"]).removeprefix("file://"), _changed(info)
     shown = _printable(uri)
-    return File(shown, info["size"] or 0, _changed(info), is_utf8=shown == uri)
+    fault = None if shown == uri else "the file's name is no UTF-8: rename it"
+    if info.get("islink"):
+        try:
+            there = os.stat(info["name"])
+        except OSError:  # there is nothing, or links lead round in a circle
+            fault = fault or "a link that leads to no file: put the file there, or delete the link"
+        else:
+            if not S_ISREG(there.st_mode):
+                return None
+            changed = str(there.st_mtime)
+    elif info["type"] != "file":
+        return None
+    return File(shown, info["size"] or 0, changed, fault)
 
 
 def _changed(info: dict[str, Any]) -> str:
@@ -226,19 +252,42 @@ def _entries(uri: str) -> tuple[list[tarfile.TarInfo], bool]:
                     if entry.offset_data + entry.size > size:
                         return entries, True
                     entries.append(entry)
-                return entries, size % tarfile.BLOCKSIZE != 0 or size < archive.offset + tarfile.BLOCKSIZE
+                stream.seek(archive.offset)
+                whole = size % tarfile.BLOCKSIZE == 0 and _is_end(stream)
+                if whole and not entries:
+                    raise BadItem(f"{uri}: nothing is in it: copy it again, or delete it")
+                return entries, not whole
     except tarfile.TarError as error:
         if entries:
             return entries, True
-        raise BadItem(f"{uri}: no plain tar, or cut short in its first member: compressed ones are not read") from error
+        raise BadItem(f"{uri}: {_no_tar(read_bytes(uri, 0, tarfile.BLOCKSIZE))}") from error
     except FileNotFoundError as error:
-        raise BadItem(f"{uri}: the file is gone since it was found") from error
+        raise BadItem(f"{uri}: {_GONE}") from error
+    except PermissionError as error:
+        raise BadItem(f"{uri}: {_FORBIDDEN}") from error
     except OSError as error:
         raise Transient(f"reading {uri} failed ({type(error).__name__}): look at access and network") from error
 
 
+def _is_end(stream: IO[bytes]) -> bool:
+    """Whether only zeros follow, as at the end of a tar; after a damaged header there are more members."""
+    first = stream.read(tarfile.BLOCKSIZE)
+    return len(first) == tarfile.BLOCKSIZE and not any(map(any, (first, *iter(partial(stream.read, 2**20), b""))))
+
+
+def _no_tar(start: bytes) -> str:
+    """Why a file is no tar."""
+    if not start:
+        return "the file is empty (0 bytes): copy it again, or delete it"
+    if start.startswith(_COMPRESSED):
+        return "a compressed tar, whose members cannot be read from their places: decompress it (gunzip, unxz, unzstd)"
+    return "no tar, or cut short in its first member: copy it again, or delete it"
+
+
 def _fault(entry: tarfile.TarInfo, seen: set[str]) -> str | None:
     """Why a member cannot be used, if so."""
+    if _suffix(entry.name) == TAR_SUFFIX:
+        return "a tar within a tar, which is not opened: put it beside this one"
     if not entry.isreg():
         return "a link or device, which is never followed: store the file itself"
     parts = PurePosixPath(entry.name).parts
@@ -246,10 +295,12 @@ def _fault(entry: tarfile.TarInfo, seen: set[str]) -> str | None:
         return "its name leads out of the tar: rename it"
     if entry.name in seen:
         return "a second member of this name: rename it"
-    if not entry.name.isprintable() or _printable(entry.name) != entry.name:
+    if _printable(entry.name) != entry.name:
         return "its name is no UTF-8: rename it"
+    if not entry.name.isprintable():
+        return "its name has a line break or another character that cannot be printed: rename it"
     if entry.size > MAX_MEMBER_BYTES:
-        return f"it has {entry.size:,} bytes, more than {MAX_MEMBER_BYTES:,}"
+        return f"it has {entry.size:,} bytes, more than {MAX_MEMBER_BYTES:,}: store it as a file of its own"
     return None
 
 
@@ -274,7 +325,7 @@ def _table_rows(path: str) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
         else:
             rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
-    except (OSError, ValueError) as error:  # pyarrow's errors and UnicodeDecodeError are ValueErrors
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors and UnicodeDecodeError are ValueErrors
         raise BadConfig(f"metadata: {_shown(path)} cannot be read as CSV or Parquet: {error}") from error
     if rows and "file" not in rows[0]:
         raise BadConfig(f"metadata: {_shown(path)} has no column `file`: add one with the names of the files")
@@ -294,6 +345,11 @@ def _suffix(name: str) -> str:
 def _printable(name: str) -> str:
     """A name in UTF-8: other bytes are written as a backslash, an x and two digits."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _spelt(name: str) -> str:
+    """A member's name in UTF-8 and on one line."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in _printable(name))
 
 
 def _shown(place: str) -> str:

@@ -29,7 +29,7 @@ from tasks.stage import StageSummary
 _DESCRIBED = ("label", "caption", "licence", "attributes")
 _FILE_COLUMNS = pa.schema(
     [("file_id", pa.string()), ("uri", pa.string()), ("num_bytes", pa.int64())]
-    + [("is_tar", pa.bool_()), ("is_utf8", pa.bool_())]
+    + [("is_tar", pa.bool_()), ("fault", pa.string())]
     + [(name, pa.string()) for name in _DESCRIBED]
 )
 
@@ -113,8 +113,8 @@ class IngestWorker:
         Raises:
             BadItem: nothing in it can be used.
         """
-        if not file["is_utf8"]:
-            raise BadItem(f"{file['uri']}: the file's name is no UTF-8: rename it")
+        if file["fault"]:
+            raise BadItem(f"{file['uri']}: {file['fault']}")
         if not file["is_tar"]:
             known = file | {"offset": None, "num_bytes": None}
             return self.read(read_bytes(file["uri"]), known), []
@@ -132,7 +132,7 @@ class IngestWorker:
         uri = file["uri"]
         for member in members(uri, self.suffixes):
             if isinstance(member, tuple):
-                yield member[0].encode("utf-8", "backslashreplace").decode(), partial(_raise, member[1])
+                yield member[0], partial(_raise, member[1])
                 continue
             known = {"uri": uri, "offset": member.offset, "num_bytes": member.num_bytes} | asdict(member.described)
             yield member.name, partial(self._read_member, known, f"{uri}#{member.name}")
@@ -184,7 +184,7 @@ def _common(known: dict[str, Any]) -> dict[str, Any]:
 
 def _file_row(file: File, said: dict[str, Described]) -> dict[str, Any]:
     known = {"file_id": file.file_id, "uri": file.uri, "num_bytes": file.num_bytes}
-    known |= {"is_tar": file.is_tar, "is_utf8": file.is_utf8}
+    known |= {"is_tar": file.is_tar, "fault": file.fault}
     return known | asdict(described_by(said, file.uri))
 
 

@@ -1,4 +1,4 @@
-"""Drivers, actors and whole nodes are killed in the middle of a stage; the next run leaves what an undisturbed one does.
+"""Drivers, actors and nodes are killed in the middle of a stage; the next run leaves what an undisturbed one does.
 
 A case of each kind and of each stage runs always, all of them with `pytest -m chaos`.
 """
