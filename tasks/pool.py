@@ -42,6 +42,9 @@ _DIED = (RayActorError, OutOfMemoryError)
 
 _HERE, _ANY = "local", "auto"  # a cluster of our own on this machine; one that runs on this machine already
 
+_joined_as: dict[str, str] = {}
+"""Addresses that this process has joined a cluster under, and how its head calls itself: with another of its names."""
+
 _SLICES_PER_ACTOR = 2  # one at work, one at hand
 _CENSUS_S = 5.0  # how often machines are counted
 _PROBE_S = 5.0  # how long a cluster has to answer
@@ -69,6 +72,7 @@ def connect(address: str | None) -> None:
         ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         raise BadConfig(f"address: Ray at {address!r} does not let us in: {error}") from error
+    _joined_as[address] = _joined()
     _protect_token()
 
 
@@ -85,9 +89,16 @@ def _probe(address: str) -> None:
 
 def _check_same(address: str) -> None:
     """See that the cluster this process has joined is the one that is asked for."""
-    joined = ray.get_runtime_context().gcs_address
-    if address not in (_HERE, _ANY) and _resolved(address) != _resolved(joined):
+    joined = _joined()
+    if address in (_HERE, _ANY) or _joined_as.get(address) == joined:
+        return
+    if _resolved(address) != _resolved(joined):
         raise BadConfig(f"address: this process has joined {joined}: use another process for {address}")
+
+
+def _joined() -> str:
+    """The address of the cluster's head, as the head has it."""
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _resolved(address: str) -> tuple[str, str]:
