@@ -4,6 +4,7 @@ Whatever is heavy is imported by the command that needs it, so that `aai --help`
 """
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -242,6 +243,8 @@ def _at_work(run: "Run") -> Iterator[None]:
     """All that a command needs around a flow: Prefect's server, bars, and an end at a Ctrl-C."""
     from flows.server import be_quiet, prefect_server
 
+    # Threads that wait by spinning take the processor from one another where it is shared; read as torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     be_quiet()
     with _stoppable(), _progress(run), prefect_server():
         yield

@@ -45,6 +45,9 @@ workspace: bank
 # Small models on few items: all in this process. Without this line the work is Ray's.
 pool:
   num_workers: 0
+pools:
+  fit: {{slice_size: 14}}  # a bar that moves
+  render: {{slice_size: 32}}
 
 # A cue per clip: `adapter` refines what the shared mapper says on the clip's own neighbours. `mapper`, `inversion` and
 # `text` are others to compare with.
