@@ -1,12 +1,12 @@
-"""Drives one stage as `aai` does, in a process that is made to be killed: it says how far it is, then waits for a word.
+"""Drives stages as `aai` does, in a process that is made to be killed: it says how far it is, then waits for a word.
 
-python -m tests.chaos.drive CONFIG STAGE        both are text, the configuration is JSON
+python -m tests.chaos.drive CONFIG STAGE        the configuration as JSON, the stage by name, or `build`
 """
 
 import json
 import sys
 
-from flows.build import STAGES
+from flows.build import STAGES, build
 from tasks.config import make_config
 from tasks.render import render
 from tasks.run import Run, open_run
@@ -30,4 +30,4 @@ def wait(finished: int, total: int, rate: float) -> None:
 if __name__ == "__main__":
     given, stage = sys.argv[1:]
     run = open_run(make_config(**json.loads(given)), watch=lambda stage: wait)
-    (STAGES | {"render": make_pictures})[stage](run)
+    (STAGES | {"build": build, "render": make_pictures})[stage](run)

@@ -1,0 +1,76 @@
+"""A build on a cluster of two nodes, joined by its address, makes what one in this process makes."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aai.errors import BadConfig
+from aai.workspace import SCHEMAS
+from flows.build import build
+from tasks.columns import to_array
+from tasks.config import make_config
+from tasks.run import Run, open_run
+from tests.cluster import CPUS
+from tests.collection import NUM_CLIPS, write_collection
+
+ROOT = Path(__file__).parents[2]
+TABLES = ("images", "clips", "image_vectors", "audio_vectors", "aligned_vectors", "neighbours", "cues")
+QUICK_LEARN = {"method": "learned", "steps": 2, "batch_size": 4}
+QUICK_FIT = {"steps": 2, "check_every": 1, "rows_per_step": 1, "held_out_rows": 2}
+MOST_OFF = 1e-4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_collection(tmp_path_factory.mktemp("collection"))
+
+
+def keys_of(folder: Path, bank: str, **pool) -> dict:
+    places = {"audio": str(folder / "sounds"), "images": str(folder / "images"), "workspace": str(folder / bank)}
+    quick = {"learn": QUICK_LEARN, "fit": QUICK_FIT, "retrieve": {"num_neighbours": 2}}
+    return places | quick | {"metadata": str(folder / "said.csv"), "pool": pool}
+
+
+def test_every_stage_runs_on_both_nodes_and_makes_what_this_process_makes(folder, nodes):
+    cluster = nodes.whole()
+    keys = keys_of(folder, "cluster", address=cluster.address, num_workers=2, cpus_per_worker=CPUS, slice_size=2)
+    command = [sys.executable, "-m", "tests.chaos.drive", json.dumps(keys), "build"]
+    at_work = set()
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=ROOT, env=cluster.environment, **pipes) as driver:
+        while driver.poll() is None:
+            at_work |= {number for number, node in enumerate(cluster.nodes) if node.workers()}
+            time.sleep(0.1)
+    assert (driver.returncode, at_work) == (0, {0, 1})
+    run, local = open_run(make_config(**keys)), open_run(make_config(**keys_of(folder, "local", num_workers=0)))
+    build(local)
+    for name in TABLES:
+        assert_same(name, run, local)
+    assert len(run.workspace.table("cues").read()) == NUM_CLIPS
+    assert run.workspace.health().is_good
+
+
+def assert_same(name: str, run: Run, local: Run) -> None:
+    key = SCHEMAS[name].id
+    rows, others = (each.workspace.table(name).read(recipe=each.recipe(name)).sort_by(key) for each in (run, local))
+    assert len(rows) and rows[key].to_pylist() == others[key].to_pylist()
+    if "vector" in rows.column_names:
+        vectors, expected = to_array(rows["vector"]), to_array(others["vector"])
+        assert np.abs(vectors - expected).max() <= MOST_OFF * np.abs(expected).max()
+    if "image_ids" in rows.column_names:
+        assert rows["image_ids"].to_pylist() == others["image_ids"].to_pylist()
+
+
+def test_a_build_on_a_cluster_that_does_not_answer_fails_at_once(folder):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start_s = time.monotonic()
+    with pytest.raises(BadConfig, match=f"address: nothing answers at 127.0.0.1:{port}: start Ray there"):
+        build(open_run(make_config(**keys_of(folder, "nowhere", address=f"127.0.0.1:{port}"))))
+    assert time.monotonic() - start_s < 5
