@@ -53,6 +53,10 @@ pools:
 # `text` are others to compare with.
 fit:
   method: adapter
+
+# Denoising steps of a picture. The demo takes fewer than usual, to be over soon.
+render:
+  steps: 16
 """
 
 _JOBS = """\
