@@ -157,7 +157,7 @@ def figures(run: Run) -> list[Figure]:
     return [
         Figure(use, found[use].means[JUDGE_PHENOMENON], least, found[use].intensity, least_intensity)
         for use, (least, least_intensity) in _BARS.items()
-        if use in found
+        if use in found and JUDGE_PHENOMENON in found[use].means
     ]
 
 

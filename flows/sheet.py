@@ -25,6 +25,8 @@ _QUALITY = 90
 Row = dict[str, Any]
 Picture = UInt8[np.ndarray, "height width 3"]
 
+_NOTHING = np.full((SIZE_PX, SIZE_PX, 3), 255, np.uint8)
+
 
 def sheet(run: Run, path: Path, jobs: Sequence[str]) -> None:
     """Write a contact sheet: spectrogram, best neighbour and one picture per job, of clips whose intensity is known.
@@ -60,18 +62,20 @@ def _became(run: Run, clip: Row, jobs: Sequence[str]) -> Iterator[Picture]:
     ).to_pylist()
     [image] = look_up(run.workspace, "images", run.recipe("images"), near["image_ids"][:1], _PLACE).to_pylist()
     yield _seen(read_bytes(*(image[name] for name in _PLACE)), image["uri"])
-    yield from (_seen(read_picture(run.workspace, row), row["shard"]) for row in _renders(run, clip, jobs))
+    for row in _renders(run, clip, jobs):
+        yield _seen(read_picture(run.workspace, row), row["shard"]) if row else _NOTHING
 
 
 def _rows(run: Run, table: str, ids: Sequence[str], columns: Sequence[str]) -> list[Row]:
     return look_up(run.workspace, table, run.recipe(table), ids, columns).to_pylist()
 
 
-def _renders(run: Run, clip: Row, jobs: Sequence[str]) -> list[Row]:
+def _renders(run: Run, clip: Row, jobs: Sequence[str]) -> list[Row | None]:
+    """The first picture of each job; none where the job left the clip out."""
     columns = ["job", "seed", "shard", "key", "offset", "num_bytes", "checksum"]
     of_clip = pc.list_element(pc.field("clip_ids"), 0) == clip["clip_id"]
     rows = run.workspace.table("renders").read(columns, run.recipe("renders"), of_clip).sort_by("seed").to_pylist()
-    return [next(row for row in rows if row["job"] == job) for job in jobs]
+    return [next((row for row in rows if row["job"] == job), None) for job in jobs]
 
 
 def _heard(run: Run, clip: Row) -> np.ndarray:

@@ -78,9 +78,10 @@ def test_the_command_has_nothing_left_to_do_and_prints_the_table(shown):
 def test_what_the_user_changed_stays_and_is_done(shown):
     folder = shown[0]
     jobs = folder / story.JOBS
-    jobs.write_text("- {name: noun, prompt: a picture of *}\n")
+    jobs.write_text("- {name: noun, prompt: a picture of *, limit: 3}\n")
     story.prepare(folder)
     run = open_run(load_config(folder / story.CONFIG))
     assert not story.is_finished(run, folder)
     done = {each.stage: each.new for each in story.demo(run, folder, at_once)}
-    assert done["render"] == NUM_CLIPS and done["fit"] == 0 and story.is_finished(run, folder)
+    story.show(run, folder)
+    assert done["render"] == 3 and done["fit"] == 0 and story.is_finished(run, folder)
