@@ -20,7 +20,7 @@ from tasks.run import Run
 from tasks.sources import look_up
 
 _PLACE = ("uri", "offset", "num_bytes")
-_QUALITY = 90
+_QUALITY = 80
 
 Row = dict[str, Any]
 Picture = UInt8[np.ndarray, "height width 3"]
