@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test chaos lint format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +28,9 @@ demo: install ## Run the demo of the tiny world, offline, into demo/
 
 test: lint ## Run every check and every test
 	$(BIN)/pytest
+
+chaos: install ## Kill drivers, actors and nodes in the middle of every stage: the long version of a part of the tests
+	$(BIN)/pytest -m chaos tests/chaos
 
 lint: install ## Check style, format, layers and types
 	$(BIN)/ruff check
