@@ -162,12 +162,14 @@ def test_cards_are_sorted_by_score_and_by_what_the_fit_gained_the_unknown_last(o
 
 
 def test_reset_brings_all_back_in_the_first_order(opened):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     before = shown(opened)
     choose(opened, "sort", "intensity")
     choose(opened, "by-label", "fire")
     opened.find_element("id", "turn").click()
     opened.find_element("css selector", "#bar [type=reset]").click()
-    assert opened.find_element("id", "turn").text == "ascending"
+    WebDriverWait(opened, 20).until(lambda page: page.find_element("id", "turn").text == "ascending")
     assert shown(opened) == before
 
 
