@@ -110,7 +110,8 @@ def test_what_is_gone_or_changed_says_so_and_the_rest_is_there(tmp_path):
     for shard in run.workspace.store.files("shards"):
         (tmp_path / "bank" / shard).unlink()
     report = gather(run, 100)
-    assert card_of(report, "rain.flac").sound.problem == "the file is gone since it was found: put it back, or leave it out"
+    gone = "the file is gone since it was found: put it back, or leave it out"
+    assert card_of(report, "rain.flac").sound.problem == gone
     assert "changed" in card_of(report, "fire.flac").sound.problem
     assert card_of(report, "downpour.flac").sound.src
     gone, changed, there = card_of(report, "rain.flac").neighbours
