@@ -197,6 +197,18 @@ def cut(wave: Float32[np.ndarray, " samples"], rate_hz: int, window: Window) -> 
     return wave[start : start + round(window.duration_s * rate_hz)]
 
 
+def decode_window(
+    data: bytes, uri: str, window: Window, options: AudioOptions
+) -> tuple[Float32[np.ndarray, " samples"], int]:
+    """One window of a sound file as mono samples, and their rate in Hz.
+
+    Raises:
+        BadItem: as `decode`.
+    """
+    recording = decode(data, uri, options)
+    return cut(to_mono(recording.samples), recording.rate_hz, window), recording.rate_hz
+
+
 def fit_length(
     wave: Float32[np.ndarray, " samples"], num_samples: int, how: Literal["repeat", "repeatpad", "pad"] = "repeat"
 ) -> Float32[np.ndarray, " fitted"]:

@@ -89,6 +89,10 @@ class ImageOptions(Options):
     """Whether an embedded ICC profile is applied, so that the pixels are sRGB; a damaged one is ignored."""
 
 
+RENDERED = ImageOptions(min_side_px=1)
+"""For pictures that were rendered here: a small one is no tracking pixel."""
+
+
 @dataclass(frozen=True)
 class DecodedImage:
     """An image as it is meant to be seen, in sRGB; its width and height before it was turned (of TIFF: after)."""

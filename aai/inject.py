@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-PLACEHOLDER = "*"
-
 
 @dataclass(frozen=True)
 class Frame:

@@ -17,12 +17,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from aai.errors import BadConfig, BadItem
 from aai.identity import seed_of
-from aai.options import Options, RenderOptions
+from aai.options import PLACEHOLDER, Options, RenderOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PLACEHOLDER = "*"
 MAX_PROMPT_CHARS = 2_000
 """Far more than a text encoder reads (75 tokens), and little enough to be written into every picture."""
 

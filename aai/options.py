@@ -8,6 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PLACEHOLDER = "*"
+"""Where a cue stands in a prompt."""
+
 
 class Options(BaseModel):
     """Options of one owner; a field has a default, a bound and a sentence."""

@@ -10,6 +10,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -117,9 +118,21 @@ def read_bytes(uri: str, offset: int | None = None, num_bytes: int | None = None
     """
     filesystem, path = url_to_fs(uri)
     end = None if offset is None or num_bytes is None else offset + num_bytes
-    try:
+    with _reading(uri):
         data: bytes = filesystem.cat_file(path, offset, end)
-        return data
+    return data
+
+
+@contextmanager
+def _reading(uri: str) -> Iterator[None]:
+    """Say what is wrong with a file that cannot be read.
+
+    Raises:
+        BadItem: the file is gone, or may not be read.
+        Transient: the store failed.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         raise BadItem(f"{uri}: {_GONE}") from error
     except PermissionError as error:
@@ -244,7 +257,7 @@ def _entries(uri: str) -> tuple[list[tarfile.TarInfo], bool]:
     entries: list[tarfile.TarInfo] = []
     filesystem, path = url_to_fs(uri)
     try:
-        with filesystem.open(path, "rb") as stream:
+        with _reading(uri), filesystem.open(path, "rb") as stream:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
             with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as archive:
@@ -261,12 +274,6 @@ def _entries(uri: str) -> tuple[list[tarfile.TarInfo], bool]:
         if entries:
             return entries, True
         raise BadItem(f"{uri}: {_no_tar(read_bytes(uri, 0, tarfile.BLOCKSIZE))}") from error
-    except FileNotFoundError as error:
-        raise BadItem(f"{uri}: {_GONE}") from error
-    except PermissionError as error:
-        raise BadItem(f"{uri}: {_FORBIDDEN}") from error
-    except OSError as error:
-        raise Transient(f"reading {uri} failed ({type(error).__name__}): look at access and network") from error
 
 
 def _is_end(stream: IO[bytes]) -> bool:

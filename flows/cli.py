@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from aai.words import duration
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -66,7 +68,7 @@ def plan(config: ConfigPath = _DEFAULT) -> None:
         plans = make_plan(_open(config))
     table = _table("stage", "done", "new", "stale", "rejected", "estimate")
     for each in plans:
-        estimate = "" if not each.new else "unknown" if each.estimate_s is None else _duration(each.estimate_s)
+        estimate = "" if not each.new else "unknown" if each.estimate_s is None else duration(each.estimate_s)
         numbers = [f"{number:,}" for number in (each.done, each.new, each.stale, each.rejected)]
         table.add_row(each.stage, *numbers, estimate)
     Console().print(table)
@@ -354,7 +356,7 @@ def _show(done: "list[StageSummary]") -> None:
     for each in done:
         rate = f"{each.rate:,.1f}" if each.new else ""
         numbers = [f"{number:,}" for number in (each.done, each.new, each.rejected)]
-        table.add_row(each.stage, *numbers, _duration(each.took_s), rate)
+        table.add_row(each.stage, *numbers, duration(each.took_s), rate)
     Console().print(table)
 
 
@@ -364,16 +366,8 @@ def _pictures(planned: "RenderPlan") -> str:
     rejected = f", {planned.rejected:,} rejected" if planned.rejected else ""
     if not planned.new:
         return f"nothing to do: {done:,} pictures done{rejected}"
-    about = "unknown time" if planned.estimate_s is None else f"about {_duration(planned.estimate_s)}"
+    about = "unknown time" if planned.estimate_s is None else f"about {duration(planned.estimate_s)}"
     return f"{planned.new:,} pictures new ({about}), {done:,} done{rejected}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 
 from aai import audio, images
 from aai.errors import BadConfig, BadItem
-from aai.inject import PLACEHOLDER
+from aai.options import PLACEHOLDER
 from tasks.config import Config
 
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -54,15 +54,12 @@ def _picture(config: Config, wave: np.ndarray, rate_hz: int, prompt: str, seed: 
     from aai.align import Projector
     from aai.cue import CueMapper
     from aai.models.clap import AudioEncoder
-    from aai.models.device import best_device, dtype_on
-    from aai.models.diffusion import load_diffusion
+    from tasks.models import open_diffusion
 
-    models, device = config.models, best_device()
+    models = config.models
     assert models.aligner is not None and models.mapper is not None, "seen before"
     heard = AudioEncoder(models.audio.name, models.audio.revision).embed_clips([wave], rate_hz)
     with torch.inference_mode():
-        cue = CueMapper.load(models.mapper)(Projector.load(models.aligner)(heard)).to(device)
-    dtype = dtype_on(device, models.dtype)
-    diffusion = load_diffusion(models.diffusion.name, device, models.diffusion.revision, dtype)
-    pictures: np.ndarray = diffusion.render([prompt], [seed], cue, options=config.render)
+        cue = CueMapper.load(models.mapper)(Projector.load(models.aligner)(heard))
+    pictures: np.ndarray = open_diffusion(config).render([prompt], [seed], cue, options=config.render)
     return pictures[0]

@@ -27,15 +27,13 @@ from aai.errors import Transient  # noqa: E402
 from aai.workspace.store import store_errors  # noqa: E402
 from flows.build import Do, Stage, build  # noqa: E402
 from flows.progress import ProgressTeller, left_out  # noqa: E402
+from flows.report import REPORT  # noqa: E402
 from tasks.config import load_config  # noqa: E402
 from tasks.run import Run, open_run  # noqa: E402
 from tasks.stage import Progress, StageSummary  # noqa: E402
 
 RETRY_DELAYS_S = [1.0, 10.0, 60.0]
 """Pauses before a stage is tried again; the pool has retried its slices before that."""
-
-REPORT = "report.html"
-"""Where `aai report` writes, in the workspace."""
 
 Steps = Callable[[Run, Do], list[StageSummary]]
 """A flow's steps, as a plain function: `flows.build.build` is one."""

@@ -57,10 +57,8 @@ def _extremes(run: Run) -> dict[str, list[Row]]:
 def _became(run: Run, clip: Row, jobs: Sequence[str]) -> Iterator[Picture]:
     """The sound of a clip, its best neighbour, and its first picture of each job."""
     yield spectrogram(_heard(run, clip))
-    [near] = look_up(
-        run.workspace, "neighbours", run.recipe("neighbours"), [clip["clip_id"]], ["image_ids"]
-    ).to_pylist()
-    [image] = look_up(run.workspace, "images", run.recipe("images"), near["image_ids"][:1], _PLACE).to_pylist()
+    [near] = _rows(run, "neighbours", [clip["clip_id"]], ["image_ids"])
+    [image] = _rows(run, "images", near["image_ids"][:1], _PLACE)
     yield _seen(read_bytes(*(image[name] for name in _PLACE)), image["uri"])
     for row in _renders(run, clip, jobs):
         yield _seen(read_picture(run.workspace, row), row["shard"]) if row else _NOTHING
@@ -79,12 +77,11 @@ def _renders(run: Run, clip: Row, jobs: Sequence[str]) -> list[Row | None]:
 
 
 def _heard(run: Run, clip: Row) -> np.ndarray:
-    recording = audio.decode(read_bytes(*(clip[name] for name in _PLACE)), clip["uri"], run.config.ingest.audio)
-    window = audio.Window(clip["start_s"], clip["duration_s"])
-    wave = audio.cut(audio.to_mono(recording.samples), recording.rate_hz, window)
-    return audio.resample(wave, recording.rate_hz, SAMPLE_RATE_HZ)
+    data, window = read_bytes(*(clip[name] for name in _PLACE)), audio.Window(clip["start_s"], clip["duration_s"])
+    wave, rate_hz = audio.decode_window(data, clip["uri"], window, run.config.ingest.audio)
+    return audio.resample(wave, rate_hz, SAMPLE_RATE_HZ)
 
 
 def _seen(data: bytes, uri: str) -> Picture:
-    pixels: Picture = images.decode(data, uri, images.ImageOptions(min_side_px=1)).pixels
+    pixels: Picture = images.decode(data, uri, images.RENDERED).pixels
     return np.asarray(Image.fromarray(pixels).resize((SIZE_PX, SIZE_PX), Image.Resampling.BOX))

@@ -26,7 +26,6 @@ _MOST_PICTURES = 4
 """Of a clip under one prompt of one job."""
 
 _CACHED_THUMBS = 4_096  # of some kB: clips share neighbours
-_OURS = images.ImageOptions(min_side_px=1)  # what we rendered ourselves is no tracking pixel
 
 _PLACE = ("uri", "offset", "num_bytes")
 _OF_CUE = ("method", "steps", "stop_reason", "loss_before", "loss_after", "loss_curve")
@@ -94,12 +93,11 @@ class _Files:
             data = read_bytes(*(row[name] for name in _PLACE))
             if identity.clip_id(identity.content_id(data), row["start_s"], row["duration_s"]) != row["clip_id"]:
                 raise BadItem("the file has changed since it was heard, so it is not played")
-            recording = audio.decode(data, row["uri"], options)
+            window = audio.Window(row["start_s"], row["duration_s"])
+            wave, rate = audio.decode_window(data, row["uri"], window, options)
         except (BadItem, Transient) as error:
             return Sound(problem=str(error).removeprefix(f"{row['uri']}: "))
-        window = audio.Window(row["start_s"], row["duration_s"])
-        wave = audio.cut(audio.to_mono(recording.samples), recording.rate_hz, window)
-        wave, rate = media.prepared(wave, recording.rate_hz)
+        wave, rate = media.prepared(wave, rate)
         return Sound(
             src=media.data_uri("audio/mpeg", media.mp3(wave, rate)),
             spectrogram=media.data_uri("image/webp", media.webp(media.spectrogram(wave, rate))),
@@ -110,7 +108,7 @@ class _Files:
     def picture(self, row: Row, alt: str) -> Thumb:
         """A rendered picture."""
         try:
-            return _thumb(read_picture(self._run.workspace, row), row["shard"], alt, _OURS)
+            return _thumb(read_picture(self._run.workspace, row), row["shard"], alt, images.RENDERED)
         except (BadItem, Transient) as error:
             return Thumb(alt, problem=str(error))
 

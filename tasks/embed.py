@@ -16,7 +16,7 @@ from aai.workspace import SCHEMAS
 from tasks.columns import constants, to_lists
 from tasks.config import Config
 from tasks.run import Run
-from tasks.slices import Outcome, Reject
+from tasks.slices import Batched, Outcome, Reject
 from tasks.sources import TableSource
 from tasks.stage import StageSummary
 
@@ -36,7 +36,7 @@ def embed_images(run: Run) -> StageSummary:
     return run.drive("image_vectors", source, partial(ImageEmbedder, run.config, run.pinned("image_text")))
 
 
-class AudioEmbedder:
+class AudioEmbedder(Batched):
     """The audio encoder, loaded once per worker: clips in, vectors out."""
 
     def __init__(self, config: Config, pinned: tuple[str, str]) -> None:
@@ -60,10 +60,6 @@ class AudioEmbedder:
         vectors = self.encoder.embed_clips(list(waves.values()), self.encoder.rate_hz, self.batch_size).numpy()
         return Outcome(_vector_rows("audio_vectors", list(waves), vectors, self.pinned), rejects)
 
-    def halve_batch(self) -> bool:
-        """Take less memory."""
-        return _halve(self)
-
     def _decode(self, uri: str, offset: int | None, num_bytes: int | None) -> tuple[np.ndarray, int]:
         recording = audio.decode(read_bytes(uri, offset, num_bytes), uri, self.options)
         return audio.to_mono(recording.samples), recording.rate_hz
@@ -74,7 +70,7 @@ class AudioEmbedder:
         return audio.resample(np.ascontiguousarray(part), rate_hz, self.encoder.rate_hz)
 
 
-class ImageEmbedder:
+class ImageEmbedder(Batched):
     """The image-text encoder, loaded once per worker: images in, vectors out."""
 
     def __init__(self, config: Config, pinned: tuple[str, str]) -> None:
@@ -100,10 +96,6 @@ class ImageEmbedder:
             parts.append(self.encoder.embed_images(list(pixels.values()), self.batch_size).numpy())
         return Outcome(_vector_rows("image_vectors", ids, np.concatenate(parts), self.pinned), rejects)
 
-    def halve_batch(self) -> bool:
-        """Take less memory."""
-        return _halve(self)
-
 
 class _Last:
     """Remembers the last result of a function: neighbouring rows ask for the same file."""
@@ -122,13 +114,6 @@ class _Last:
 def _batches(rows: list[dict], size: int) -> Iterator[list[dict]]:
     for first in range(0, len(rows), size):
         yield rows[first : first + size]
-
-
-def _halve(worker: AudioEmbedder | ImageEmbedder) -> bool:
-    if worker.batch_size == 1:
-        return False
-    worker.batch_size //= 2
-    return True
 
 
 def _vector_rows(table: str, ids: list[str], vectors: np.ndarray, pinned: tuple[str, str]) -> pa.Table:

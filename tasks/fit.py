@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from aai.errors import BadItem
 from aai.identity import seed_of
-from aai.models.device import best_device, dtype_on
+from aai.models.device import best_device
 from aai.workspace import SCHEMAS
 from tasks.columns import constants, to_array, to_lists
 from tasks.learn import load_mapper, start_of
+from tasks.models import open_diffusion
 from tasks.run import Run
 from tasks.slices import Outcome, Reject, Worker
 from tasks.sources import JoinedSource, TableSource
@@ -43,13 +44,11 @@ class FittingWorker:
 
     def __init__(self, run: Run) -> None:
         from aai.fitting import Fitter, FreeCue
-        from aai.models.diffusion import load_diffusion
         from tasks.latents import Latents
 
-        config, device = run.config, best_device()
-        model, options, self.method = config.models.diffusion, config.fit, config.fit.method
-        diffusion = load_diffusion(model.name, device, model.revision, dtype_on(device, config.models.dtype))
-        if device.type == "cpu":
+        config, options, self.method = run.config, run.config.fit, run.config.fit.method
+        diffusion = open_diffusion(config)
+        if diffusion.device.type == "cpu":
             options = options.model_copy(update={"clips_at_once": min(options.clips_at_once, _CLIPS_ON_CPU)})
         if self.method == "inversion":
             options = options.model_copy(update={"learning_rate": options.inversion_rate, "pull": 0.0})

@@ -10,7 +10,7 @@ import pyarrow as pa
 from aai.cue import CueMapper
 from aai.errors import BadConfig
 from aai.identity import seed_of
-from aai.models.device import best_device, dtype_on
+from tasks.models import open_diffusion
 from tasks.run import PLANS, Run
 from tasks.slices import Outcome, Reject
 from tasks.sources import JoinedSource, TableSource
@@ -99,13 +99,9 @@ class Learner:
     """Learns the mapper from one slice, the whole sample."""
 
     def __init__(self, run: Run) -> None:
-        from aai.models.diffusion import load_diffusion
         from tasks.latents import Latents
 
-        self.run, device = run, best_device()
-        model = run.config.models.diffusion
-        dtype = dtype_on(device, run.config.models.dtype)
-        self.diffusion = load_diffusion(model.name, device, model.revision, dtype)
+        self.run, self.diffusion = run, open_diffusion(run.config)
         self.latents = Latents(run, self.diffusion)
 
     def __call__(self, rows: pa.Table) -> Outcome:

@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from aai import images, provenance
 from aai.errors import BadItem
-from aai.jobs import PLACEHOLDER, Job
-from aai.options import RenderOptions
+from aai.jobs import Job
+from aai.options import PLACEHOLDER, RenderOptions
 from aai.shards import ShardWriter
 from aai.workspace import SCHEMAS, Workspace
 from tasks.config import Config
 from tasks.jobs import JobSource
 from tasks.plan import rates
 from tasks.run import Run
-from tasks.slices import Outcome, Reject
+from tasks.slices import Batched, Outcome, Reject
 from tasks.stage import StageSummary
 
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
@@ -81,16 +81,13 @@ def shards_of(run: Run) -> str:
     return f"{one.rsplit('/', 1)[0]}/*.tar"
 
 
-class Renderer:
+class Renderer(Batched):
     """The frozen diffusion model, loaded once per worker: cues in prompts in, pictures in a shard out."""
 
     def __init__(self, config: Config, pinned: tuple[str, str], workspace: Workspace, recipe: str) -> None:
-        from aai.models.device import best_device, dtype_on
-        from aai.models.diffusion import load_diffusion
+        from tasks.models import open_diffusion
 
-        device, model = best_device(), config.models.diffusion
-        dtype = dtype_on(device, config.models.dtype)
-        self.diffusion = load_diffusion(model.name, device, model.revision, dtype)
+        self.diffusion = open_diffusion(config)
         self.pinned, self.workspace, self.recipe = pinned, workspace, recipe
         self.batch_size = config.render.batch_size
 
@@ -106,13 +103,6 @@ class Renderer:
                     written = writer.submit(self._write, shard, part, pictures)
             made += written.result() if written else []
         return Outcome(pa.Table.from_pylist(made, schema=SCHEMAS["renders"].columns), rejects)
-
-    def halve_batch(self) -> bool:
-        """Take less memory."""
-        if self.batch_size == 1:
-            return False
-        self.batch_size //= 2
-        return True
 
     def _rendered(self, batch: list[dict], rejects: list[Reject]) -> Iterator[tuple[list[dict], np.ndarray]]:
         """The pictures of a batch; where one cannot be made, it is found by halving, and the others are made."""

@@ -14,19 +14,17 @@ from PIL import Image
 from aai import images
 from aai import score as metrics
 from aai.errors import BadItem
-from aai.images import ImageOptions
-from aai.jobs import PLACEHOLDER
+from aai.options import PLACEHOLDER
 from aai.shards import read_picture
 from aai.workspace import SCHEMAS, Workspace
 from tasks.columns import to_array, to_lists
 from tasks.config import Config
 from tasks.run import Run
-from tasks.slices import Outcome, Reject
+from tasks.slices import Batched, Outcome, Reject
 from tasks.sources import TableSource, look_up
 from tasks.stage import StageSummary
 
 _WHERE = ("shard", "key", "offset", "num_bytes", "checksum")
-_OURS = ImageOptions(min_side_px=1)  # what we rendered ourselves is no tracking pixel
 
 Scores = Float[np.ndarray, " pictures"]
 Pictures = Sequence[UInt8[np.ndarray, "height width 3"]]
@@ -93,7 +91,7 @@ class RenderSource:
             yield rows.append_column("vector", to_lists(_means(rows["clip_ids"], vectors)))
 
 
-class Scorer:
+class Scorer(Batched):
     """The image-text encoder and, where there is one, the judge, loaded once per worker: pictures in, scores out."""
 
     def __init__(self, config: Config, workspace: Workspace, others: Others) -> None:
@@ -118,18 +116,11 @@ class Scorer:
                 made += _long(batch, self._measured(batch, list(seen.values())))
         return Outcome(pa.Table.from_pylist(made, schema=SCHEMAS["scores"].columns), rejects)
 
-    def halve_batch(self) -> bool:
-        """Take less memory."""
-        if self.batch_size == 1:
-            return False
-        self.batch_size //= 2
-        return True
-
     def _decoded(self, batch: list[dict], rejects: list[Reject]) -> Iterator[tuple[str, np.ndarray]]:
         for row in batch:
             try:
                 data = read_picture(self.workspace, row)
-                yield row["render_id"], images.decode(data, row["shard"], _OURS).pixels
+                yield row["render_id"], images.decode(data, row["shard"], images.RENDERED).pixels
             except BadItem as error:
                 rejects.append(Reject.of(row["render_id"], error, row["shard"]))
 

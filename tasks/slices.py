@@ -109,6 +109,19 @@ class Worker(Protocol):
         """
 
 
+class Batched:
+    """A worker whose items go through a model some at a time: fewer of them where memory is short."""
+
+    batch_size: int
+
+    def halve_batch(self) -> bool:
+        """Take less memory; whether that is possible."""
+        if self.batch_size == 1:
+            return False
+        self.batch_size //= 2
+        return True
+
+
 @dataclass(frozen=True)
 class Done:
     """A finished slice."""

@@ -8,8 +8,6 @@ import pytest
 
 from aai.errors import BadConfig, BadItem
 from aai.identity import seed_of
-from aai.inject import PLACEHOLDER
-from aai.jobs import PLACEHOLDER as PLACEHOLDER_OF_JOBS
 from aai.jobs import CueFilter, choose, fill, load_jobs, make_jobs
 from aai.options import RenderOptions
 
@@ -170,10 +168,6 @@ def test_seeds_have_an_address_or_are_given():
     assert one(seeds=2).seeds_under(5) == seeds[:2]
     assert one(seeds=3).seeds_under(6) != seeds
     assert one(seeds=[8, 3]).seeds_under(5) == [8, 3]
-
-
-def test_the_placeholder_is_the_one_of_the_models():
-    assert PLACEHOLDER_OF_JOBS == PLACEHOLDER
 
 
 def test_reading_jobs_loads_nothing_heavy():

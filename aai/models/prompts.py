@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from aai.errors import BadItem
-from aai.inject import PLACEHOLDER, Frame, frame_tokens, spliced
+from aai.inject import Frame, frame_tokens, spliced
+from aai.options import PLACEHOLDER
 
 
 @dataclass(frozen=True)

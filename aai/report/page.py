@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from aai.report.contents import Report
 from aai.report.media import CURVE_HEIGHT, CURVE_WIDTH
+from aai.words import duration
 
 _FOLDER = Path(__file__).parent / "templates"
 
@@ -27,7 +28,7 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": _duration, "number": _number, "pitch": _pitch, "score": _score}
+    environment.filters |= {"duration": duration, "number": _number, "pitch": _pitch, "score": _score}
     style, script = ((_FOLDER / name).read_text() for name in ("report.css", "report.js"))
     return environment.get_template("report.html").render(
         report=report,
@@ -58,11 +59,3 @@ def _score(value: float | None, places: int = 2) -> str:
 
 def _pitch(hertz: int) -> str:
     return f"{hertz / 1000:g} kHz"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from aai.inject import PLACEHOLDER
+from aai.options import PLACEHOLDER
 
 Phenomenon = Literal[
     "fire", "rain", "snow", "thunder", "waves", "fireworks", "waterfall", "tornado", "helicopter", "clock"

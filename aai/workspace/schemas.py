@@ -144,7 +144,7 @@ SCHEMAS = {
         _column("vector", _FLOATS, "The AudioCue: its rows one after another, num_tokens x dim numbers."),
         _column("num_tokens", _INT, "How many rows it has."),
         _column("dim", _INT, "How long a row is."),
-        _column("method", _TEXT, "How it was made: predicted by the mapper, or refined."),
+        _column("method", _TEXT, "How it was made: adapter, mapper, inversion or text, as `fit.method` says."),
         _optional("loss_before", _FLOAT, "The denoising loss of the cue it started from."),
         _optional("loss_after", _FLOAT, "The denoising loss of the cue."),
         _optional("loss_curve", _FLOATS, "The losses in between."),

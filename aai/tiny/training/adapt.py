@@ -7,8 +7,8 @@ from transformers import ClapModel, CLIPModel
 
 from aai.align import Projector, contrast, temperature
 from aai.cue import CueMapper
-from aai.inject import PLACEHOLDER
 from aai.models.diffusion import Diffusion, load_diffusion
+from aai.options import PLACEHOLDER
 from aai.tiny.training.clap import embed_all
 from aai.tiny.training.clip import DIM, pairs_of
 from aai.tiny.training.data import (

@@ -11,8 +11,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from aai.inject import PLACEHOLDER, spliced
+from aai.inject import spliced
 from aai.models.schedulers import denoising_loss
+from aai.options import PLACEHOLDER
 from aai.tiny.scenes import Scene
 from aai.tiny.training.data import TRAINING_SEED, scene_set
 from aai.tiny.training.loop import LoopOptions, Place, fit

@@ -58,7 +58,8 @@ class Place:
 
     def autocast(self) -> torch.autocast:
         """Products in bfloat16, sums in float32; all in float32 on a CPU that only imitates bfloat16, far slower."""
-        able = self.device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        known = torch.cpu.get_capabilities()
+        able = self.device.type != "cpu" or bool(known.get("avx512_bf16") or known.get("amx_bf16"))
         return torch.autocast(self.device.type, torch.bfloat16, enabled=able)
 
 
