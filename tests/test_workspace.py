@@ -188,6 +188,15 @@ def test_recipes_stand_side_by_side_for_any_reader_of_parquet(workspace):
     assert pq.read_table(f"{workspace.uri}/cues").num_rows == 3
 
 
+def test_a_table_whose_comments_were_other_words_goes_on(tmp_path):
+    table = Workspace(tmp_path).table("images")
+    said = [column.with_metadata({"comment": f"once {column.name}"}) for column in table.schema.stored]
+    DeltaTable.create(table.uri, pa.schema(said), partition_by=[RECIPE])
+    assert table.append(OLD, rows_of("images", ["a"])) == 1
+    assert Workspace(tmp_path).table("images").append(OLD, rows_of("images", ["a", "b"])) == 1
+    assert sorted(table.ids(OLD).to_pylist()) == ["a", "b"]
+
+
 @pytest.mark.parametrize("folder", ["my bank=1 é", "recipe=zz", "50% #1?", "a::b"])
 def test_a_folder_may_have_an_odd_name(tmp_path, folder):
     workspace = Workspace(tmp_path / folder)

@@ -194,13 +194,16 @@ class Table:
         return rows.num_rows
 
     def _commit(self, handle: DeltaTable, recipe: str, rows: pa.Table, transaction: int) -> None:
-        stamp = pa.repeat(pa.scalar(recipe), rows.num_rows)
-        lacking = set(self.schema.stored.names) - {column.name for column in handle.schema().fields}
+        rows = rows.append_column(self.schema.stored.field(RECIPE), pa.repeat(pa.scalar(recipe), rows.num_rows))
+        stored = {column.name: column.metadata for column in handle.schema().fields}
+        # A table keeps the comments that it was made with: Delta refuses to append under others.
+        columns = [column.with_metadata(stored.get(column.name, column.metadata)) for column in rows.schema]
+        lacking = set(self.schema.stored.names) - stored.keys()
         try:
             with store_errors(f"appending to {self.uri}"):
                 write_deltalake(
                     handle,  # not the address: from a handle, Delta sees that the transaction number is stale
-                    rows.append_column(self.schema.stored.field(RECIPE), stamp),
+                    rows.cast(pa.schema(columns)),
                     mode="append",
                     schema_mode="merge" if lacking else None,
                     writer_properties=_COMPRESSION,
