@@ -29,7 +29,7 @@ demo: install ## Run the demo of the tiny world, offline, into demo/
 test: lint ## Run every check and every test
 	$(BIN)/pytest
 
-chaos: install ## Kill drivers, actors and nodes in the middle of every stage: the long version of a part of the tests
+chaos: install ## Kill drivers, actors and nodes in the middle of stages, some minutes
 	$(BIN)/pytest -m chaos tests/chaos
 
 lint: install ## Check style, format, layers and types

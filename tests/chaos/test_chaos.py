@@ -1,6 +1,7 @@
 """Drivers, actors and nodes are killed in the middle of a stage; the next run leaves what an undisturbed one does.
 
-A node's death is part of every run of the tests, the rest runs with `make chaos`.
+They run with `make chaos`, some minutes; what they rest on is tested always: the pool's lost workers and machines,
+killed drivers, and pictures once each.
 """
 
 import json
@@ -99,15 +100,10 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 KILLS = {"driver": kill_driver, "actor": kill_actor, "node": kill_node}
-ALWAYS = {("embed_images", "node")}
-"""What other tests do not kill: drivers and actors die in those of the pool and of rendering."""
-CASES = [
-    pytest.param(stage, victim, marks=[] if (stage, victim) in ALWAYS else pytest.mark.chaos)
-    for stage in STAGES_KILLED
-    for victim in KILLS
-]
+CASES = [(stage, victim) for stage in STAGES_KILLED for victim in KILLS]
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize(("stage", "victim"), CASES)
 def test_after_a_kill_the_next_run_leaves_what_an_undisturbed_one_does(stage, victim, before, folder, nodes, tmp_path):
     bank = Path(shutil.copytree(before[stage], tmp_path / "bank"))

@@ -15,7 +15,7 @@ from aai.tiny.judge import load_judge
 from aai.tiny.scenes import Scene, render
 from aai.tiny.sounds import synthesise
 from aai.tiny.vocabulary import PHENOMENA, caption
-from aai.tiny.world import WEIGHTS, World, load_world
+from aai.tiny.world import RENDER, WEIGHTS, World, load_world
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,9 @@ def test_a_picture_is_the_same_alone_and_in_a_crowd(world):
 
 def test_words_and_sounds_give_pictures_of_what_they_mean(world):
     cues = world.cues(world.hear([synthesise(name, 0.8, 50 + i) for i, name in enumerate(PHENOMENA)]))
-    said = world.render([caption("noun", name) for name in PHENOMENA], [0] * 10)
-    heard = world.render([caption("noun")] * 10, [0] * 10, cues)
+    quick = RENDER.model_copy(update={"steps": 12})
+    said = world.render([caption("noun", name) for name in PHENOMENA], [0] * 10, options=quick)
+    heard = world.render([caption("noun")] * 10, [0] * 10, cues, quick)
     for pictures in (said, heard):
         read = load_judge().read(pictures).phenomenon.argmax(dim=1).tolist()
         assert sum(i == j for i, j in enumerate(read)) >= 9

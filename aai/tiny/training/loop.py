@@ -43,12 +43,16 @@ class LoopOptions(Options):
 
 @dataclass(frozen=True)
 class Place:
-    """Where training runs and writes, from how much, and for how long: `scale` is a factor on every stage's steps."""
+    """Where training runs and writes, from how much, and for how long: `scale` is a factor on every stage's steps.
+
+    `batch_scale` is one on the items of a step, for a look at whether all stages run.
+    """
 
     folder: Path
     device: torch.device
     seed: int = 0
     scale: float = 1.0
+    batch_scale: float = 1.0
     num_scenes: int = 40_000
     num_clips: int = 10_000
 
@@ -83,7 +87,7 @@ def fit(stage: str, modules: nn.ModuleDict, loss: Loss, options: LoopOptions, pl
     with report.bar:
         for step in range(start, steps):
             _set_rate(optimizer, options, step, steps)
-            value, figures = loss(place.rng(stage, step), options.batch)
+            value, figures = loss(place.rng(stage, step), max(2, round(options.batch * place.batch_scale)))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)

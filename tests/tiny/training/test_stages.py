@@ -14,7 +14,7 @@ from aai.tiny.world import World
 
 
 def test_all_stages_give_models_that_load(tmp_path, capsys):
-    place = Place(tmp_path / "work", torch.device("cpu"), scale=1e-3, num_scenes=250, num_clips=60)
+    place = Place(tmp_path / "work", torch.device("cpu"), scale=1e-3, batch_scale=0.1, num_scenes=250, num_clips=60)
     for stage in train.STAGES:
         train.run_stage(stage, place)
     assert 5e6 < ship(place.folder, tmp_path / "weights") < 25e6
