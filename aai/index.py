@@ -11,10 +11,9 @@ from typing import Any, Literal
 import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
-from pydantic import Field
 
 from aai.errors import BadConfig
-from aai.options import Options
+from aai.options import LEAST_PER_CELL, LEAST_SAMPLE, IndexOptions
 
 Kind = Literal["exact", "scalar", "product"]
 Build = Literal["cpu", "gpu", "both", "none"]
@@ -22,35 +21,11 @@ Build = Literal["cpu", "gpu", "both", "none"]
 _LENGTH_TOLERANCE = 1e-3
 """How far from 1 a length may be: vectors that were stored in half precision pass, raw embeddings do not."""
 
-_LEAST_PER_CELL = 39
-"""FAISS calls a centre of k-means badly trained when it sees fewer vectors."""
-
-_LEAST_SAMPLE = 256 * _LEAST_PER_CELL  # an 8-bit product quantiser trains 256 centres
-
 _VECTORS_AT_ONCE = 65_536
 """Vectors checked together, which bounds the memory that checking takes."""
 
 _TIE = 1e-5
 """Two similarities this near are equal, up to the order in which products are summed."""
-
-
-class IndexOptions(Options):
-    """Which type of index is built, and how thoroughly it is searched."""
-
-    max_exact: int = Field(1_000_000, ge=_LEAST_SAMPLE)
-    """Up to so many vectors are stored whole and searched one and all: 3 GB for a million of dimension 768."""
-
-    max_scalar: int = Field(20_000_000, ge=0)
-    """Up to so many are put into cells and stored in a byte a dimension; beyond, in `code_bytes`."""
-
-    code_bytes: int = Field(96, ge=1)
-    """Most bytes of a vector under product quantisation; the largest number that divides the dimension is taken."""
-
-    num_probes: int = Field(64, ge=1)
-    """Cells that a query looks into; more of them find more of the true neighbours and take longer."""
-
-    training_per_cell: int = Field(64, ge=_LEAST_PER_CELL)
-    """Vectors, drawn at random, from which the centre of one cell is learned."""
 
 
 class VectorIndex:
@@ -155,10 +130,10 @@ def new_index(
     dim, kind = sample.shape[1], choose_kind(num_vectors, options)
     if kind == "exact":
         return VectorIndex(faiss.IndexIDMap2(faiss.IndexFlatIP(dim)))
-    if len(sample) < _LEAST_SAMPLE:
-        raise BadConfig(f"{len(sample)} vectors are too few to train an index: sample {_LEAST_SAMPLE} or more")
+    if len(sample) < LEAST_SAMPLE:
+        raise BadConfig(f"{len(sample)} vectors are too few to train an index: sample {LEAST_SAMPLE} or more")
     check_unit(sample)
-    cells = min(num_cells(num_vectors), len(sample) // _LEAST_PER_CELL)
+    cells = min(num_cells(num_vectors), len(sample) // LEAST_PER_CELL)
     code = "SQ8" if kind == "scalar" else f"PQ{_num_codes(dim, options.code_bytes)}x8"
     index: Any = faiss.index_factory(dim, f"IVF{cells},{code}", faiss.METRIC_INNER_PRODUCT)  # typed as any index
     index.nprobe = min(options.num_probes, cells)

@@ -1,7 +1,7 @@
 """The base of all options, and the options of modules that are too heavy to import for them.
 
-What is configured stands beside its owner (`aai.audio`, `aai.images`, `aai.index`, `aai.retrieve`), unless the owner
-needs torch: whoever plans a run reads options, but loads no model.
+What is configured stands beside its owner (`aai.audio`, `aai.images`, `aai.retrieve`), unless the owner
+needs torch or FAISS: whoever plans a run reads options, but loads neither.
 """
 
 from typing import Literal
@@ -16,6 +16,32 @@ class Options(BaseModel):
     """Options of one owner; a field has a default, a bound and a sentence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+LEAST_PER_CELL = 39
+"""FAISS calls a centre of k-means badly trained when it sees fewer vectors."""
+
+LEAST_SAMPLE = 256 * LEAST_PER_CELL
+"""What an 8-bit product quantiser needs to train its 256 centres."""
+
+
+class IndexOptions(Options):
+    """Which type of index is built, and how thoroughly it is searched."""
+
+    max_exact: int = Field(1_000_000, ge=LEAST_SAMPLE)
+    """Up to so many vectors are stored whole and searched one and all: 3 GB for a million of dimension 768."""
+
+    max_scalar: int = Field(20_000_000, ge=0)
+    """Up to so many are put into cells and stored in a byte a dimension; beyond, in `code_bytes`."""
+
+    code_bytes: int = Field(96, ge=1)
+    """Most bytes of a vector under product quantisation; the largest number that divides the dimension is taken."""
+
+    num_probes: int = Field(64, ge=1)
+    """Cells that a query looks into; more of them find more of the true neighbours and take longer."""
+
+    training_per_cell: int = Field(64, ge=LEAST_PER_CELL)
+    """Vectors, drawn at random, from which the centre of one cell is learned."""
 
 
 class EmbedOptions(Options):

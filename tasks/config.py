@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from aai.audio import AudioOptions
 from aai.errors import BadConfig
 from aai.images import ImageOptions
-from aai.index import IndexOptions
 from aai.options import (
     AlignOptions,
     CueOptions,
     EmbedOptions,
+    IndexOptions,
     LearnOptions,
     Options,
     RenderOptions,

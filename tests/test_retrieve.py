@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from aai.index import IndexOptions, build_index
+from aai.index import build_index
+from aai.options import IndexOptions
 from aai.retrieve import (
     RetrieveOptions,
     centre,
