@@ -1,6 +1,7 @@
 """The text-to-image model: a Stable Diffusion pipeline, 1.x or XL, frozen, with cues in its prompts."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from aai.errors import BadConfig
 from aai.models.checkpoint import load_frozen, loading
 from aai.models.names import pin
-from aai.models.prompts import Conditioning, TextEncoder
+from aai.models.prompts import Conditioning, TextEncoder, shares_of
 from aai.models.schedulers import denoising_loss, new_scheduler, training_noise
 from aai.options import RenderOptions
+from aai.prompt import Prompt, parse
 
 _TEXT_ENCODERS = {
     "StableDiffusionPipeline": {"text_encoder": CLIPTextModel},
@@ -82,17 +84,31 @@ class Diffusion:
     ) -> Conditioning:
         """What the UNet attends to; gradients reach the cues.
 
+        A prompt's cues are the rows of its different names, one after the other as they first come (see `aai.prompt`),
+        each as many. Of a cue of strength w, 1 - w of what it adds to the encoders' outputs is taken away again: the
+        difference to the same prompt with `neutral` rows in the cue's place. At strength 1 that costs nothing.
+
         Raises:
-            BadItem: a prompt has a placeholder but no cue is given, or the cue would be cut off the prompt's end.
+            BadItem: a prompt is not well-formed, it has a placeholder but no cue is given, its cues do not share the
+                rows evenly, or one would be cut off the prompt's end.
         """
-        if cues is None or cues.shape[1] == 0:  # a cue without rows is what the plain model's clips have
-            parts: Sequence[Tensor | None] = [None] * len(self._dims)
-        else:
-            parts = cues.to(self.device).split(self._dims, dim=-1)
-        encoded = [encoder.encode(prompts, part) for encoder, part in zip(self.text_encoders, parts, strict=True)]
-        if not self.is_xl:
-            return Conditioning(encoded[0][0])
-        return Conditioning(torch.cat([before_last for _, before_last, _ in encoded], dim=-1), encoded[1][2])
+        parsed = [parse(prompt) for prompt in prompts]
+        if cues is not None:  # a cue without rows is what the plain model's clips have
+            cues = cues.to(self.device) if cues.shape[1] else None
+        said = self._encode(parsed, cues)
+        changed = [(number, *each) for number, prompt in enumerate(parsed) for each in prompt.changed.items()]
+        if not changed or cues is None:
+            return said
+        numbers = [number for number, _, _ in changed]
+        weights = torch.tensor([1 - strength for _, _, strength in changed], device=self.device)
+        less = [self._without(parsed[number], cues[number], name) for number, name, _ in changed]
+        unsaid = self._encode([parsed[number] for number in numbers], torch.stack(less))
+        return _less(said, unsaid, numbers, weights)
+
+    @cached_property
+    def neutral(self) -> Float[Tensor, " cue_dim"]:
+        """A row that stands for nothing in particular: the mean of the vocabulary."""
+        return torch.cat([encoder.embedding.weight.detach().mean(dim=0) for encoder in self.text_encoders])
 
     def word_embeddings(self, words: Sequence[str]) -> Float[Tensor, "words cue_dim"]:
         """A row for each word or phrase, the mean of its tokens: where a cue may start.
@@ -159,6 +175,19 @@ class Diffusion:
             output_type="latent",
         ).images
         return self._decode(latents)
+
+    def _encode(self, prompts: Sequence[Prompt], cues: Float[Tensor, "prompts rows cue_dim"] | None) -> Conditioning:
+        """Prompts whose cues are as strong as they are."""
+        parts = [None] * len(self._dims) if cues is None else cues.split(self._dims, dim=-1)
+        encoded = [encoder.encode(prompts, part) for encoder, part in zip(self.text_encoders, parts, strict=True)]
+        if not self.is_xl:
+            return Conditioning(encoded[0][0])
+        return Conditioning(torch.cat([before_last for _, before_last, _ in encoded], dim=-1), encoded[1][2])
+
+    def _without(self, prompt: Prompt, cues: Float[Tensor, "rows cue_dim"], name: str) -> Float[Tensor, "rows cue_dim"]:
+        """The rows of a prompt's cues with those of one made neutral."""
+        rows = torch.tensor(shares_of(prompt, len(cues))[name], device=cues.device)
+        return cues.index_copy(0, rows, self.neutral.to(cues.dtype).expand(len(rows), -1))
 
     @property
     def _dims(self) -> list[int]:
@@ -230,6 +259,20 @@ def load_diffusion(
     with loading(DiffusionPipeline, name):
         pipeline = DiffusionPipeline.from_pretrained(name, revision=revision, use_safetensors=True, **parts)
     return Diffusion(pipeline.to(device), *pinned)
+
+
+def _less(said: Conditioning, unsaid: Conditioning, rows: list[int], weights: Float[Tensor, " less"]) -> Conditioning:
+    """What is said, less a share of its difference to what is unsaid, at some rows; a row may come more than once."""
+    at = torch.tensor(rows, device=weights.device)
+
+    def apart(whole: Tensor, part: Tensor) -> Tensor:
+        share = weights.to(whole.dtype).view(-1, *[1] * (whole.ndim - 1))
+        return whole.index_add(0, at, (part - whole[at]) * share)
+
+    context = apart(said.context, unsaid.context)
+    if said.pooled is None or unsaid.pooled is None:
+        return Conditioning(context)
+    return Conditioning(context, apart(said.pooled, unsaid.pooled))
 
 
 def _at_once(num_pixels: int) -> int:

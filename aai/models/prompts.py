@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from aai.errors import BadItem
-from aai.inject import Frame, frame_tokens, spliced
-from aai.options import PLACEHOLDER
+from aai.inject import NO_ROW, Frame, frame_tokens, spliced
+from aai.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,26 @@ class TextEncoder:
         return self.model.get_input_embeddings()
 
     def tokens(
-        self, prompts: Sequence[str], num_rows: int = 0
-    ) -> tuple[Int[Tensor, "prompts tokens"], Bool[Tensor, "prompts tokens"]]:
-        """Token ids, padded and cut to the length that the model takes, and where rows of a cue stand.
+        self, prompts: Sequence[Prompt], num_rows: int = 0
+    ) -> tuple[Int[Tensor, "prompts tokens"], Int[Tensor, "prompts tokens"]]:
+        """Token ids, padded and cut to the length that the model takes, and which row of the cues stands at each.
 
         Raises:
-            BadItem: a prompt has a placeholder but there is no cue, or the cue would be cut off.
+            BadItem: a prompt has a placeholder but there is no cue, its cues do not share the rows evenly, or one would
+                be cut off.
         """
-        framed = [frame_tokens(self._pieces(prompt), num_rows, self.frame) for prompt in prompts]
-        for prompt, (_, places) in zip(prompts, framed, strict=True):
-            if PLACEHOLDER in prompt and num_rows == 0:
-                raise BadItem(f"prompt {prompt!r}: no cue for its {PLACEHOLDER}: give one, or say it in words")
-            if sum(places) < prompt.count(PLACEHOLDER) * num_rows:
-                raise BadItem(
-                    f"prompt {prompt!r}: {PLACEHOLDER} is beyond the {self.frame.length} tokens that the text encoder "
-                    f"reads: shorten the prompt, or move {PLACEHOLDER} to the front"
-                )
-        both = torch.tensor(framed, device=self.model.device)
-        return both[:, 0], both[:, 1].bool()
+        both = torch.tensor([self._framed(prompt, num_rows) for prompt in prompts], device=self.model.device)
+        return both[:, 0], both[:, 1]
 
     def encode(
-        self, prompts: Sequence[str], cues: Float[Tensor, "prompts rows dim"] | None
+        self, prompts: Sequence[Prompt], cues: Float[Tensor, "prompts rows dim"] | None
     ) -> tuple[Float[Tensor, "prompts tokens dim"], Float[Tensor, "prompts tokens dim"], Tensor | None]:
-        """The last layer's output, normed, that of the layer before it, and the projection of the prompt if any."""
-        ids, places = self.tokens(prompts, 0 if cues is None else cues.shape[1])
-        with spliced(self.embedding, places, cues):
+        """The last layer's output, normed, that of the layer before it, and the projection of the prompt if any.
+
+        A prompt's cues are the rows of its different names, one after the other.
+        """
+        ids, rows = self.tokens(prompts, 0 if cues is None else cues.shape[1])
+        with spliced(self.embedding, rows, cues):
             output = self.model(ids, output_hidden_states=True)
         return output.last_hidden_state, output.hidden_states[-2], output.get("text_embeds")
 
@@ -82,9 +77,33 @@ class TextEncoder:
         table = self.embedding.weight.detach()
         return torch.stack([table[ids].mean(dim=0) for ids in tokenised])
 
-    def _pieces(self, prompt: str) -> list[list[int]]:
-        return self._tokenise(prompt.split(PLACEHOLDER))
+    def _framed(self, prompt: Prompt, num_rows: int) -> tuple[list[int], list[int]]:
+        shares = shares_of(prompt, num_rows)
+        slots = [shares[slot.name] for slot in prompt.slots]
+        ids, rows = frame_tokens(self._tokenise(prompt.pieces), slots, self.frame)
+        if len(rows) - rows.count(NO_ROW) < sum(map(len, slots)):
+            cut = prompt.slots[-1]
+            raise BadItem(
+                f"prompt {str(prompt)!r}: {cut} is beyond the {self.frame.length} tokens that the text encoder reads: "
+                f"shorten the prompt, or move {cut} to the front"
+            )
+        return ids, rows
 
     def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         # Not verbose: a warning about long texts is none of the user's, who is told by `tokens`.
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
+
+
+def shares_of(prompt: Prompt, num_rows: int) -> dict[str, range]:
+    """Which of the rows of a prompt's cues are whose.
+
+    Raises:
+        BadItem: there are none, or the cues do not share them evenly.
+    """
+    num = len(prompt.names)
+    if num and not num_rows:
+        raise BadItem(f"prompt {str(prompt)!r}: no cue for its {prompt.slots[0]}: give one, or say it in words")
+    if num and num_rows % num:
+        raise BadItem(f"prompt {str(prompt)!r}: {num_rows} rows are not {num} cues of equally many: give cues alike")
+    each = num_rows // max(num, 1)
+    return {name: range(number * each, (number + 1) * each) for number, name in enumerate(prompt.names)}

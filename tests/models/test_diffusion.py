@@ -79,11 +79,11 @@ def test_a_cue_made_of_words_is_those_words(diffusion):
 
 
 @pytest.mark.parametrize(
-    "template", ["a city, {}, a forest", "a photo ({}) of", "{}!", "a city:{}'s", "{}, {}", "x{}y"]
+    "template", ["a city, {}, a forest", "a photo ({}) of", "{}!", "a city:{}'s", "{}, {}", "x{}-y"]
 )
 def test_a_cue_is_a_word_whatever_stands_beside_it(diffusion, template):
     cue = diffusion.word_embeddings(["rain"])[None]
-    said = diffusion.encode_prompts([template.format(*["rain"] * 2) if template != "x{}y" else "x rain y"])
+    said = diffusion.encode_prompts([template.format(*["rain"] * 2) if template[0] != "x" else "x rain -y"])
     found = diffusion.encode_prompts([template.format("*", "*")], cue)
     assert torch.allclose(found.context, said.context, atol=1e-5)
     assert said.pooled is None or torch.allclose(found.pooled, said.pooled, atol=1e-5)
@@ -95,6 +95,46 @@ def test_each_prompt_gets_its_own_cue(diffusion):
     said = diffusion.encode_prompts(["a fire city", "a rain forest"])
     assert torch.allclose(together.context, said.context, atol=1e-5)
     assert not torch.allclose(together[[1, 0]].context, said.context, atol=1e-2)
+
+
+def test_cues_stand_where_their_names_are(diffusion):
+    fire, rain = (diffusion.word_embeddings([word]) for word in ("fire", "rain"))
+    prompts = ["a *one city in the *two, *one", "a *b of *", "the * *"]
+    cues = torch.stack([torch.cat(both) for both in ((fire, rain), (rain, fire), (fire, rain))])
+    found = diffusion.encode_prompts(prompts, cues)
+    said = diffusion.encode_prompts(["a fire city in the rain, fire", "a rain of fire", "the fire rain fire rain"])
+    assert torch.allclose(found.context, said.context, atol=1e-5)
+    assert said.pooled is None or torch.allclose(found.pooled, said.pooled, atol=1e-5)
+
+
+def test_cues_that_do_not_share_the_rows_evenly_are_refused(diffusion):
+    with pytest.raises(BadItem, match="'\\*a and \\*b': 3 rows are not 2 cues"):
+        diffusion.encode_prompts(["*a and *b"], torch.zeros(1, 3, diffusion.cue_dim))
+
+
+def test_a_strength_takes_away_its_share_of_what_a_cue_adds(diffusion):
+    """By hand, for both cues of one prompt, beside a prompt that is left as it is."""
+    words = diffusion.word_embeddings(["fire", "rain"])
+    neutral, cues = diffusion.neutral[None], words.expand(2, -1, -1)
+    said = diffusion.encode_prompts(["a *a photo of *b", "*a, *b"], cues)
+    less = diffusion.encode_prompts(["a *a:0.4 photo of *b:-0.5", "*a, *b"], cues)
+    without = diffusion.encode_prompts(
+        ["a *a photo of *b"] * 2, torch.stack([torch.cat([neutral, words[1:]]), torch.cat([words[:1], neutral])])
+    )
+    for part in ("context", "pooled") if diffusion.is_xl else ("context",):
+        whole, other = getattr(said, part), getattr(without, part)
+        expected = whole[0] - 0.6 * (whole[0] - other[0]) - 1.5 * (whole[0] - other[1])
+        assert torch.allclose(getattr(less, part)[0], expected, atol=1e-4)
+        assert torch.allclose(getattr(less, part)[1], whole[1], atol=1e-5)
+    whole_strength = diffusion.encode_prompts(["a *a:1 photo of *b:1.0", "*a, *b"], cues)
+    assert torch.equal(whole_strength.context, said.context)
+
+
+def test_at_strength_nought_a_cue_makes_no_difference(diffusion):
+    none = [
+        diffusion.encode_prompts(["a *:0 city"], diffusion.word_embeddings([word])[None]) for word in ("fire", "rain")
+    ]
+    assert torch.allclose(none[0].context, none[1].context, atol=1e-5)
 
 
 def test_gradients_reach_every_part_of_a_cue_and_the_model_stays_frozen(diffusion):

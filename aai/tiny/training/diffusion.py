@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from aai.inject import spliced
+from aai.inject import NO_ROW, spliced
 from aai.models.schedulers import denoising_loss
 from aai.options import PLACEHOLDER
 from aai.tiny.scenes import Scene
@@ -99,7 +99,7 @@ def train_diffusion(place: Place) -> None:
         ids, rows = words.said([scenes[i] for i in chosen.tolist()], rng)
         ids = ids.to(place.device)
         with place.autocast():
-            with spliced(words.embedding, ids == words.placeholder, rows):
+            with spliced(words.embedding, words.places(ids, rows.shape[1]), rows):
                 context = text(ids)[0]
             losses = denoising_loss(lambda x, t: unet(x, t, context).sample, scheduler, clean, timesteps, noise)
         return losses.mean(), {"loss": losses.mean().item()}
@@ -144,6 +144,11 @@ class Words:
             said.append("" if choose.random() < _UNSAID else text)
         ids = self.tokenizer(said, padding="max_length", truncation=True, return_tensors="pt").input_ids
         return ids, self.rows(scenes)
+
+    def places(self, ids: Tensor, num_rows: int) -> Tensor:
+        """Which row stands at each token: at placeholders the first, the second, and so on, over and over."""
+        is_place = ids == self.placeholder
+        return torch.where(is_place, (is_place.cumsum(dim=1) - 1) % num_rows, NO_ROW)
 
     def rows(self, scenes: list[Scene]) -> Tensor:
         """The two rows that mean each scene's phenomenon at its exact intensity."""
