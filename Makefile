@@ -30,7 +30,7 @@ test: lint ## Run every check and every test
 	$(BIN)/pytest
 
 chaos: install ## Kill drivers, actors and nodes in the middle of stages, some minutes
-	$(BIN)/pytest -m chaos tests/chaos
+	$(BIN)/pytest -m chaos tests
 
 lint: install ## Check style, format, layers and types
 	$(BIN)/ruff check

@@ -1,7 +1,7 @@
 """Drivers, actors and nodes are killed in the middle of a stage; the next run leaves what an undisturbed one does.
 
-They run with `make chaos`, some minutes; what they rest on is tested always: the pool's lost workers and machines,
-killed drivers, and pictures once each.
+They run with `make chaos`, some minutes, along with other tests that kill and are marked `chaos` where they stand;
+what they rest on is tested always: the pool's lost workers and deadlines, and a killed driver.
 """
 
 import json

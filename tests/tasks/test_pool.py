@@ -186,7 +186,7 @@ def test_an_item_that_always_kills_is_found_and_rejected():
     assert "died over it, twice" in reject.sentence
 
 
-@pytest.mark.parametrize("act", [hang, freeze])
+@pytest.mark.parametrize("act", [hang, pytest.param(freeze, marks=pytest.mark.chaos)])
 def test_a_slice_past_its_deadline_is_as_one_that_kills(act):
     came, [reject] = run(partial(Echo, partial(at_poison, act)), ids_with_poison(8), deadline_s=2.0, slice_size=1)
     assert len(came) == 7
@@ -396,6 +396,7 @@ def test_a_slice_waits_longer_each_time():
     assert queue.pop() is None and 3 < queue.due_in_s() <= 8
 
 
+@pytest.mark.chaos
 def test_a_machine_that_is_lost_takes_nothing_with_it(cluster):
     second = cluster.add_node(num_cpus=3, include_dashboard=False, object_store_memory=100_000_000)
     options = PoolOptions(cpus_per_worker=3, backoff_s=0.01)  # room for one worker on each

@@ -180,6 +180,7 @@ def drive(bank, *jobs):
     render(run, jobs_of(run, *map(json.loads, jobs)))
 
 
+@pytest.mark.chaos
 def test_after_a_kill_each_picture_is_there_once_and_the_same(run, tmp_path):
     job = {"seeds": 2}
     code = "import sys; from test_render import drive; drive(*sys.argv[1:])"
