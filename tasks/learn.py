@@ -34,7 +34,9 @@ def learn(run: Run) -> StageSummary:
         BadConfig: no clip has neighbours to learn from.
     """
     if run.config.learn.method == "shipped" or run.config.fit.method not in METHODS:
-        return StageSummary(PLANS["mapper"].stage, run.recipe("mapper"), done=0, new=0, rejected=0, took_s=0.0, rate=0.0)
+        return StageSummary(
+            PLANS["mapper"].stage, run.recipe("mapper"), done=0, new=0, rejected=0, took_s=0.0, rate=0.0
+        )
     return run.make_artifact("mapper", 1, partial(_write, run))
 
 
