@@ -1,8 +1,8 @@
 """Job files: which pictures are wanted.
 
 A job file is a YAML list of jobs, or a mapping with `jobs` and `defaults` for all of them. A job is a prompt in which
-`*` stands for a sound, a choice of cues, and whatever it wants otherwise than the configuration has it under `render`.
-Nothing here needs a workspace or a model.
+`*` stands for a sound (see `aai.prompt`), a choice of cues, and whatever it wants otherwise than the configuration has
+it under `render`. Nothing here needs a workspace or a model.
 """
 
 import difflib
@@ -10,17 +10,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
+from aai.choice import Blend, CueFilter
+from aai.choice import choose as choose  # whoever reads jobs chooses cues
 from aai.errors import BadConfig, BadItem
 from aai.identity import seed_of
 from aai.options import PLACEHOLDER, Options, RenderOptions
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from aai.prompt import UNNAMED, Prompt, Slot, parse
 
 MAX_PROMPT_CHARS = 2_000
 """Far more than a text encoder reads (75 tokens), and little enough to be written into every picture."""
@@ -30,31 +30,12 @@ _MAX_SEEDS = 1_000_000
 _FOR_ALL = "batch_size"  # the one option of rendering that is no matter of a job
 
 
-class CueFilter(Options):
-    """Which cues a job is about: those that all of its conditions let through; without any, all cues."""
-
-    labels: tuple[str, ...] = ()
-    """One of these is the clip's label."""
-
-    clip_ids: tuple[str, ...] = ()
-    """One of these is the clip's id."""
-
-    where: str | None = Field(None, min_length=1)
-    """A condition in SQL over the columns of `clips` and `cues`, as `label = 'rain' and duration_s > 2`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, given: Any) -> Any:
-        return {"where": given} if isinstance(given, str) else given
-
-    @field_validator("labels", "clip_ids", mode="before")
-    @classmethod
-    def _one_or_many(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
-
-
 class Job(Options):
-    """Pictures that are wanted: of every cue that is chosen, under every prompt, with every seed."""
+    """Pictures that are wanted: of every cue that is chosen, under every prompt, with every seed.
+
+    Where several cues are in a prompt, the first of each come together, then the second, and so on; where one name has
+    fewer cues than another, its first follows its last.
+    """
 
     name: str = Field(min_length=1)
     """What it is called in the table `renders`."""
@@ -63,13 +44,19 @@ class Job(Options):
     """Where it stands, as `jobs.yaml: job 3`: messages begin with that."""
 
     prompts: tuple[str, ...]
-    """Each holds a `*` where the sound stands, and may hold what the metadata says of the clip, as {label}."""
+    """Each holds a `*` where the sound stands, and may hold what the metadata says of its first clip, as {label}."""
 
     cues: CueFilter = CueFilter()
-    """Which cues."""
+    """Which cues stand at a star alone."""
+
+    named: dict[str, CueFilter] = {}
+    """Which cues stand at a star with a name; those whose label is that name where nothing is said here."""
+
+    blend: Blend | None = None
+    """Between which cues are those that stand at a star alone."""
 
     limit: int | None = Field(None, gt=0)
-    """Most cues, the first by their ids."""
+    """Most cues, the first by their ids; of several in a prompt, most combinations."""
 
     seeds: int | tuple[int, ...] = 1
     """How many pictures of each cue, or with which seeds."""
@@ -84,6 +71,19 @@ class Job(Options):
     @classmethod
     def _no_filter(cls, given: Any) -> Any:
         return CueFilter() if given is None else given
+
+    @field_validator("named", mode="before")
+    @classmethod
+    def _no_names(cls, given: Any) -> Any:
+        return {} if given is None else given
+
+    @field_validator("named", mode="after")
+    @classmethod
+    def _can_be_written(cls, named: dict[str, CueFilter]) -> dict[str, CueFilter]:
+        for name in named:
+            if _parsed(f"{PLACEHOLDER}{name}").slots != (Slot(name),):
+                raise ValueError(f"{name!r} is no name: begin with a letter, and use letters, digits, _ and - alone")
+        return named
 
     @field_validator("prompts", mode="before")
     @classmethod
@@ -102,7 +102,7 @@ class Job(Options):
     @field_validator("negative_prompt", mode="after")
     @classmethod
     def _has_no_placeholder(cls, prompt: str) -> str:
-        if PLACEHOLDER in prompt:
+        if _parsed(prompt).slots:
             raise ValueError(f"{prompt!r} holds a {PLACEHOLDER}, which only `prompt` may: leave it out")
         return prompt
 
@@ -117,8 +117,24 @@ class Job(Options):
             return list(self.seeds)
         return [seed_of(run_seed, "render", str(number), "noise") for number in range(self.seeds)]
 
+    def filters_of(self, prompt: str) -> dict[str, CueFilter]:
+        """Whose cues the pictures of one of its prompts are made of, in order, by the keys that say so in a job file.
+
+        A blend is of two.
+        """
+        found: dict[str, CueFilter] = {}
+        for name in parse(prompt).names:
+            if name != UNNAMED:
+                found[f"named.{name}"] = self.named.get(name, CueFilter(labels=(name,)))
+            elif self.blend:
+                found |= {"blend.from": self.blend.start, "blend.to": self.blend.end}
+            else:
+                found["cues"] = self.cues
+        return found
+
 
 _JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "place"}
+_BLEND_KEYS = [str(field.alias or name) for name, field in Blend.model_fields.items()]
 _OPTION_KEYS = set(RenderOptions.model_fields) - {_FOR_ALL}
 
 
@@ -164,7 +180,7 @@ def make_jobs(given: Any, options: RenderOptions, source: str = "jobs") -> tuple
 
 
 def fill(prompt: str, said: Mapping[str, Any]) -> str:
-    """A prompt with what is said of a clip, as its label; a placeholder in there is no placeholder.
+    """A prompt with what is said of a clip, as its label; nothing in there is, or belongs to, a placeholder.
 
     Raises:
         BadItem: something is not said of the clip that the prompt asks for, or it makes the prompt too long.
@@ -173,40 +189,12 @@ def fill(prompt: str, said: Mapping[str, Any]) -> str:
     for field in sorted(asked):
         if said.get(field) in (None, ""):
             raise BadItem(f"the clip has no {field}, which the prompt {prompt!r} asks for: give one in the metadata")
-    filled = prompt.format(**{field: str(said[field]).replace(PLACEHOLDER, " ") for field in asked})
+    words = {field: str(said[field]).replace(PLACEHOLDER, " ") for field in asked}
+    parsed = parse(prompt)
+    filled = str(Prompt(tuple(piece.format(**words) for piece in parsed.pieces), parsed.slots))
     if len(filled) > MAX_PROMPT_CHARS:
         raise BadItem(f"the prompt has {len(filled):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten the caption")
     return filled
-
-
-def choose(cues: "pa.Table", wanted: CueFilter, place: str) -> "pa.Table":
-    """The rows that a filter lets through, in their order; the message about a wrong condition begins with `place`.
-
-    Raises:
-        BadConfig: the condition is no SQL, or names what is not there.
-    """
-    import pyarrow.compute as pc
-
-    conditions = [("label", wanted.labels), ("clip_id", wanted.clip_ids)]
-    for column, values in conditions:
-        if values:
-            cues = cues.filter(pc.field(column).isin(list(values)))
-    return _filtered(cues, wanted.where, place) if wanted.where else cues
-
-
-def _filtered(cues: "pa.Table", condition: str, place: str) -> "pa.Table":
-    """Rows under a condition in SQL, which reaches neither files nor the network."""
-    import duckdb
-    import pyarrow as pa
-
-    numbered = cues.append_column("_row", pa.arange(0, cues.num_rows))
-    with duckdb.connect(config={"enable_external_access": "false"}) as database:
-        try:
-            rows = database.from_arrow(numbered).filter(condition).project("_row").order("_row").to_arrow_table()
-        except duckdb.Error as error:
-            said = " ".join(str(error).split("\n\n")[0].split())
-            raise BadConfig(f"{place}: cues.where: {condition!r} cannot be used: {said}") from error
-    return cues.take(rows["_row"])
 
 
 def _make_job(given: Any, defaults: Mapping[str, Any], options: RenderOptions, called: dict[str, str]) -> Job:
@@ -222,9 +210,32 @@ def _make_job(given: Any, defaults: Mapping[str, Any], options: RenderOptions, c
     fields = {"prompts" if key == "prompt" else key: value for key, value in merged.items() if key in _JOB_KEYS}
     try:
         chosen = RenderOptions.model_validate(options.model_dump() | asked)
-        return Job.model_validate(called | fields | {"options": chosen})
+        job = Job.model_validate(called | fields | {"options": chosen})
     except ValidationError as error:
         raise BadConfig(f"{where}: {'; '.join(_sentence(each) for each in error.errors())}") from error
+    _check_uses(job, given)
+    return job
+
+
+def _check_uses(job: Job, own: Mapping[str, Any]) -> None:
+    """Whether what a job says of its cues concerns any; defaults may be of use to other jobs."""
+    names = [parse(prompt).names for prompt in job.prompts]
+    used = {name for each in names for name in each}
+    for name in own.get("named") or {}:
+        if name not in used:
+            raise BadConfig(f"{job.place}: named.{name}: no prompt has {PLACEHOLDER}{name}: put it into one")
+    if job.blend:
+        for prompt, each in zip(job.prompts, names, strict=True):
+            if UNNAMED not in each:
+                raise BadConfig(
+                    f"{job.place}: blend: {prompt!r} has no {PLACEHOLDER} without a name, where the blend would stand"
+                )
+        if own.get("cues") is not None:
+            raise BadConfig(f"{job.place}: blend and cues are both there: `blend` alone says which cues")
+    elif own.get("cues") is not None and UNNAMED not in used:
+        raise BadConfig(
+            f"{job.place}: cues: no prompt has a {PLACEHOLDER} without a name: choose under `named` instead"
+        )
 
 
 def _check_keys(given: Any, where: str) -> None:
@@ -246,13 +257,20 @@ def _no_such_key(key: str, known: Sequence[str]) -> str:
 def _sentence(error: Any) -> str:
     """One of pydantic's findings: the key and what is wrong with it."""
     path, text = error["loc"], str(error["msg"])
+    known = _BLEND_KEYS if path[:-1] == ("blend",) or path == ("blend",) else list(CueFilter.model_fields)
     match error["type"]:
         case "extra_forbidden":
-            text = _no_such_key(str(path[-1]), list(CueFilter.model_fields))
+            text = _no_such_key(str(path[-1]), known)
+        case "missing":
+            text = "it is missing: say which cues"
         case "string_type":
             text = f"{error['input']!r} is no text: write one, in quotes if need be"
+        case "model_type" if known == _BLEND_KEYS and path == ("blend",):
+            text = f"{error['input']!r}: write {', '.join(known)} below it"
         case "model_type":
             text = f"{error['input']!r}: write a condition in SQL, or {', '.join(CueFilter.model_fields)} below it"
+        case "dict_type":
+            text = f"{error['input']!r}: write names below it, and which cues each is"
         case "value_error":
             text = text.removeprefix("Value error, ")
         case _:
@@ -261,10 +279,10 @@ def _sentence(error: Any) -> str:
 
 
 def _check_prompt(prompt: str) -> None:
-    if PLACEHOLDER not in prompt:
-        raise ValueError(f"{prompt!r} has no {PLACEHOLDER} where the sound could stand: put one in")
     if len(prompt) > MAX_PROMPT_CHARS:
         raise ValueError(f"it has {len(prompt):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten it")
+    if not _parsed(prompt).slots:
+        raise ValueError(f"{prompt!r} has no {PLACEHOLDER} where the sound could stand: put one in")
     try:
         parts = list(Formatter().parse(prompt))
     except ValueError as error:
@@ -272,6 +290,14 @@ def _check_prompt(prompt: str) -> None:
     for _, field, spec, conversion in parts:
         if field is not None and (not field.isidentifier() or spec or conversion):
             raise ValueError(f"{prompt!r} asks for {{{field}}}: name a column of the metadata alone, such as {{label}}")
+
+
+def _parsed(prompt: str) -> Prompt:
+    """A prompt, whose faults are here those of a value."""
+    try:
+        return parse(prompt)
+    except BadItem as error:
+        raise ValueError(str(error)) from error
 
 
 def _checked_seeds(given: Any) -> Any:

@@ -12,10 +12,12 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from aai.choice import CueFilter, choose
 from aai.errors import BadConfig, BadItem
 from aai.identity import content_id
-from aai.jobs import CueFilter, Job, choose, fill
+from aai.jobs import Job, fill
 from tasks.run import Run
 from tasks.sources import look_up, with_columns
 
@@ -31,8 +33,10 @@ ROWS = pa.schema(
     [
         pa.field("render_id", pa.string()),
         pa.field("job", pa.string()),
-        pa.field("clip_id", pa.string()),
-        pa.field("label", pa.string()),
+        pa.field("mode", pa.string()),
+        pa.field("clip_ids", pa.list_(pa.string())),  # whose cues the prompt names, in order; of a blend both ends
+        pa.field("labels", pa.list_(pa.string())),
+        pa.field("blend", pa.float64()),  # how far from one end to the other; none without a blend
         pa.field("prompt", pa.string()),
         pa.field("fault", pa.string()),  # why it cannot be rendered, if so
         pa.field("negative_prompt", pa.string()),
@@ -40,9 +44,12 @@ ROWS = pa.schema(
         pa.field("options", pa.string()),  # as JSON
     ]
 )
-"""What a picture's row holds, before columns of its cue and its clip come to it."""
+"""What a picture's row holds, before columns of its cues and its clips come to it."""
 
-_OF_CUE, _OF_CLIP = ("vector", "num_tokens", "dim", "method"), ("uri", "licence")
+_PLAIN = {"mode": "generate", "blend": None}
+"""What is said of most pictures, and not in their addresses, so that these stay as they are."""
+
+_OF_FIRST_CUE = ("num_tokens", "dim", "method")  # the same for all cues of a recipe
 
 
 class JobSource:
@@ -62,15 +69,24 @@ class JobSource:
             raise BadConfig(
                 f"workspace: {run.workspace.uri} has no cues of this configuration: run `aai build` with it first"
             )
-        self._chosen: dict[CueFilter, pa.Table] = {}
-        for job in jobs:
-            if job.cues not in self._chosen:
-                self._chosen[job.cues] = choose(cues, job.cues, job.place).select(_KNOWN)
         self._jobs = jobs
+        self._chosen: dict[CueFilter, pa.Table] = {}
+        for job, key, wanted in self._filters():
+            if wanted not in self._chosen:
+                self._chosen[wanted] = choose(cues, wanted, job.place, key).select(_KNOWN)
 
-    def without_cues(self) -> list[Job]:
-        """The jobs whose filters let no cue through."""
-        return [job for job in self._jobs if not self._chosen[job.cues].num_rows]
+    def without_cues(self) -> list[str]:
+        """A sentence for each filter of a job that lets no cue through: nothing is rendered where it is needed."""
+        empty = {(job.place, key) for job, key, wanted in self._filters() if not self._chosen[wanted].num_rows}
+        said = {"cues": "no cue passes its filter"}
+        return [f"{place}: {said.get(key, f'no cue passes the filter of {key}')}" for place, key in sorted(empty)]
+
+    def _filters(self) -> Iterator[tuple[Job, str, CueFilter]]:
+        """Each choice of cues, with the key that says it."""
+        for job in self._jobs:
+            for prompt in job.prompts:
+                for key, wanted in job.filters_of(prompt).items():
+                    yield job, key, wanted
 
     def ids(self) -> pa.ChunkedArray:
         """The ids of all pictures, each once."""
@@ -103,24 +119,58 @@ class JobSource:
         prompts = [(_options_of(job), job.negative_prompt, prompt, job) for job in self._jobs for prompt in job.prompts]
         prompts.sort(key=lambda each: each[:3])
         for options, negative, prompt, job in prompts:
-            shared = {"job": job.name, "negative_prompt": negative, "options": options}
+            shared = _PLAIN | {"job": job.name, "negative_prompt": negative, "options": options}
             seeds = job.seeds_under(self._run_seed)
-            for batch in self._chosen[job.cues].slice(0, job.limit).to_batches(_CUES_AT_ONCE):
-                for clip in batch.to_pylist():
-                    row = shared | _filled(prompt, clip) | {"clip_id": clip["clip_id"], "label": clip["label"]}
+            for clips in self._together(job, prompt):
+                filled = shared | _filled(prompt, clips[0]) | _of_all(clips)
+                for at in job.blend.positions if job.blend else (None,):
+                    row = filled | {"blend": at}
                     address = self._address(row)
                     for seed in seeds:
                         yield content_id(b"%s%d" % (address, seed)), seed, row
 
+    def _together(self, job: Job, prompt: str) -> Iterator[tuple[dict[str, Any], ...]]:
+        """What is known of the cues that come together in a prompt: one of each filter, in turn."""
+        filters = [self._chosen[wanted] for wanted in job.filters_of(prompt).values()]
+        counts = [each.num_rows for each in filters]
+        num = min(max(counts), job.limit or max(counts)) if all(counts) else 0
+        for first in range(0, num, _CUES_AT_ONCE):
+            places = range(first, min(first + _CUES_AT_ONCE, num))
+            yield from zip(*(_in_turn(each, places) for each in filters), strict=True)
+
     def _address(self, row: dict[str, Any]) -> bytes:
         """All that a picture depends on but its seed, and nothing else."""
-        asked = [row["prompt"], row["negative_prompt"], row["options"]]
-        return json.dumps([self._cue_recipe, self._model, [row["clip_id"]], *asked]).encode()
+        asked = [row["clip_ids"], row["prompt"], row["negative_prompt"], row["options"]]
+        special = {name: row[name] for name, plain in _PLAIN.items() if row[name] != plain}
+        return json.dumps([self._cue_recipe, self._model, *asked, *([special] if special else [])]).encode()
 
     def _with_cues(self, rows: pa.Table) -> pa.Table:
-        clip_ids = rows["clip_id"].unique().to_pylist()
-        rows = with_columns(rows, "clip_id", look_up(self._workspace, "cues", self._cue_recipe, clip_ids, _OF_CUE))
-        return with_columns(rows, "clip_id", look_up(self._workspace, "clips", self._clip_recipe, clip_ids, _OF_CLIP))
+        """Rows with the cues of all their clips and the licences of these, and what else is the same for all."""
+        rows = rows.combine_chunks()
+        rows = rows.append_column("clip_id", pc.list_element(rows["clip_ids"], 0))
+        ids = rows["clip_ids"].combine_chunks().flatten().unique().to_pylist()
+        cues = look_up(self._workspace, "cues", self._cue_recipe, ids, ["vector", *_OF_FIRST_CUE])
+        clips = look_up(self._workspace, "clips", self._clip_recipe, ids, ["uri", "licence"])
+        for name, theirs, of_each in (("vectors", cues, "vector"), ("licences", clips, "licence")):
+            rows = rows.append_column(name, _of_each(rows["clip_ids"], theirs, of_each))
+        rows = with_columns(rows, "clip_id", cues.select(["clip_id", *_OF_FIRST_CUE]))
+        return with_columns(rows, "clip_id", clips.select(["clip_id", "uri"]))
+
+
+def _in_turn(cues: pa.Table, places: range) -> list[dict[str, Any]]:
+    """The cues at some places, were they over and over."""
+    return cues.take(pa.array([place % cues.num_rows for place in places])).to_pylist()
+
+
+def _of_all(clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"clip_ids": [clip["clip_id"] for clip in clips], "labels": [clip["label"] for clip in clips]}
+
+
+def _of_each(clip_ids: pa.ChunkedArray, theirs: pa.Table, name: str) -> pa.ListArray:
+    """For lists of clips, lists of what a column says of these."""
+    lists = clip_ids.combine_chunks()
+    places = pc.index_in(lists.flatten(), value_set=theirs["clip_id"])
+    return pa.ListArray.from_arrays(lists.offsets, theirs[name].take(places).combine_chunks())
 
 
 def _options_of(job: Job) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,8 @@ import pyarrow as pa
 from aai import images, provenance
 from aai.errors import BadItem
 from aai.jobs import Job
-from aai.options import PLACEHOLDER, RenderOptions
+from aai.options import RenderOptions
+from aai.prompt import UNNAMED, parse
 from aai.shards import ShardWriter
 from aai.workspace import SCHEMAS, Workspace
 from tasks.config import Config
@@ -24,6 +25,9 @@ from tasks.plan import rates
 from tasks.run import Run
 from tasks.slices import Batched, Outcome, Reject
 from tasks.stage import StageSummary
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
 
@@ -71,7 +75,7 @@ def plan(run: Run, jobs: Sequence[Job]) -> RenderPlan:
         new=new,
         rejected=len(undone) - new,
         estimate_s=new / rate if rate else None,
-        warnings=[f"{job.place}: no cue passes its filter" for job in source.without_cues()],
+        warnings=source.without_cues(),
     )
 
 
@@ -121,17 +125,27 @@ class Renderer(Batched):
     def _render(self, batch: list[dict]) -> np.ndarray:
         import torch
 
-        cues = None
-        if batch[0]["num_tokens"]:
-            cues = torch.tensor([row["vector"] for row in batch]).view(len(batch), -1, batch[0]["dim"])
         pictures: np.ndarray = self.diffusion.render(
             [_in_words(row) for row in batch],
             [row["seed"] for row in batch],
-            cues,
+            torch.stack([self._cues(row) for row in batch]) if batch[0]["num_tokens"] else None,
             [row["negative_prompt"] for row in batch],
             RenderOptions.model_validate_json(batch[0]["options"]),
         )
         return pictures
+
+    def _cues(self, row: dict) -> "Tensor":
+        """The rows of a picture's cues, one after the other as the prompt names them."""
+        import torch
+
+        from aai.cue import between
+
+        cues = [torch.tensor(vector).view(-1, row["dim"]) for vector in row["vectors"]]
+        if row["blend"] is not None:
+            first = parse(row["prompt"]).names.index(UNNAMED)
+            start, end = cues[first : first + 2]
+            cues[first : first + 2] = [between(start, end, row["blend"], self.diffusion.cue_dims)]
+        return torch.cat(cues)
 
     def _write(self, shard: ShardWriter, batch: list[dict], pictures: np.ndarray) -> list[dict[str, Any]]:
         return [self._write_one(shard, row, pixels) for row, pixels in zip(batch, pictures, strict=True)]
@@ -151,8 +165,8 @@ class Renderer(Batched):
         return {
             "job": row["job"],
             "quality": RenderOptions.model_validate_json(row["options"]).quality,
-            "labels": [row["label"] or ""],
-            "licences": [row["licence"] or ""],
+            "labels": [label or "" for label in row["labels"]],
+            "licences": [licence or "" for licence in row["licences"]],
             "method": row["method"],
             "recipe": self.recipe,
             "aai_version": version("aai"),
@@ -160,10 +174,12 @@ class Renderer(Batched):
         }
 
     def _asked(self, row: dict, pixels: np.ndarray, options: RenderOptions) -> dict[str, Any]:
-        """All that the picture depends on."""
-        return {
+        """All that the picture depends on; no null, as in `_known`."""
+        blend = {} if row["blend"] is None else {"blend": row["blend"]}
+        return blend | {
             "render_id": row["render_id"],
-            "clip_ids": [row["clip_id"]],
+            "mode": row["mode"],
+            "clip_ids": row["clip_ids"],
             "prompt": row["prompt"],
             "negative_prompt": row["negative_prompt"],
             "seed": row["seed"],
@@ -182,10 +198,16 @@ def _batches(rows: list[dict], size: int, rejects: list[Reject]) -> Iterator[lis
     """Rows that can be rendered together; those that cannot be rendered at all become rejects."""
     rejects += [_reject(row, BadItem(row["fault"])) for row in rows if row["fault"]]
     good = [row for row in rows if not row["fault"]]
-    for _, alike in groupby(good, key=lambda row: (row["options"], row["num_tokens"])):
+    for _, alike in groupby(good, key=_shape):
         group = list(alike)
         for first in range(0, len(group), size):
             yield group[first : first + size]
+
+
+def _shape(row: dict) -> tuple[str, str, int]:
+    """What pictures have in common that are rendered together: a mode, options, and how many rows their cues have."""
+    num_cues = len(row["clip_ids"]) - (row["blend"] is not None)
+    return row["mode"], row["options"], row["num_tokens"] * num_cues
 
 
 def _reject(row: dict, error: BadItem) -> Reject:
@@ -193,5 +215,14 @@ def _reject(row: dict, error: BadItem) -> Reject:
 
 
 def _in_words(row: dict) -> str:
-    """The prompt as the model reads it: where a cue has no rows, the clip's label stands for it."""
-    return row["prompt"] if row["num_tokens"] else row["prompt"].replace(PLACEHOLDER, row["label"])
+    """The prompt as the model reads it: where cues have no rows, the clips' labels stand for them.
+
+    Raises:
+        BadItem: a word cannot do what is asked of a cue.
+    """
+    if row["num_tokens"]:
+        return row["prompt"]
+    prompt = parse(row["prompt"])
+    if prompt.changed or row["blend"] is not None:
+        raise BadItem(f"prompt {row['prompt']!r}: cues of method text are words, which have no strength and no blend")
+    return prompt.in_words(dict(zip(prompt.names, row["labels"], strict=True)))

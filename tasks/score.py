@@ -14,7 +14,7 @@ from PIL import Image
 from aai import images
 from aai import score as metrics
 from aai.errors import BadItem
-from aai.options import PLACEHOLDER
+from aai.prompt import UNNAMED, parse
 from aai.shards import read_picture
 from aai.workspace import SCHEMAS, Workspace
 from tasks.columns import to_array, to_lists
@@ -71,7 +71,7 @@ class RenderSource:
     def __init__(self, run: Run) -> None:
         self._workspace = run.workspace
         self._clips, self._vectors = run.recipe("clips"), run.recipe("aligned_vectors")
-        columns = ("render_id", "clip_ids", "prompt", *_WHERE)
+        columns = ("render_id", "clip_ids", "blend", "prompt", *_WHERE)
         self._renders = TableSource(run.workspace, "renders", run.recipe("renders"), columns)
 
     def ids(self) -> pa.ChunkedArray:
@@ -194,12 +194,13 @@ def _means(clip_ids: pa.ChunkedArray, rows: pa.Table) -> Float32[np.ndarray, "pi
 
 
 def _in_words(row: dict) -> str | None:
-    """The prompt with labels where the cues stood; none where a clip has no label."""
-    parts = row["prompt"].split(PLACEHOLDER)
-    labels = row["labels"] * (len(parts) - 1) if len(row["labels"]) == 1 else row["labels"]
-    if None in labels or len(labels) != len(parts) - 1:
-        return None
-    return "".join(part + label for part, label in zip(parts, [*labels, ""], strict=True))
+    """The prompt with labels where the cues stood; none where a clip has no label, or a blend two."""
+    prompt, labels = parse(row["prompt"]), list(row["labels"])
+    if row["blend"] is not None:
+        first = prompt.names.index(UNNAMED)
+        start, end = labels[first : first + 2]
+        labels[first : first + 2] = [start if start == end else None]
+    return None if None in labels else prompt.in_words(dict(zip(prompt.names, labels, strict=True)))
 
 
 def _for_judge(picture: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "64 64 3"]:

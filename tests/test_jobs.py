@@ -80,7 +80,7 @@ def test_a_list_is_a_job_file_too(tmp_path):
         ("- {prompt: 'a { *'}", "has a brace alone: write {{ for {"),
         (f"- {{prompt: '{'*' * 2001}'}}", "2,001 characters, more than 2,000: shorten it"),
         ("- {prompt: '*', name: rain, stepz: 3}", "job 1 (rain): stepz: there is no such key: did you mean steps"),
-        ("- {prompt: '*', 3: 3}", "3: there is no such key: choose from cues, format"),
+        ("- {prompt: '*', 3: 3}", "3: there is no such key: choose from blend, cues, format"),
         ("- {prompt: '*', steps: 0}", "steps: 0: input should be greater than 0"),
         ("- {prompt: '*', steps: many}", "steps: 'many': input should be a valid integer"),
         ("- {prompt: '*', guidance: .nan}", "guidance: nan: input should be"),
@@ -99,6 +99,22 @@ def test_a_list_is_a_job_file_too(tmp_path):
         ("- {prompt: '*', cues: 5}", "cues: 5: write a condition in SQL, or labels, clip_ids, where below it"),
         ("- {prompt: '*', cues: {label: rain}}", "cues.label: there is no such key: did you mean labels"),
         ("- {prompt: '*', cues: {labels: [no]}}", "cues.labels.0: False is no text"),
+        ("- {prompt: 'a *:3'}", "prompt: *:3: a strength is from -2 to 2"),
+        ("- {prompt: 'a *b:1 *b:0.5'}", "prompt: *b has two strengths, 1 and 0.5: give it one everywhere"),
+        ("- {prompt: 'a *', negative_prompt: 'a *b'}", "'a *b' holds a *, which only `prompt` may"),
+        ("- {prompt: '*b', named: {b: 5}}", "named.b: 5: write a condition in SQL, or labels, clip_ids, where"),
+        ("- {prompt: '*b', named: {b: {label: x}}}", "named.b.label: there is no such key: did you mean labels"),
+        ("- {prompt: '*b', named: b}", "named: 'b': write names below it, and which cues each is"),
+        ("- {prompt: '*b', named: {'b c': 'true'}}", "named: 'b c' is no name: begin with a letter"),
+        ("- {prompt: '*b', named: {c: 'true'}}", "job 1: named.c: no prompt has *c: put it into one"),
+        ("- {prompt: '*b', cues: {labels: c}}", "job 1: cues: no prompt has a * without a name: choose under `named`"),
+        ("- {prompt: '*', blend: 5}", "blend: 5: write from, to, steps below it"),
+        ("- {prompt: '*', blend: {from: 'true', steps: 3}}", "blend.to: it is missing: say which cues"),
+        ("- {prompt: '*', blend: {from: 'true', two: 'true'}}", "blend.two: there is no such key: did you mean to"),
+        ("- {prompt: '*', blend: {from: {label: a}, to: ''}}", "blend.from.label: there is no such key: did you mean"),
+        ("- {prompt: '*', blend: {from: 'true', to: 'true', steps: 1}}", "blend.steps: 1: input should be greater"),
+        ("- {prompt: ['*', '*b'], blend: {from: 'true', to: 'true'}}", "blend: '*b' has no * without a name"),
+        ("- {prompt: '*', cues: 'true', blend: {from: a, to: b}}", "blend and cues are both there"),
         ("- {prompt: '*', name: a}\n- {prompt: '*', name: a}", "job 2 (a): name: 'a' is taken by a job above"),
     ],
 )
@@ -160,6 +176,44 @@ def test_prompts_are_filled_with_what_is_said_of_the_clip():
         fill("a * {place}", {"label": "rain"})
     with pytest.raises(BadItem, match="more than 2,000"):
         fill("a {caption} *", {"label": "rain", "caption": "x" * 2_000})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "filled"),
+    [
+        ("*{label}", "* rain"),
+        ("*fire{label}", "*fire rain"),
+        ("*:0.50 {label}", "*:0.5 rain"),
+        ("*:0.{level}", "*:0 .7"),
+        ("*fire:{level}", "*fire :7"),
+        ("*fire {star}", "*fire  rain:2"),
+        ("{{*}}{label}", "{*}rain"),
+    ],
+)
+def test_nothing_that_is_said_of_a_clip_becomes_a_part_of_a_placeholder(prompt, filled):
+    assert fill(prompt, {"label": "rain", "level": 7, "star": "*rain:2"}) == filled
+
+
+def test_each_name_of_a_prompt_has_its_cues():
+    fire, weak, strong = CueFilter(where="fire"), CueFilter(where="weak"), CueFilter(where="strong")
+    job = one(prompt="a *fire and *, *rain, *fire", cues="weak", named={"fire": "fire"})
+    rain = CueFilter(labels=("rain",))
+    assert list(job.filters_of(job.prompts[0]).items()) == [("named.fire", fire), ("cues", weak), ("named.rain", rain)]
+    job = one(prompt="a *rain and *", blend={"from": "weak", "to": "strong", "steps": 5})
+    assert list(job.filters_of(job.prompts[0]).values()) == [rain, weak, strong]
+    assert job.blend.positions == (0, 0.25, 0.5, 0.75, 1)
+
+
+def test_defaults_may_choose_cues_that_not_every_job_names(tmp_path):
+    first, second = jobs_of(
+        tmp_path,
+        """
+        defaults: {named: {fire: {labels: blaze}}, cues: {labels: rain}}
+        jobs: [{prompt: "a *fire"}, {prompt: "a *", named: }]
+        """,
+    )
+    assert first.filters_of("a *fire") == {"named.fire": CueFilter(labels=("blaze",))}
+    assert second.filters_of("a *fire") == {"named.fire": CueFilter(labels=("fire",))}
 
 
 def test_seeds_have_an_address_or_are_given():

@@ -197,6 +197,25 @@ def test_a_table_whose_comments_were_other_words_goes_on(tmp_path):
     assert sorted(table.ids(OLD).to_pylist()) == ["a", "b"]
 
 
+def test_a_table_written_before_there_were_some_columns_goes_on(tmp_path):
+    table = Workspace(tmp_path).table("renders")
+    new = {"mode", "blend"}
+    before = rows_of("renders", ["a"]).drop_columns(list(new)).append_column(table.schema.stored.field(RECIPE), [[OLD]])
+    stored = [column for column in table.schema.stored if column.name not in new]
+    write_deltalake(table.uri, before.cast(pa.schema(stored)), partition_by=[RECIPE])
+    assert table.read()["mode"].to_pylist() == [None]
+    later = rows_of("renders", ["a", "b"])
+    assert table.append(OLD, later) == 1 and table.append(NEW, later) == 2
+    rows = Workspace(tmp_path).table("renders").read(recipe=OLD).sort_by("render_id")
+    expected = pa.concat_tables([before.select(["render_id"]), later.slice(1)], promote_options="default")
+    for name in ("render_id", "mode", "blend"):
+        assert rows[name].to_pylist() == expected[name].to_pylist()
+    assert later["mode"][1].as_py() is not None
+    in_delta = {column.name: column for column in DeltaTable(table.uri).schema().fields}
+    assert new <= in_delta.keys() and all(in_delta[name].nullable for name in new)
+    assert Workspace(tmp_path).health().duplicates == {}
+
+
 @pytest.mark.parametrize("folder", ["my bank=1 é", "recipe=zz", "50% #1?", "a::b"])
 def test_a_folder_may_have_an_odd_name(tmp_path, folder):
     workspace = Workspace(tmp_path / folder)

@@ -1,14 +1,16 @@
 """The text-to-image model: a Stable Diffusion pipeline, 1.x or XL, frozen, with cues in its prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
+    SchedulerMixin,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -67,7 +69,12 @@ class Diffusion:
     @property
     def cue_dim(self) -> int:
         """The length of a cue's row."""
-        return sum(self._dims)
+        return sum(self.cue_dims)
+
+    @property
+    def cue_dims(self) -> list[int]:
+        """The lengths of a row's parts, one for each text encoder."""
+        return [encoder.embedding.embedding_dim for encoder in self.text_encoders]
 
     @property
     def default_size(self) -> int:
@@ -162,7 +169,7 @@ class Diffusion:
         said = self.encode_prompts(prompts, cues)
         embeds = {"prompt_embeds": said.context, "pooled_prompt_embeds": said.pooled}
         if options.guidance > 1:
-            unsaid = self._encode_negatives(negative_prompts or [""] * len(prompts))
+            unsaid = self.encode_negatives(negative_prompts or [""] * len(prompts))
             embeds |= {"negative_prompt_embeds": unsaid.context, "negative_pooled_prompt_embeds": unsaid.pooled}
         self.pipeline.scheduler = new_scheduler(self.own_scheduler, options.scheduler)  # it counts steps
         latents = self.pipeline(
@@ -174,11 +181,55 @@ class Diffusion:
             height=options.height or self.default_size,
             output_type="latent",
         ).images
-        return self._decode(latents)
+        return self.decode(latents)
+
+    @torch.inference_mode()
+    def predict(
+        self, latents: Float[Tensor, "rows c h w"], timestep: Tensor, conditioning: Conditioning
+    ) -> Float[Tensor, "rows c h w"]:
+        """The UNet's output for noisy latents at one timestep, in their own numbers."""
+        scale = self.pipeline.vae_scale_factor
+        added = self._added(conditioning, (latents.shape[2] * scale, latents.shape[3] * scale))
+        context = conditioning.context.to(self.dtype)
+        said = self.pipeline.unet(latents.to(self.dtype), timestep, context, added_cond_kwargs=added).sample
+        return said.to(latents.dtype)
+
+    def noise(self, generators: Sequence[torch.Generator], options: RenderOptions) -> Float[Tensor, "rows c h w"]:
+        """The noise that rendering begins with, one picture from each generator."""
+        sides = [
+            (side or self.default_size) // self.pipeline.vae_scale_factor for side in (options.height, options.width)
+        ]
+        shape = (1, self.pipeline.unet.config.in_channels, *sides)
+        drawn = [torch.randn(shape, generator=each, dtype=self.dtype) for each in generators]
+        return torch.cat(drawn).to(self.device)
+
+    def step_arguments(self, scheduler: SchedulerMixin) -> Callable[[list[torch.Generator]], dict[str, Any]]:
+        """Makes, from a generator for each picture, what else a sampler's `step` takes."""
+        self.pipeline.scheduler = scheduler
+        return lambda generators: self.pipeline.prepare_extra_step_kwargs(generators, eta=0.0)
+
+    def encode_negatives(self, negatives: Sequence[str]) -> Conditioning:
+        """Each different negative prompt is encoded once, the empty one once for all."""
+        if self._nothing is None:
+            self._nothing = self._encode_nothing()
+        others = sorted(set(negatives) - {""})
+        known = self._nothing
+        if others:
+            known = Conditioning.join([known, self.encode_prompts(others)])
+        return known[[["", *others].index(negative) for negative in negatives]]
+
+    def decode(self, latents: Float[Tensor, "pictures c h w"]) -> UInt8[np.ndarray, "pictures height width 3"]:
+        """Pictures of latents."""
+        vae, parts = self.pipeline.vae, []
+        num = _at_once(latents.shape[2] * latents.shape[3] * self.pipeline.vae_scale_factor**2)
+        for part in latents.split(num):
+            pixels = vae.decode(part.to(vae.dtype) / vae.config.scaling_factor).sample.float()
+            parts.append(((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+        return torch.cat(parts).numpy()
 
     def _encode(self, prompts: Sequence[Prompt], cues: Float[Tensor, "prompts rows cue_dim"] | None) -> Conditioning:
         """Prompts whose cues are as strong as they are."""
-        parts = [None] * len(self._dims) if cues is None else cues.split(self._dims, dim=-1)
+        parts = [None] * len(self.cue_dims) if cues is None else cues.split(self.cue_dims, dim=-1)
         encoded = [encoder.encode(prompts, part) for encoder, part in zip(self.text_encoders, parts, strict=True)]
         if not self.is_xl:
             return Conditioning(encoded[0][0])
@@ -189,22 +240,6 @@ class Diffusion:
         rows = torch.tensor(shares_of(prompt, len(cues))[name], device=cues.device)
         return cues.index_copy(0, rows, self.neutral.to(cues.dtype).expand(len(rows), -1))
 
-    @property
-    def _dims(self) -> list[int]:
-        return [encoder.embedding.embedding_dim for encoder in self.text_encoders]
-
-    def _encode_negatives(self, negatives: Sequence[str]) -> Conditioning:
-        """Each different negative prompt is encoded once, the empty one once for all."""
-        if self._nothing is None:
-            self._nothing = self._encode_nothing()
-        others = sorted(set(negatives) - {""})
-        known = self._nothing
-        if others:
-            said = self.encode_prompts(others)
-            pooled = None if said.pooled is None or known.pooled is None else torch.cat([known.pooled, said.pooled])
-            known = Conditioning(torch.cat([known.context, said.context]), pooled)
-        return known[[["", *others].index(negative) for negative in negatives]]
-
     def _encode_nothing(self) -> Conditioning:
         """The empty prompt; SDXL says in its configuration whether that is zeros."""
         empty = self.encode_prompts([""])
@@ -212,21 +247,13 @@ class Diffusion:
             return empty
         return Conditioning(torch.zeros_like(empty.context), torch.zeros_like(empty.pooled))
 
-    def _added(self, conditioning: Conditioning) -> dict[str, Tensor] | None:
-        """What SDXL's UNet wants to know besides: the pooled prompt, and sizes; nothing was cropped."""
+    def _added(self, conditioning: Conditioning, size: tuple[int, int] | None = None) -> dict[str, Tensor] | None:
+        """What SDXL's UNet wants to know besides: the pooled prompt, and down and across; nothing was cropped."""
         if conditioning.pooled is None:
             return None
-        size, pooled = self.default_size, conditioning.pooled.to(self.dtype)
-        sizes = torch.tensor([size, size, 0, 0, size, size], dtype=self.dtype, device=self.device)
+        size, pooled = size or (self.default_size,) * 2, conditioning.pooled.to(self.dtype)
+        sizes = torch.tensor([*size, 0, 0, *size], dtype=self.dtype, device=self.device)
         return {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}
-
-    def _decode(self, latents: Float[Tensor, "pictures c h w"]) -> UInt8[np.ndarray, "pictures height width 3"]:
-        vae, parts = self.pipeline.vae, []
-        num = _at_once(latents.shape[2] * latents.shape[3] * self.pipeline.vae_scale_factor**2)
-        for part in latents.split(num):
-            pixels = vae.decode(part.to(vae.dtype) / vae.config.scaling_factor).sample.float()
-            parts.append(((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
-        return torch.cat(parts).numpy()
 
 
 def load_diffusion(

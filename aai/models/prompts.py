@@ -26,6 +26,12 @@ class Conditioning:
         """Some rows; a list may name a row more than once."""
         return Conditioning(self.context[rows], None if self.pooled is None else self.pooled[rows])
 
+    @staticmethod
+    def join(parts: Sequence["Conditioning"]) -> "Conditioning":
+        """One after the other."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return Conditioning(torch.cat([part.context for part in parts]), torch.cat(pooled) if pooled else None)
+
 
 class TextEncoder:
     """One text encoder of a pipeline, with its tokenizer."""
@@ -70,7 +76,7 @@ class TextEncoder:
         Raises:
             BadItem: a word has no tokens.
         """
-        tokenised = self._tokenise(words)
+        tokenised = self.tokenise(words)
         for word, ids in zip(words, tokenised, strict=True):
             if not ids:
                 raise BadItem(f"word {word!r}: the text encoder finds nothing in it: use letters")
@@ -80,7 +86,7 @@ class TextEncoder:
     def _framed(self, prompt: Prompt, num_rows: int) -> tuple[list[int], list[int]]:
         shares = shares_of(prompt, num_rows)
         slots = [shares[slot.name] for slot in prompt.slots]
-        ids, rows = frame_tokens(self._tokenise(prompt.pieces), slots, self.frame)
+        ids, rows = frame_tokens(self.tokenise(prompt.pieces), slots, self.frame)
         if len(rows) - rows.count(NO_ROW) < sum(map(len, slots)):
             cut = prompt.slots[-1]
             raise BadItem(
@@ -89,7 +95,8 @@ class TextEncoder:
             )
         return ids, rows
 
-    def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
+    def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts, without what frames a prompt."""
         # Not verbose: a warning about long texts is none of the user's, who is told by `tokens`.
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
 

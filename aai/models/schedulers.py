@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
@@ -70,3 +71,40 @@ def denoising_loss(
         target, scale = noise, ratio
     error = ((predict(noisy, timesteps).float() - target) ** 2).flatten(1).mean(1)
     return error * (ratio.clamp(max=_LARGEST_SNR) / scale + _LEAST_WEIGHT)
+
+
+class Levels:
+    """Noise levels of a scheduler's steps, from nearly noise to clean, and what a model's output means at each.
+
+    Source: Salimans and Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models", appendix D.
+    """
+
+    def __init__(self, scheduler: SchedulerMixin) -> None:
+        self.timesteps = scheduler.timesteps
+        self._kind = scheduler.config.prediction_type
+        known = scheduler.alphas_cumprod
+        kept = known[self.timesteps.round().long().cpu()]
+        # After the last step it is clean, or as nearly so as the checkpoint's settings say.
+        last = getattr(scheduler, "final_alpha_cumprod", torch.tensor(1.0))
+        self.kept = torch.cat([kept, last[None]])
+
+    def signal(self, at: int) -> float:
+        """The share of the picture in the latents after `at` steps, from 0 to 1."""
+        return float(self.kept[at].sqrt())
+
+    def mix(
+        self, picture: Float[Tensor, "rows c h w"], noise: Float[Tensor, "rows c h w"], at: int
+    ) -> Float[Tensor, "rows c h w"]:
+        """Latents after `at` steps."""
+        return self.signal(at) * picture + float((1 - self.kept[at]).sqrt()) * noise
+
+    def split(
+        self, latents: Float[Tensor, "rows c h w"], output: Float[Tensor, "rows c h w"], at: int
+    ) -> tuple[Float[Tensor, "rows c h w"], Float[Tensor, "rows c h w"]]:
+        """The picture and the noise that the model takes latents for."""
+        signal, spread = self.signal(at), float((1 - self.kept[at]).sqrt())
+        if self._kind == "v_prediction":
+            return signal * latents - spread * output, signal * output + spread * latents
+        if self._kind == "sample":
+            return output, (latents - signal * output) / spread
+        return (latents - spread * output) / signal, output

@@ -159,7 +159,11 @@ SCHEMAS = {
         "render_id",
         _RENDER,
         _column("job", _TEXT, "The line of the job file that asked for it."),
-        _column("clip_ids", _TEXTS, "The clips whose cues stand in the prompt, in order."),
+        _optional("mode", _TEXT, "What was done: generate; none where a version wrote it that did nothing else."),
+        _column("clip_ids", _TEXTS, "The clips whose cues stand in the prompt, in order; of a blend both ends."),
+        _optional(
+            "blend", pa.float64(), "How far it is from one end of a blend to the other, 0 to 1; none without one."
+        ),
         _optional("image_id", _TEXT, "The image that was edited or stylised."),
         _column("prompt", _TEXT, "The prompt, with * where the cues stand."),
         _column("negative_prompt", _TEXT, "What the picture is led away from; empty for nothing."),

@@ -15,7 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from aai.cue import between
 from aai.errors import BadConfig
+from aai.identity import content_id
 from aai.images import ImageOptions, decode
 from aai.models.diffusion import load_diffusion
 from aai.options import RenderOptions
@@ -142,7 +144,8 @@ def test_a_changed_prompt_costs_only_its_own_pictures(run):
 
 
 def test_a_picture_is_the_same_alone_and_in_a_batch(run, tmp_path):
-    jobs = jobs_of(run, {"seeds": 2, "guidance": 4, "steps": 3})
+    strong = {"prompt": "a *fire:1.5 and *", "steps": 3}
+    jobs = jobs_of(run, {"seeds": 2, "guidance": 4, "steps": 3}, strong, {"prompt": "a *snow of *rain", "steps": 3})
     render(run, jobs)
     alone = add_cues(run_on(tmp_path / "alone", render={"guidance": 1, "batch_size": 1}))
     render(alone, jobs)
@@ -163,9 +166,112 @@ def test_only_what_is_pending_is_looked_up(run):
     some = pa.chunked_array([source.ids().take([1, 2, 17, 29])])
     rows = pa.concat_tables(source.rows(some))
     assert rows["render_id"].to_pylist() == some.to_pylist()
-    assert set(rows["num_tokens"].to_pylist()) == {2} and {len(each) for each in rows["vector"].to_pylist()} == {
-        2 * DIM
+    assert set(rows["num_tokens"].to_pylist()) == {2}
+    assert {len(vector) for [vector] in rows["vectors"].to_pylist()} == {2 * DIM}
+
+
+def source_rows(run: Run, *jobs) -> list[dict]:
+    source = JobSource(run, jobs_of(run, *jobs))
+    return pa.concat_tables(source.rows(source.ids())).to_pylist()
+
+
+def test_the_address_of_a_picture_of_one_cue_is_for_ever(run):
+    """Word for word: were it another one, whoever upgrades would render all again."""
+    [row] = source_rows(run, {"cues": {"clip_ids": CLIPS[1]}, "seeds": [7], "negative_prompt": "fog"})
+    options = '{"format": "png", "guidance": 1.0, "height": null, "scheduler": null, "steps": 2, "width": null}'
+    asked = [run.recipe("cues"), run.model_pin("diffusion"), [CLIPS[1]], "a photo of *", "fog", options]
+    assert row["render_id"] == content_id(json.dumps(asked).encode() + b"7")
+    assert content_id(b'["cues", "model", ["clip"], "a photo of *", "", "{}"]7') == "b163796d9e038f9ad63507074ca9fbf5"
+
+
+def test_cues_of_several_names_come_together_in_turn(run):
+    job = {"prompt": "a *fire, * and *rain", "cues": "label is not null", "named": {"fire": {"clip_ids": CLIPS}}}
+    rows = source_rows(run, job)
+    every, labelled = sorted(CLIPS), sorted(clip for clip, label in zip(CLIPS, LABELS, strict=True) if label)
+    rain = sorted(clip for clip, label in zip(CLIPS, LABELS, strict=True) if label == "rain")
+    assert [row["clip_ids"] for row in rows] == [[every[i], labelled[i % 4], rain[i % 2]] for i in range(5)]
+    assert all(row["labels"] == [LABELS[CLIPS.index(clip)] for clip in row["clip_ids"]] for row in rows)
+    cues = {row["clip_id"]: row["vector"] for row in run.workspace.table("cues").read().to_pylist()}
+    assert all(row["vectors"] == [cues[clip] for clip in row["clip_ids"]] for row in rows)
+    assert [row["clip_ids"] for row in source_rows(run, job | {"limit": 2})] == [row["clip_ids"] for row in rows[:2]]
+
+
+def test_a_name_that_no_cue_fits_is_named_and_nothing_is_rendered_for_it(run):
+    jobs = jobs_of(
+        run,
+        {"prompt": ["a *rain and *hail", "a *rain"], "named": {"rain": {"labels": "fire"}}},
+        {"prompt": "a *", "blend": {"from": {"labels": "hail"}, "to": "true"}},
+    )
+    planned = plan(run, jobs)
+    assert planned.new == 1 and planned.warnings == [
+        "jobs: job 1: no cue passes the filter of named.hail",
+        "jobs: job 2: no cue passes the filter of blend.from",
+    ]
+    bad = jobs_of(run, {"prompt": "a *b", "named": {"b": "lable = 1"}})
+    with pytest.raises(BadConfig, match="jobs: job 1: named.b.where: 'lable = 1' cannot be used"):
+        plan(run, bad)
+
+
+def test_pictures_of_several_cues_and_of_blends_are_what_the_model_makes_of_them(run):
+    named = {"prompt": "a *fire and *snow:0.5", "seeds": [3]}
+    blend = {
+        "prompt": "a *snow and *",
+        "seeds": [3],
+        "blend": {"from": {"labels": "fire"}, "to": {"clip_ids": CLIPS[2]}},
     }
+    blend["blend"]["steps"] = 3
+    render(run, jobs_of(run, named | {"name": "named"}, blend | {"name": "blend"}))
+    found = {(row["job"], row["blend"]): row for row in rows_of(run)}
+    assert set(found) == {("named", None), ("blend", 0.0), ("blend", 0.5), ("blend", 1.0)}
+    assert {row["mode"] for row in found.values()} == {"generate"}
+    assert found["named", None]["clip_ids"] == [CLIPS[1], CLIPS[3]]
+    assert {tuple(found["blend", at]["clip_ids"]) for at in (0.0, 0.5, 1.0)} == {(CLIPS[3], CLIPS[1], CLIPS[2])}
+
+    diffusion = load_diffusion(run.config.models.diffusion.name)
+    cues = {row["clip_id"]: row["vector"] for row in run.workspace.table("cues").read().to_pylist()}
+    fire, rain, snow = (torch.tensor(cues[CLIPS[i]]).view(2, DIM) for i in (1, 2, 3))
+    middle = between(fire, rain, 0.5, [DIM])
+    wanted = [("a *fire and *snow:0.5", fire, snow)] + [("a *snow and *", snow, each) for each in (fire, middle, rain)]
+    expected = [
+        diffusion.render([prompt], [3], torch.cat(both)[None], options=RenderOptions(steps=2, guidance=1))[0]
+        for prompt, *both in wanted
+    ]
+    places = [("named", None), ("blend", 0.0), ("blend", 0.5), ("blend", 1.0)]
+    assert_same_pictures(
+        pixels_of(run), {found[place]["render_id"]: pixels for place, pixels in zip(places, expected, strict=True)}
+    )
+
+
+def test_a_picture_of_a_blend_says_where_it_is_and_is_never_made_twice(run):
+    job = {"blend": {"from": {"labels": "fire"}, "to": {"labels": "snow"}, "steps": 3}}
+    assert render(run, jobs_of(run, job)).new == 3
+    for row in rows_of(run):
+        told = json.loads(read_member(run.workspace, row["shard"], row["key"], "json"))
+        assert (told["blend"], told["clip_ids"], told["mode"]) == (row["blend"], row["clip_ids"], "generate")
+        assert told["labels"] == ["fire", "snow"]
+        xmp = Image.open(io.BytesIO(read_picture(run.workspace, row))).info["xmp"].decode()
+        assert f"&quot;blend&quot;: {row['blend']}" in xmp or f'"blend": {row["blend"]}' in xmp
+    longer = job["blend"] | {"steps": 5}
+    assert plan(run, jobs_of(run, {"blend": longer})).new == 2
+
+
+def test_words_have_names_but_no_strength_and_no_blend(tmp_path):
+    run = add_cues(run_on(tmp_path / "bank", fit={"method": "text"}), num_tokens=0)
+    blend = {"from": {"labels": "fire"}, "to": {"labels": "snow"}, "steps": 2}
+    jobs = jobs_of(
+        run, {"prompt": "a *fire and *snow", "seeds": [5, 6, 7]}, {"prompt": "a *fire:0.5"}, {"blend": blend}
+    )
+    done = render(run, jobs)
+    assert (done.new, done.rejected) == (3, 3)
+    sentences = {row["sentence"] for row in run.workspace.table("rejects").read().to_pylist()}
+    assert sentences == {
+        f"prompt {prompt!r}: cues of method text are words, which have no strength and no blend"
+        for prompt in ("a *fire:0.5", "a photo of *")
+    }
+    diffusion = load_diffusion(run.config.models.diffusion.name)
+    expected = diffusion.render(["a fire and snow"], [5], options=RenderOptions(steps=2, guidance=1))
+    [render_id] = [row["render_id"] for row in rows_of(run) if row["seed"] == 5]
+    assert_same_pictures({render_id: pixels_of(run)[render_id]}, {render_id: expected[0]})
 
 
 def drive(bank, *jobs):
