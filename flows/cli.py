@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -33,6 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+bank = typer.Typer(help="What to do with a cue bank.", no_args_is_help=True)
+app.add_typer(bank, name="bank")
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration; `aai init` writes one.")]
 _DEFAULT = Path("aai.yaml")
@@ -210,6 +213,28 @@ def doctor(config: ConfigPath = _DEFAULT) -> None:
         typer.echo(finding.line)
     if any(finding.is_wrong for finding in findings):
         raise typer.Exit(1)
+
+
+@bank.command(epilog="Example: `aai bank export --format comfyui --label rain -o embeddings/aai`")
+def export(  # noqa: PLR0913 - as many options
+    config: ConfigPath = _DEFAULT,
+    program: Annotated[
+        Literal["diffusers", "a1111", "comfyui"], typer.Option("--format", help="The program that is to load them.")
+    ] = "diffusers",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder; else cues-FORMAT.")] = None,
+    where: Annotated[str | None, typer.Option(help="Only cues under this condition in SQL, as duration_s > 2.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only cues with this label; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most cues, the first by their ids.")] = None,
+) -> None:
+    """Write cues as files that other programs load, with a model card and the recordings' licences."""
+    from aai.choice import CueFilter
+    from flows.export import export as write_files
+
+    with _sentences():
+        run, chosen = _open(config), CueFilter(labels=tuple(label or ()), where=where or None)
+        with _stoppable(), _progress(run):
+            done = write_files(run, output or Path(f"cues-{program}"), program, chosen, limit)
+    typer.echo(done.sentence)
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ def run_on(bank, **keys) -> Run:
     return open_run(make_config(workspace=str(bank), **keys))
 
 
-def add_cues(run: Run, num_tokens=2) -> Run:
-    """Clips and cues as a build would have left them; the cues are noise."""
-    noise = np.random.default_rng(0).normal(0, 0.02, (len(CLIPS), num_tokens * DIM)).astype(np.float32)
+def add_cues(run: Run, num_tokens=2, dim=DIM, **said) -> Run:
+    """Clips, of which more may be said, and cues as a build would have left them; the cues are noise."""
+    noise = np.random.default_rng(0).normal(0, 0.02, (len(CLIPS), num_tokens * dim)).astype(np.float32)
     for name, own in (
         (
             "clips",
@@ -32,11 +32,12 @@ def add_cues(run: Run, num_tokens=2) -> Run:
                 "licence": ["CC0"] * 5,
                 "attributes": ["{}"] * 5,
                 "duration_s": [1.0, 2.0, 3.0, 4.0, 5.0],
-            },
+            }
+            | said,
         ),
         (
             "cues",
-            {"vector": noise.tolist(), "num_tokens": [num_tokens] * 5, "dim": [DIM] * 5, "method": ["mapper"] * 5},
+            {"vector": noise.tolist(), "num_tokens": [num_tokens] * 5, "dim": [dim] * 5, "method": ["mapper"] * 5},
         ),
     ):
         columns = SCHEMAS[name].columns

@@ -1,0 +1,6 @@
+"""Cues as files that diffusers, AUTOMATIC1111's web UI and ComfyUI load, with a model card."""
+
+from aai.export.card import model_card
+from aai.export.files import CARD, INDEX, Entry, Folder, Program, attribution, name_of, recording
+
+__all__ = ["CARD", "INDEX", "Entry", "Folder", "Program", "attribution", "model_card", "name_of", "recording"]
