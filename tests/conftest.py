@@ -1,12 +1,17 @@
 """What several folders of tests share."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import os
 
-import pytest
+# As `aai` has it: threads that wait by spinning take the processor from one another. Read as torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from tests.cluster import TwoNodes, two_nodes
-from tests.models.shrunk import write_sd15, write_sdxl
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+from tests.cluster import TwoNodes, two_nodes  # noqa: E402
+from tests.models.shrunk import write_sd15, write_sdxl  # noqa: E402
 
 
 @pytest.fixture(scope="session")
