@@ -308,9 +308,10 @@ def test_writers_at_the_same_time_lose_and_double_nothing(workspace, tmp_path):
     assert set.union(*map(acknowledged, journals)) == set(ids)
 
 
-def test_a_killed_writer_leaves_whole_slices_and_all_it_acknowledged(workspace, tmp_path):
+@pytest.mark.parametrize("num_kills", [5, pytest.param(15, marks=pytest.mark.chaos)])
+def test_a_killed_writer_leaves_whole_slices_and_all_it_acknowledged(workspace, tmp_path, num_kills):
     num_slices, chance = 4000, random.Random(7)
-    kills = [chance.uniform(0, 0.25) for _ in range(15)]
+    kills = [chance.uniform(0, 0.25) for _ in range(num_kills)]
     for after_s in kills:
         writer = in_process(APPEND, workspace.uri, tmp_path / "journal", 0, num_slices)
         assert writer.stdout.readline() == "ready\n"

@@ -194,7 +194,7 @@ def test_a_build_with_nothing_to_do_loads_no_prefect_no_torch_and_no_ray(config,
 
 
 def test_without_a_server_a_build_is_silent_and_after_a_ctrl_c_the_next_one_does_the_rest(client, config, run):
-    write_images(config.parent, many := 150)
+    write_images(config.parent, many := 80)
     keys = yaml.safe_load(config.read_text()) | {"run": {"commit_slices": 1}}
     config.write_text(yaml.safe_dump(keys | {"pools": {"embed_images": {"slice_size": 1}}}))
     command = [sys.executable, "-m", "flows.cli", "build", "-c", str(config)]

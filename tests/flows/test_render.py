@@ -36,7 +36,7 @@ def call(*arguments):
     return CliRunner().invoke(app, ["render", *arguments])
 
 
-def test_jobs_become_pictures_once(run):
+def test_jobs_become_pictures_once(run, prefect_api):
     before = call("jobs.yaml", "--dry-run")
     assert before.exit_code == 0 and f"{NUM} pictures new (unknown time), 0 done" in before.output
     assert rows_of(run) == []

@@ -188,10 +188,10 @@ def test_an_item_that_always_kills_is_found_and_rejected():
 
 @pytest.mark.parametrize("act", [hang, pytest.param(freeze, marks=pytest.mark.chaos)])
 def test_a_slice_past_its_deadline_is_as_one_that_kills(act):
-    came, [reject] = run(partial(Echo, partial(at_poison, act)), ids_with_poison(8), deadline_s=2.0, slice_size=1)
+    came, [reject] = run(partial(Echo, partial(at_poison, act)), ids_with_poison(8), deadline_s=1.0, slice_size=1)
     assert len(came) == 7
     assert (reject.id, reject.error) == (POISON, "DeadlineExceeded")
-    assert "2 s (deadline_s)" in reject.sentence
+    assert "1 s (deadline_s)" in reject.sentence
 
 
 @POOLS
