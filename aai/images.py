@@ -62,6 +62,9 @@ _UPRIGHT = {
 }
 """What undoes an EXIF orientation."""
 
+MOST_WEBP_SIDE_PX = 16_383
+"""No picture that is wider or higher can be a WebP."""
+
 _XMP_IN_PNG = "XML:com.adobe.xmp"  # the keyword that the XMP specification, part 3, gives it
 
 _UNSCALED_MODES = ("I", "F", "LAB", "La")

@@ -1,25 +1,16 @@
-"""Job files: which pictures are wanted.
+"""Jobs: which pictures are wanted. Nothing here needs a workspace or a model."""
 
-A job file is a YAML list of jobs, or a mapping with `jobs` and `defaults` for all of them. A job is a prompt in which
-`*` stands for a sound (see `aai.prompt`), a choice of cues, and whatever it wants otherwise than the configuration has
-it under `render`. Nothing here needs a workspace or a model.
-"""
-
-import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from string import Formatter
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from aai.choice import Blend, CueFilter
-from aai.choice import choose as choose  # whoever reads jobs chooses cues
-from aai.errors import BadConfig, BadItem
+from aai.errors import BadItem
 from aai.identity import seed_of
-from aai.options import PLACEHOLDER, Options, RenderOptions
+from aai.options import PLACEHOLDER, EditOptions, Options, RenderOptions
 from aai.prompt import UNNAMED, Prompt, Slot, parse
 
 MAX_PROMPT_CHARS = 2_000
@@ -27,7 +18,8 @@ MAX_PROMPT_CHARS = 2_000
 
 _MAX_SEED = 2**63 - 1
 _MAX_SEEDS = 1_000_000
-_FOR_ALL = "batch_size"  # the one option of rendering that is no matter of a job
+
+Place = Annotated[str, Field(min_length=1)]
 
 
 class Job(Options):
@@ -63,6 +55,21 @@ class Job(Options):
 
     negative_prompt: str = Field("", max_length=MAX_PROMPT_CHARS)
     """What the pictures are led away from."""
+
+    mode: Literal["generate", "edit", "stylise"] = "generate"
+    """From the prompt alone, from a source of which all but what the cue brings is kept, or of which the layout is."""
+
+    source_prompt: str | None = None
+    """What the source shows, as `a city`; it is generated from that, with the picture's seed, if it is no photo."""
+
+    source_images: tuple[Place, ...] = ()
+    """Photos that are sources, each for every cue: files, folders, globs or URLs."""
+
+    source_masks: tuple[Place, ...] = ()
+    """Pictures called as the photos are, white where an edit is allowed; without, that is found out."""
+
+    edit: EditOptions = EditOptions()
+    """How pictures take after their sources."""
 
     options: RenderOptions = RenderOptions()
     """How they are rendered: the configuration's options, and what the job says otherwise."""
@@ -106,13 +113,44 @@ class Job(Options):
             raise ValueError(f"{prompt!r} holds a {PLACEHOLDER}, which only `prompt` may: leave it out")
         return prompt
 
+    @field_validator("source_images", "source_masks", mode="before")
+    @classmethod
+    def _none_one_or_many(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else () if given is None else given
+
+    @field_validator("source_prompt", mode="after")
+    @classmethod
+    def _shows_no_cue(cls, prompt: str | None) -> str | None:
+        if prompt is not None and _parsed(prompt).slots:
+            raise ValueError(f"{prompt!r} holds a {PLACEHOLDER}, which only `prompt` may: say what is there before")
+        _check_length(prompt or "")
+        _check_fields(prompt or "")
+        return prompt
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _number_or_list(cls, given: Any) -> Any:
         return _checked_seeds(given)
 
+    @property
+    def has_source(self) -> bool:
+        """Whether pictures are made from others."""
+        return self.mode != "generate" and self.source_prompt is not None
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """Where the photos are that pictures are made from; nowhere if they are made from none."""
+        return self.source_images if self.has_source else ()
+
+    @property
+    def is_seedless(self) -> bool:
+        """Whether every seed would give the same picture: inverted photos bring their own noise."""
+        return bool(self.photos) and self.edit.inversion == "direct"
+
     def seeds_under(self, run_seed: int) -> list[int]:
         """The seeds of each cue's pictures: the same for all cues, so that what differs is what is heard."""
+        if self.is_seedless:
+            return [0]
         if isinstance(self.seeds, tuple):
             return list(self.seeds)
         return [seed_of(run_seed, "render", str(number), "noise") for number in range(self.seeds)]
@@ -133,52 +171,6 @@ class Job(Options):
         return found
 
 
-_JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "place"}
-_BLEND_KEYS = [str(field.alias or name) for name, field in Blend.model_fields.items()]
-_OPTION_KEYS = set(RenderOptions.model_fields) - {_FOR_ALL}
-
-
-def load_jobs(path: str | Path, options: RenderOptions) -> tuple[Job, ...]:
-    """The jobs of a file; what one does not say is as in the options.
-
-    Raises:
-        BadConfig: there is no such file, it is no YAML, or a job is wrong; the message names file, job and key.
-    """
-    path = Path(path)
-    try:
-        given = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise BadConfig(f"{path}: it cannot be read ({type(error).__name__}): name a file with jobs") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path}: no YAML file: {error}") from error
-    return make_jobs(given, options, str(path))
-
-
-def make_jobs(given: Any, options: RenderOptions, source: str = "jobs") -> tuple[Job, ...]:
-    """Jobs from Python: a list of mappings, or a mapping with `jobs` and `defaults`, as in a job file.
-
-    Raises:
-        BadConfig: a job is wrong; the message names the source, the job and the key.
-    """
-    defaults: Any = {}
-    if isinstance(given, Mapping):
-        if unknown := sorted(map(str, given.keys() - {"jobs", "defaults"})):
-            raise BadConfig(f"{source}: {unknown[0]}: a file of jobs is a list, or has the keys `jobs` and `defaults`")
-        given, defaults = given.get("jobs"), given.get("defaults") or {}
-    if not isinstance(given, list | tuple) or not given:
-        raise BadConfig(f"{source}: it holds no jobs: write a list, each item with a `prompt` such as 'a photo of *'")
-    _check_keys(defaults, f"{source}: defaults")
-    jobs: dict[str, Job] = {}
-    for number, each in enumerate(given, start=1):
-        name = f" ({each['name']})" if isinstance(each, Mapping) and "name" in each else ""
-        place = f"{source}: job {number}{name}"
-        job = _make_job(each, defaults, options, {"name": f"job {number}", "place": place})
-        if job.name in jobs:
-            raise BadConfig(f"{job.place}: name: {job.name!r} is taken by a job above: choose another")
-        jobs[job.name] = job
-    return tuple(jobs.values())
-
-
 def fill(prompt: str, said: Mapping[str, Any]) -> str:
     """A prompt with what is said of a clip, as its label; nothing in there is, or belongs to, a placeholder.
 
@@ -197,92 +189,19 @@ def fill(prompt: str, said: Mapping[str, Any]) -> str:
     return filled
 
 
-def _make_job(given: Any, defaults: Mapping[str, Any], options: RenderOptions, called: dict[str, str]) -> Job:
-    where = called["place"]
-    _check_keys(given, where)
-    own = {"prompt", "prompts"} & given.keys()
-    if len(own) == 2:
-        raise BadConfig(f"{where}: prompt and prompts are both there: keep one")
-    merged = {key: value for key, value in defaults.items() if not (own and key in ("prompt", "prompts"))} | given
-    if not {"prompt", "prompts"} & merged.keys():
-        raise BadConfig(f"{where}: prompt is missing: write one such as 'a photo of *'")
-    asked = {key: value for key, value in merged.items() if key in _OPTION_KEYS}
-    fields = {"prompts" if key == "prompt" else key: value for key, value in merged.items() if key in _JOB_KEYS}
-    try:
-        chosen = RenderOptions.model_validate(options.model_dump() | asked)
-        job = Job.model_validate(called | fields | {"options": chosen})
-    except ValidationError as error:
-        raise BadConfig(f"{where}: {'; '.join(_sentence(each) for each in error.errors())}") from error
-    _check_uses(job, given)
-    return job
-
-
-def _check_uses(job: Job, own: Mapping[str, Any]) -> None:
-    """Whether what a job says of its cues concerns any; defaults may be of use to other jobs."""
-    names = [parse(prompt).names for prompt in job.prompts]
-    used = {name for each in names for name in each}
-    for name in own.get("named") or {}:
-        if name not in used:
-            raise BadConfig(f"{job.place}: named.{name}: no prompt has {PLACEHOLDER}{name}: put it into one")
-    if job.blend:
-        for prompt, each in zip(job.prompts, names, strict=True):
-            if UNNAMED not in each:
-                raise BadConfig(
-                    f"{job.place}: blend: {prompt!r} has no {PLACEHOLDER} without a name, where the blend would stand"
-                )
-        if own.get("cues") is not None:
-            raise BadConfig(f"{job.place}: blend and cues are both there: `blend` alone says which cues")
-    elif own.get("cues") is not None and UNNAMED not in used:
-        raise BadConfig(
-            f"{job.place}: cues: no prompt has a {PLACEHOLDER} without a name: choose under `named` instead"
-        )
-
-
-def _check_keys(given: Any, where: str) -> None:
-    if not isinstance(given, Mapping):
-        raise BadConfig(f"{where}: {given!r} is no mapping: write keys and values, such as `prompt: a photo of *`")
-    known = sorted(_JOB_KEYS | _OPTION_KEYS)
-    for key in given:
-        if key == _FOR_ALL:
-            raise BadConfig(f"{where}: {key}: it is no matter of a job: set it under `render` in the configuration")
-        if key not in known:
-            raise BadConfig(f"{where}: {key}: {_no_such_key(str(key), known)}")
-
-
-def _no_such_key(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"there is no such key: {'did you mean ' + close[0] if close else 'choose from ' + ', '.join(known)}"
-
-
-def _sentence(error: Any) -> str:
-    """One of pydantic's findings: the key and what is wrong with it."""
-    path, text = error["loc"], str(error["msg"])
-    known = _BLEND_KEYS if path[:-1] == ("blend",) or path == ("blend",) else list(CueFilter.model_fields)
-    match error["type"]:
-        case "extra_forbidden":
-            text = _no_such_key(str(path[-1]), known)
-        case "missing":
-            text = "it is missing: say which cues"
-        case "string_type":
-            text = f"{error['input']!r} is no text: write one, in quotes if need be"
-        case "model_type" if known == _BLEND_KEYS and path == ("blend",):
-            text = f"{error['input']!r}: write {', '.join(known)} below it"
-        case "model_type":
-            text = f"{error['input']!r}: write a condition in SQL, or {', '.join(CueFilter.model_fields)} below it"
-        case "dict_type":
-            text = f"{error['input']!r}: write names below it, and which cues each is"
-        case "value_error":
-            text = text.removeprefix("Value error, ")
-        case _:
-            text = f"{error['input']!r}: {text[0].lower()}{text[1:]}"
-    return f"{'.'.join(map(str, path)).replace('prompts', 'prompt')}: {text}"
-
-
 def _check_prompt(prompt: str) -> None:
-    if len(prompt) > MAX_PROMPT_CHARS:
-        raise ValueError(f"it has {len(prompt):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten it")
+    _check_length(prompt)
     if not _parsed(prompt).slots:
         raise ValueError(f"{prompt!r} has no {PLACEHOLDER} where the sound could stand: put one in")
+    _check_fields(prompt)
+
+
+def _check_length(prompt: str) -> None:
+    if len(prompt) > MAX_PROMPT_CHARS:
+        raise ValueError(f"it has {len(prompt):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten it")
+
+
+def _check_fields(prompt: str) -> None:
     try:
         parts = list(Formatter().parse(prompt))
     except ValueError as error:

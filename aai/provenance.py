@@ -8,6 +8,9 @@ from xml.sax.saxutils import quoteattr
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media made by a model that was trained on others."""
 
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+"""IPTC's term for media a part of which such a model made, as of an edited photo."""
+
 _NAMESPACES = {
     "xmp": "http://ns.adobe.com/xap/1.0/",
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
@@ -20,7 +23,9 @@ _PACKET = (
 )
 
 
-def packet(model: str, revision: str, prompt: str, version: str, asked: Mapping[str, Any]) -> bytes:
+def packet(
+    model: str, revision: str, prompt: str, version: str, asked: Mapping[str, Any], kind: str = GENERATED
+) -> bytes:
     """XMP metadata of a generated picture, for `aai.images.encode`; `asked` is kept as JSON, to be made again by.
 
     Source: IPTC Photo Metadata Standard 2025.1, "Digital Source Type", "AI System Used" and what follows it.
@@ -28,7 +33,7 @@ def packet(model: str, revision: str, prompt: str, version: str, asked: Mapping[
     said = {f"xmlns:{name}": uri for name, uri in _NAMESPACES.items()}
     said |= {
         "xmp:CreatorTool": f"AAI {version}",
-        "Iptc4xmpExt:DigitalSourceType": GENERATED,
+        "Iptc4xmpExt:DigitalSourceType": kind,
         "Iptc4xmpExt:AISystemUsed": model,
         "Iptc4xmpExt:AISystemVersionUsed": revision,
         "Iptc4xmpExt:AIPromptInformation": prompt,

@@ -103,7 +103,7 @@ def render(
     dry_run: Annotated[bool, typer.Option(help="Only say what there is to do and how long it will take.")] = False,
 ) -> None:
     """Make the pictures that jobs ask for, from the cue bank, into webdataset shards; again, only what is new."""
-    from aai.jobs import load_jobs
+    from aai.jobfile import load_jobs
     from tasks.render import plan as make_plan
     from tasks.render import shards_of
 

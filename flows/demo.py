@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aai.jobs import Job, load_jobs
+from aai.jobfile import load_jobs
+from aai.jobs import Job
 from aai.score import JUDGE_PHENOMENON
 from tasks.plan import plan as plan_of_build
 from tasks.render import plan as plan_of_render

@@ -1,12 +1,14 @@
 """One clip, one picture, without a workspace."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from aai import audio, images
+from aai import audio, images, provenance
 from aai.errors import BadConfig, BadItem
+from aai.models.names import pin
 from aai.options import PLACEHOLDER
 from tasks.config import Config
 
@@ -15,6 +17,8 @@ _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {".png": "png", ".jpg": "jpe
 
 def imagine(config: Config, clip: Path, prompt: str, seed: int, suffix: str = ".png") -> bytes:
     """The file of a picture of what is heard in a clip, by the profile's mapper alone; nothing is fitted.
+
+    It says in itself that it is generated, and what was asked for.
 
     Raises:
         BadItem: the clip cannot be used.
@@ -27,7 +31,8 @@ def imagine(config: Config, clip: Path, prompt: str, seed: int, suffix: str = ".
     if config.models.aligner is None or config.models.mapper is None:
         raise BadConfig(f"profile: {config.profile} ships no aligner and no mapper: name folders of both in `models`")
     wave, rate_hz = first_window(clip, config.ingest.audio)
-    return images.encode(_picture(config, wave, rate_hz, prompt, seed), _KINDS[suffix.lower()])
+    pixels = _picture(config, wave, rate_hz, prompt, seed)
+    return images.encode(pixels, _KINDS[suffix.lower()], xmp=_packet(config, pixels, prompt, seed))
 
 
 def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, int]:
@@ -63,3 +68,10 @@ def _picture(config: Config, wave: np.ndarray, rate_hz: int, prompt: str, seed: 
         cue = CueMapper.load(models.mapper)(Projector.load(models.aligner)(heard))
     pictures: np.ndarray = open_diffusion(config).render([prompt], [seed], cue, options=config.render)
     return pictures[0]
+
+
+def _packet(config: Config, pixels: np.ndarray, prompt: str, seed: int) -> bytes:
+    model, revision = pin(config.models.diffusion.name, config.models.diffusion.revision)
+    said = {"prompt": prompt, "seed": seed, "width": pixels.shape[1], "height": pixels.shape[0]}
+    asked = config.render.model_dump(include={"steps", "guidance", "scheduler"}) | said
+    return provenance.packet(model, revision, prompt, version("aai"), asked)

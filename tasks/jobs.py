@@ -1,8 +1,8 @@
 """What jobs ask for, picture by picture: the items of the stage `render`.
 
-Jobs of millions of pictures are never a list in memory: only ids are, and which cues each filter lets through. Pictures
-come in the order in which they are best rendered: those with the same options beside one another, then those with the
-same prompt.
+Jobs of millions of pictures are never a list in memory: only ids are, which cues each filter lets through, and which
+photos there are. Pictures come in the order in which they are best rendered: those with the same options beside one
+another, then those with the same prompt; all that is made from one source comes together.
 """
 
 import json
@@ -18,6 +18,7 @@ from aai.choice import CueFilter, choose
 from aai.errors import BadConfig, BadItem
 from aai.identity import content_id
 from aai.jobs import Job, fill
+from tasks.photos import Photo, find_photos
 from tasks.run import Run
 from tasks.sources import look_up, with_columns
 
@@ -37,6 +38,12 @@ ROWS = pa.schema(
         pa.field("clip_ids", pa.list_(pa.string())),  # whose cues the prompt names, in order; of a blend both ends
         pa.field("labels", pa.list_(pa.string())),
         pa.field("blend", pa.float64()),  # how far from one end to the other; none without a blend
+        pa.field("source_prompt", pa.string()),  # this and what follows to `mask_uri`: none without a source
+        pa.field("edit", pa.string()),  # its options as JSON
+        pa.field("image_id", pa.string()),
+        pa.field("image_uri", pa.string()),
+        pa.field("mask_id", pa.string()),
+        pa.field("mask_uri", pa.string()),
         pa.field("prompt", pa.string()),
         pa.field("fault", pa.string()),  # why it cannot be rendered, if so
         pa.field("negative_prompt", pa.string()),
@@ -46,7 +53,7 @@ ROWS = pa.schema(
 )
 """What a picture's row holds, before columns of its cues and its clips come to it."""
 
-_PLAIN = {"mode": "generate", "blend": None}
+_PLAIN = {"mode": "generate", "blend": None, "source_prompt": None, "edit": None, "image_id": None, "mask_id": None}
 """What is said of most pictures, and not in their addresses, so that these stay as they are."""
 
 _OF_FIRST_CUE = ("num_tokens", "dim", "method")  # the same for all cues of a recipe
@@ -70,6 +77,7 @@ class JobSource:
                 f"workspace: {run.workspace.uri} has no cues of this configuration: run `aai build` with it first"
             )
         self._jobs = jobs
+        self._photos: dict[tuple[tuple[str, ...], ...], list[Photo]] = {}
         self._chosen: dict[CueFilter, pa.Table] = {}
         for job, key, wanted in self._filters():
             if wanted not in self._chosen:
@@ -89,7 +97,12 @@ class JobSource:
                     yield job, key, wanted
 
     def ids(self) -> pa.ChunkedArray:
-        """The ids of all pictures, each once."""
+        """The ids of all pictures, each once; the photos of jobs are read for them.
+
+        Raises:
+            BadConfig: a job's photos or masks are not there, or it is unclear which they are.
+            Transient: the store failed.
+        """
         return self._ids
 
     @cached_property
@@ -115,19 +128,39 @@ class JobSource:
         return with_columns(cues, "clip_id", tables[1].read(names[1], self._clip_recipe))
 
     def _wanted(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
-        """Of each picture its id, its seed, and the rest of its row."""
-        prompts = [(_options_of(job), job.negative_prompt, prompt, job) for job in self._jobs for prompt in job.prompts]
-        prompts.sort(key=lambda each: each[:3])
-        for options, negative, prompt, job in prompts:
-            shared = _PLAIN | {"job": job.name, "negative_prompt": negative, "options": options}
+        """Of each picture its id, its seed, and the rest of its row; those that share much follow one another."""
+        for job, prompts in _in_order(self._jobs):
             seeds = job.seeds_under(self._run_seed)
+            for source in self._sources_of(job):
+                # From one source, which has a seed, all is made at a time; elsewhere a prompt is read for all seeds.
+                for some in ([seed] for seed in seeds) if job.has_source else (seeds,):
+                    for row in self._rows_of(job, prompts, source):
+                        address = self._address(row)
+                        for seed in some:
+                            yield content_id(b"%s%d" % (address, seed)), seed, row
+
+    def _rows_of(self, job: Job, prompts: Sequence[str], source: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Rows, but for their ids and seeds, of all that is made under some prompts and from one source, if any."""
+        said = {"job": job.name, "mode": job.mode, "negative_prompt": job.negative_prompt, "options": _options_of(job)}
+        shared = _PLAIN | said | source
+        for prompt in prompts:
             for clips in self._together(job, prompt):
-                filled = shared | _filled(prompt, clips[0]) | _of_all(clips)
+                filled = shared | _filled(prompt, job.source_prompt, clips[0]) | _of_all(clips)
+                fault = source.get("fault") or filled["fault"]
                 for at in job.blend.positions if job.blend else (None,):
-                    row = filled | {"blend": at}
-                    address = self._address(row)
-                    for seed in seeds:
-                        yield content_id(b"%s%d" % (address, seed)), seed, row
+                    yield filled | {"blend": at, "fault": fault}
+
+    def _sources_of(self, job: Job) -> Iterable[dict[str, Any]]:
+        """What is said of each photo that a job's pictures are made from, or of them all if from none."""
+        if not job.has_source:
+            return ({},)
+        edit = {"edit": _edit_of(job)}
+        if not job.photos:
+            return (edit,)
+        places = job.source_images, job.source_masks
+        if places not in self._photos:
+            self._photos[places] = find_photos(job)
+        return (edit | vars(photo) for photo in self._photos[places])
 
     def _together(self, job: Job, prompt: str) -> Iterator[tuple[dict[str, Any], ...]]:
         """What is known of the cues that come together in a prompt: one of each filter, in turn."""
@@ -173,16 +206,31 @@ def _of_each(clip_ids: pa.ChunkedArray, theirs: pa.Table, name: str) -> pa.ListA
     return pa.ListArray.from_arrays(lists.offsets, theirs[name].take(places).combine_chunks())
 
 
+def _in_order(jobs: Sequence[Job]) -> list[tuple[Job, tuple[str, ...]]]:
+    """Jobs in the order in which they are rendered, with all of their prompts if they have sources, else with each."""
+    parts = [(job, some) for job in jobs for some in ([job.prompts] if job.has_source else zip(job.prompts))]
+    return sorted(parts, key=lambda part: (_options_of(part[0]), _edit_of(part[0]), part[0].negative_prompt, part[1]))
+
+
+def _edit_of(job: Job) -> str:
+    """How pictures take after their sources, as one text; empty if they have none."""
+    return json.dumps(job.edit.model_dump(), sort_keys=True) if job.has_source else ""
+
+
 def _options_of(job: Job) -> str:
     """The options that a picture depends on, as one text."""
     unchanging = {"batch_size"} | ({"quality"} if job.options.format == "png" else set())
+    if job.photos:  # which have their own size and sampler
+        unchanging |= {"width", "height", "scheduler"}
     return json.dumps(job.options.model_dump(exclude=unchanging), sort_keys=True)
 
 
-def _filled(prompt: str, clip: dict[str, Any]) -> dict[str, Any]:
-    if "{" in prompt and clip["attributes"]:
+def _filled(prompt: str, source_prompt: str | None, clip: dict[str, Any]) -> dict[str, Any]:
+    """The prompts as they are for a clip, or why they cannot be."""
+    found: dict[str, Any] = {"prompt": prompt, "source_prompt": source_prompt, "fault": None}
+    if clip["attributes"] and "{" in prompt + (source_prompt or ""):
         clip = json.loads(clip["attributes"]) | clip
     try:
-        return {"prompt": fill(prompt, clip), "fault": None}
+        return found | {key: fill(found[key], clip) for key in ("prompt", "source_prompt") if found[key] is not None}
     except BadItem as error:
-        return {"prompt": prompt, "fault": str(error)}
+        return found | {"fault": str(error)}

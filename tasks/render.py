@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
 
+_AS_ASKED = ("render_id", "mode", "clip_ids", "prompt", "negative_prompt", "seed")
+
+_TOLD_ALWAYS = {"source_prompt": "", "edit": "", "image_id": "", "mask_id": ""}
+"""Keys that are there of each picture, as readers take those of a few pictures for those of all."""
+
 
 def render(run: Run, jobs: Sequence[Job]) -> StageSummary:
     """Make every picture that the jobs ask for and that is not there, whichever jobs asked for it before.
@@ -89,9 +94,11 @@ class Renderer(Batched):
     """The frozen diffusion model, loaded once per worker: cues in prompts in, pictures in a shard out."""
 
     def __init__(self, config: Config, pinned: tuple[str, str], workspace: Workspace, recipe: str) -> None:
+        from tasks.edit import Edits
         from tasks.models import open_diffusion
 
         self.diffusion = open_diffusion(config)
+        self.edits = Edits(self.diffusion, config.ingest.images)
         self.pinned, self.workspace, self.recipe = pinned, workspace, recipe
         self.batch_size = config.render.batch_size
 
@@ -108,7 +115,7 @@ class Renderer(Batched):
             made += written.result() if written else []
         return Outcome(pa.Table.from_pylist(made, schema=SCHEMAS["renders"].columns), rejects)
 
-    def _rendered(self, batch: list[dict], rejects: list[Reject]) -> Iterator[tuple[list[dict], np.ndarray]]:
+    def _rendered(self, batch: list[dict], rejects: list[Reject]) -> Iterator[tuple[list[dict], Sequence[np.ndarray]]]:
         """The pictures of a batch; where one cannot be made, it is found by halving, and the others are made."""
         try:
             pictures = self._render(batch)
@@ -122,17 +129,16 @@ class Renderer(Batched):
         else:
             yield batch, pictures
 
-    def _render(self, batch: list[dict]) -> np.ndarray:
+    def _render(self, batch: list[dict]) -> Sequence[np.ndarray]:
         import torch
 
-        pictures: np.ndarray = self.diffusion.render(
-            [_in_words(row) for row in batch],
-            [row["seed"] for row in batch],
-            torch.stack([self._cues(row) for row in batch]) if batch[0]["num_tokens"] else None,
-            [row["negative_prompt"] for row in batch],
-            RenderOptions.model_validate_json(batch[0]["options"]),
-        )
-        return pictures
+        prompts = [_in_words(row) for row in batch]
+        cues = torch.stack([self._cues(row) for row in batch]) if batch[0]["num_tokens"] else None
+        if batch[0]["edit"] is not None:
+            return self.edits(batch, prompts, cues)
+        seeds, negatives = [row["seed"] for row in batch], [row["negative_prompt"] for row in batch]
+        options = RenderOptions.model_validate_json(batch[0]["options"])
+        return list(self.diffusion.render(prompts, seeds, cues, negatives, options))
 
     def _cues(self, row: dict) -> "Tensor":
         """The rows of a picture's cues, one after the other as the prompt names them."""
@@ -147,18 +153,19 @@ class Renderer(Batched):
             cues[first : first + 2] = [between(start, end, row["blend"], self.diffusion.cue_dims)]
         return torch.cat(cues)
 
-    def _write(self, shard: ShardWriter, batch: list[dict], pictures: np.ndarray) -> list[dict[str, Any]]:
+    def _write(self, shard: ShardWriter, batch: list[dict], pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         return [self._write_one(shard, row, pixels) for row, pixels in zip(batch, pictures, strict=True)]
 
     def _write_one(self, shard: ShardWriter, row: dict, pixels: np.ndarray) -> dict[str, Any]:
         """Put a picture and its recipe into the shard, and make its row of `renders`."""
         options = RenderOptions.model_validate_json(row["options"])
         asked = self._asked(row, pixels, options)
-        xmp = provenance.packet(*self.pinned, row["prompt"], version("aai"), asked)
+        xmp = provenance.packet(*self.pinned, row["prompt"], version("aai"), asked, _kind_of_source(row))
         key, data = row["render_id"], images.encode(pixels, _KINDS[options.format], options.quality, xmp)
         place = shard.add(key, options.format, data)
-        shard.add(key, "json", json.dumps(asked | self._known(row), sort_keys=True).encode())
-        return asked | vars(place) | {"job": row["job"], "image_id": None}
+        shard.add(key, "json", json.dumps(_TOLD_ALWAYS | asked | self._known(row), sort_keys=True).encode())
+        said = {key: row[key] for key in ("job", "image_id", "image_uri", "source_prompt", "edit")}
+        return asked | vars(place) | said
 
     def _known(self, row: dict) -> dict[str, Any]:
         """What else is told beside the picture; no null, as readers take the kind of a key from a few pictures."""
@@ -170,28 +177,27 @@ class Renderer(Batched):
             "method": row["method"],
             "recipe": self.recipe,
             "aai_version": version("aai"),
-            "digital_source_type": provenance.GENERATED,
+            "digital_source_type": _kind_of_source(row),
         }
 
     def _asked(self, row: dict, pixels: np.ndarray, options: RenderOptions) -> dict[str, Any]:
         """All that the picture depends on; no null, as in `_known`."""
         blend = {} if row["blend"] is None else {"blend": row["blend"]}
-        return blend | {
-            "render_id": row["render_id"],
-            "mode": row["mode"],
-            "clip_ids": row["clip_ids"],
-            "prompt": row["prompt"],
-            "negative_prompt": row["negative_prompt"],
-            "seed": row["seed"],
-            "steps": options.steps,
-            "guidance": options.guidance,
-            "scheduler": options.scheduler or type(self.diffusion.own_scheduler).__name__,
-            "width": pixels.shape[1],
-            "height": pixels.shape[0],
-            "format": options.format,
-            "base_model": self.pinned[0],
-            "base_revision": self.pinned[1],
-        }
+        return (
+            blend
+            | _said_of_source(row)
+            | {name: row[name] for name in _AS_ASKED}
+            | {
+                "steps": options.steps,
+                "guidance": options.guidance,
+                "scheduler": _scheduler_of(row, options) or type(self.diffusion.own_scheduler).__name__,
+                "width": pixels.shape[1],
+                "height": pixels.shape[0],
+                "format": options.format,
+                "base_model": self.pinned[0],
+                "base_revision": self.pinned[1],
+            }
+        )
 
 
 def _batches(rows: list[dict], size: int, rejects: list[Reject]) -> Iterator[list[dict]]:
@@ -204,14 +210,25 @@ def _batches(rows: list[dict], size: int, rejects: list[Reject]) -> Iterator[lis
             yield group[first : first + size]
 
 
-def _shape(row: dict) -> tuple[str, str, int]:
-    """What pictures have in common that are rendered together: a mode, options, and how many rows their cues have."""
+def _shape(row: dict) -> tuple[Any, ...]:
+    """What pictures have in common that are rendered together: options, and how many rows their cues have."""
     num_cues = len(row["clip_ids"]) - (row["blend"] is not None)
-    return row["mode"], row["options"], row["num_tokens"] * num_cues
+    sources = row["edit"], row["image_id"] is not None, row["mask_id"] is not None
+    return row["options"], *sources, row["num_tokens"] * num_cues
+
+
+def _kind_of_source(row: dict) -> str:
+    return provenance.COMPOSITE if row["image_id"] else provenance.GENERATED
+
+
+def _scheduler_of(row: dict, options: RenderOptions) -> str | None:
+    """The sampler by name, if it is not the checkpoint's own: photos are edited with DDIM."""
+    return "ddim" if row["image_id"] else options.scheduler
 
 
 def _reject(row: dict, error: BadItem) -> Reject:
-    return Reject.of(row["render_id"], error, row["uri"])
+    """A picture that cannot be made, with the file to look at: the photo it is made from, else the clip's."""
+    return Reject.of(row["render_id"], error, row["image_uri"] or row["uri"])
 
 
 def _in_words(row: dict) -> str:
@@ -226,3 +243,11 @@ def _in_words(row: dict) -> str:
     if prompt.changed or row["blend"] is not None:
         raise BadItem(f"prompt {row['prompt']!r}: cues of method text are words, which have no strength and no blend")
     return prompt.in_words(dict(zip(prompt.names, row["labels"], strict=True)))
+
+
+def _said_of_source(row: dict) -> dict[str, object]:
+    """What a picture tells of how it was made from another; nothing if it was not."""
+    if row["edit"] is None:
+        return {}
+    of_photo = {key: row[key] for key in ("image_id", "mask_id") if row[key]}
+    return {"source_prompt": row["source_prompt"], "edit": row["edit"]} | of_photo

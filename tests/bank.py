@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from aai.identity import content_id
-from aai.jobs import make_jobs
+from aai.jobfile import make_jobs
 from aai.workspace import SCHEMAS
 from tasks.config import make_config
 from tasks.run import Run, open_run

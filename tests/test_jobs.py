@@ -6,9 +6,11 @@ import sys
 import pyarrow as pa
 import pytest
 
+from aai.choice import CueFilter, choose
 from aai.errors import BadConfig, BadItem
 from aai.identity import seed_of
-from aai.jobs import CueFilter, choose, fill, load_jobs, make_jobs
+from aai.jobfile import load_jobs, make_jobs
+from aai.jobs import fill
 from aai.options import RenderOptions
 
 OPTIONS = RenderOptions(steps=7, guidance=4.0)
@@ -80,7 +82,7 @@ def test_a_list_is_a_job_file_too(tmp_path):
         ("- {prompt: 'a { *'}", "has a brace alone: write {{ for {"),
         (f"- {{prompt: '{'*' * 2001}'}}", "2,001 characters, more than 2,000: shorten it"),
         ("- {prompt: '*', name: rain, stepz: 3}", "job 1 (rain): stepz: there is no such key: did you mean steps"),
-        ("- {prompt: '*', 3: 3}", "3: there is no such key: choose from blend, cues, format"),
+        ("- {prompt: '*', 3: 3}", "3: there is no such key: choose from blend, cues, edit"),
         ("- {prompt: '*', steps: 0}", "steps: 0: input should be greater than 0"),
         ("- {prompt: '*', steps: many}", "steps: 'many': input should be a valid integer"),
         ("- {prompt: '*', guidance: .nan}", "guidance: nan: input should be"),

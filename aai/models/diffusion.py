@@ -77,6 +77,12 @@ class Diffusion:
         return [encoder.embedding.embedding_dim for encoder in self.text_encoders]
 
     @property
+    def size_multiple(self) -> int:
+        """What the sides of a picture are multiples of: then the UNet halves latents without a rest."""
+        unet = self.pipeline.unet.config
+        return int(self.pipeline.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1))
+
+    @property
     def default_size(self) -> int:
         """Pixels across and down of the pictures that the model was made for."""
         return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)

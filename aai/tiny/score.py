@@ -225,13 +225,14 @@ def main() -> None:
     figures = [figure for part in options.parts for figure in PARTS[part](bench)]
     if options.recordings:
         figures += score_recordings(bench, options.recordings)
-    _show(figures)
+    show(figures)
     if options.json:
         options.json.write_text(json.dumps([vars(f) | {"reached": f.reached} for f in figures], indent=1) + "\n")
     sys.exit(not all(figure.reached for figure in figures))
 
 
-def _show(figures: list[Figure]) -> None:
+def show(figures: list[Figure]) -> None:
+    """Print figures as a table."""
     table = Table("what", "measured", "asked", "items", "")
     for figure in figures:
         sign = "<=" if figure.lower_is_better else ">="

@@ -159,12 +159,15 @@ SCHEMAS = {
         "render_id",
         _RENDER,
         _column("job", _TEXT, "The line of the job file that asked for it."),
-        _optional("mode", _TEXT, "What was done: generate; none where a version wrote it that did nothing else."),
+        _optional("mode", _TEXT, "generate, edit or stylise; none where a version wrote it that only generated."),
         _column("clip_ids", _TEXTS, "The clips whose cues stand in the prompt, in order; of a blend both ends."),
         _optional(
             "blend", pa.float64(), "How far it is from one end of a blend to the other, 0 to 1; none without one."
         ),
-        _optional("image_id", _TEXT, "The image that was edited or stylised."),
+        _optional("image_id", _TEXT, "The photo that was edited or stylised: digest of its file's bytes."),
+        _optional("image_uri", _TEXT, "The file it was read from."),
+        _optional("source_prompt", _TEXT, "What it was edited or stylised from; none if it was generated alone."),
+        _optional("edit", _TEXT, "How it takes after its source, as JSON."),
         _column("prompt", _TEXT, "The prompt, with * where the cues stand."),
         _column("negative_prompt", _TEXT, "What the picture is led away from; empty for nothing."),
         _SEED,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 from typer.testing import CliRunner
 
 from aai.images import encode
@@ -21,6 +22,7 @@ from flows.cli import app
 from tasks.config import make_config
 from tasks.plan import plan
 from tasks.run import Run, open_run
+from tests.bank import GENERATED
 
 CLIPS = {f"{name}-{level}": (name, level) for name in ("rain", "fire", "clock") for level in (0.2, 0.9)}
 NUM_IMAGES = 60
@@ -221,6 +223,9 @@ def test_a_clip_becomes_a_picture_without_a_workspace(mine, monkeypatch):
 
     pixels = decode(Path("fire.png").read_bytes(), "fire.png", ImageOptions()).pixels
     assert PHENOMENA[int(load_judge().read(pixels[None]).phenomenon.argmax())] == "fire"
+    with Image.open("fire.png") as picture:
+        xmp = picture.info["xmp"]
+    assert GENERATED in xmp and b"a photo of *" in xmp and b'"seed": 0' in xmp and b'"steps": 25' in xmp
     assert CliRunner().invoke(app, ["imagine", "none.wav"]).exit_code == 2
     assert "Traceback" not in CliRunner().invoke(app, ["imagine", "none.wav"]).output
 

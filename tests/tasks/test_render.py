@@ -66,9 +66,8 @@ def test_a_row_and_a_recipe_say_how_each_picture_was_made(rendered):
     assert len(rows) == len({row["render_id"] for row in rows}) == 3 * 2 * len(CLIPS)
     for row in rows:
         told = json.loads(read_member(rendered.workspace, row["shard"], row["key"], "json"))
-        assert {key: told[key] for key in told.keys() & row.keys()} == {
-            key: row[key] for key in told.keys() & row.keys()
-        }
+        both = told.keys() & row.keys()
+        assert {key: told[key] for key in both} == {key: "" if row[key] is None else row[key] for key in both}
         label = LABELS[CLIPS.index(row["clip_ids"][0])]
         assert (told["labels"], told["licences"], told["method"]) == ([label or ""], ["CC0"], "mapper")
         assert (told["prompt"], told["steps"], told["base_model"]) == ("a photo of *", 2, "pipeline")
@@ -367,7 +366,7 @@ def test_the_plan_knows_the_rate_of_the_last_run(run):
 
 def test_planning_loads_no_model_and_no_ray(rendered):
     code = (
-        "import sys; from aai.jobs import make_jobs\n"
+        "import sys; from aai.jobfile import make_jobs\n"
         "from tasks.config import make_config; from tasks.run import open_run\n"
         "from tasks.render import plan, render\n"
         "run = open_run(make_config(workspace=sys.argv[1], fit={'method': 'mapper'}, render={'guidance': 1}))\n"

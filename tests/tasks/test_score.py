@@ -122,7 +122,7 @@ def test_a_picture_of_two_clips_is_described_by_both_and_is_of_no_one_phenomenon
     run = bank(tmp_path)
     rows = run.workspace.table("renders").read().to_pylist()[:1]
     clips = {row["label"]: row["clip_id"] for row in run.workspace.table("clips").read().to_pylist()}
-    both = rows[0] | {"render_id": "0" * 32, "clip_ids": [clips["rain"], clips["fire"]], "prompt": "* and *"}
+    both = rows[0] | {"render_id": "0" * 32, "clip_ids": [clips["rain"], clips["fire"]], "prompt": "*rain and *fire"}
     append(run, "renders", 1, **{name: [value] for name, value in both.items() if name != "recipe"})
     score(run)
     found = [row["metric"] for row in run.workspace.table("scores").read().to_pylist() if row["render_id"] == "0" * 32]

@@ -1,0 +1,361 @@
+"""Edits on the shipped weights: jobs with sources become pictures, and photos keep what is not edited."""
+
+import io
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from aai.errors import BadConfig
+from aai.images import ImageOptions, decode
+from aai.shards import read_member, read_picture
+from aai.tiny.scenes import Scene
+from aai.tiny.scenes import render as paint
+from tasks.jobs import JobSource
+from tasks.photos import Photo
+from tasks.render import Renderer, plan, render
+from tasks.run import Run
+from tests.bank import CLIPS, GENERATED, add_cues, jobs_of, rows_of, run_on
+
+COMPOSITE = GENERATED.replace(b"trained", b"compositeWithTrained")
+SIZES = {"wide.jpg": (200, 120), "tall.png": (90, 300), "turned.jpg": (160, 100)}
+"""Across and down as they are stored; the last is turned by its EXIF."""
+
+GENERATED_EDIT = {"mode": "edit", "source_prompt": "a city", "prompt": "a * city", "limit": 2}
+PHOTO_EDIT = GENERATED_EDIT | {"limit": 1}
+STYLE = {"mode": "stylise", "source_prompt": "a forest", "prompt": "a forest in the style of *", "limit": 1}
+
+
+def scene(place: str, seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    return Image.fromarray(paint([Scene("background", None, place, 0.0, seed)]).pixels[0]).resize(size)
+
+
+def write_photos(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for number, (name, size) in enumerate(SIZES.items()):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if name == "turned.jpg" else 1
+        scene("city", number, size).save(folder / name, quality=95, exif=exif)
+    return folder
+
+
+def write_mask(path: Path, size: tuple[int, int]) -> None:
+    """White in the right third."""
+    mask = np.zeros((*size[::-1], 3), np.uint8)
+    mask[:, size[0] * 2 // 3 :] = 255
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
+def seen(data: bytes) -> np.ndarray:
+    return decode(data, "", ImageOptions()).pixels
+
+
+def rejects_of(run: Run) -> list[dict]:
+    return run.workspace.table("rejects").read().to_pylist()
+
+
+def source_rows(run: Run, *jobs) -> pa.Table:
+    source = JobSource(run, jobs_of(run, *jobs))
+    return pa.concat_tables(source.rows(source.ids()))
+
+
+def renderer_of(run: Run) -> Renderer:
+    return Renderer(run.config, run.pinned("diffusion"), run.workspace, run.recipe("renders"))
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return add_cues(run_on(tmp_path / "bank"))
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Good photos, one of them under two names, one that is cut short and one without a mask."""
+    folder = tmp_path_factory.mktemp("edited")
+    photos = write_photos(folder / "photos")
+    (photos / "again.png").write_bytes((photos / "tall.png").read_bytes())
+    (photos / "cut.jpg").write_bytes((photos / "wide.jpg").read_bytes()[:900])
+    (photos / "nowhere.png").symlink_to(folder / "nothing.png")
+    for name in ("wide", "tall", "turned", "cut", "nowhere"):
+        sides = {"wide": (200, 120), "tall": (45, 150), "turned": (100, 160)}.get(name, (8, 8))
+        write_mask(folder / "masks" / f"{name}.png", sides)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def jobs(folder) -> list[dict]:
+    """Every mode; of the photos that cannot be used, each job has its own rejects."""
+    photos, masks = str(folder / "photos"), str(folder / "masks")
+    some = [f"{photos}/{name}" for name in ("tall.png", "wide.jpg")]
+    return [
+        {"name": "plain", "limit": 1},
+        GENERATED_EDIT | {"name": "generated", "seeds": 2},
+        PHOTO_EDIT | {"name": "found", "source_images": photos},
+        PHOTO_EDIT | {"name": "masked", "source_images": photos, "source_masks": masks, "prompt": "a * city at night"},
+        STYLE | {"name": "style", "source_images": some, "seeds": 2, "edit": {"inversion": "virtual"}},
+        STYLE | {"name": "generated style"},
+        STYLE | {"name": "style alone", "source_prompt": None},
+    ]
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory, jobs) -> Run:
+    """All of that, rendered: to be left as it is."""
+    run = add_cues(run_on(tmp_path_factory.mktemp("work") / "bank"))
+    render(run, jobs_of(run, *jobs))
+    return run
+
+
+def of_job(run: Run, name: str) -> list[dict]:
+    return [row for row in rows_of(run) if row["job"] == name]
+
+
+def test_all_modes_of_a_file_become_pictures_once(edited, jobs):
+    counts = {name: len(of_job(edited, name)) for name in (job["name"] for job in jobs)}
+    assert counts == {
+        "plain": 1, "generated": 4, "found": 3, "masked": 3, "style": 4, "generated style": 1, "style alone": 1
+    }  # fmt: skip
+    again = jobs_of(edited, *jobs)
+    assert plan(edited, again).new == 0
+    done = render(edited, again)
+    assert (done.new, done.done, len(rows_of(edited))) == (0, 17 + 5, 17)
+
+
+def test_photos_that_cannot_be_used_are_rejected_with_a_sentence_and_a_name(edited, folder):
+    photos = folder / "photos"
+    said = {(Path(row["uri"]).name, row["sentence"].removeprefix(f"{row['uri']}: ")) for row in rejects_of(edited)}
+    assert {row["error"] for row in rejects_of(edited)} == {"BadItem"} and len(rejects_of(edited)) == 5
+    assert ("nowhere.png", "a link that leads to no file: put the file there, or delete the link") in said
+    assert ("again.png", "no mask is called again: add one, or leave the photo out") in said
+    assert any(name == "cut.jpg" and "cut short" in sentence for name, sentence in said)
+    assert {row["uri"] for row in rejects_of(edited)} == {
+        str(photos / name) for name in ("nowhere.png", "again.png", "cut.jpg")
+    }
+
+
+def test_photos_come_back_at_their_own_sizes_and_upright(edited):
+    for job in ("found", "masked"):
+        sizes = {(row["width"], row["height"]) for row in of_job(edited, job)}
+        assert sizes == {(200, 120), (90, 300), (100, 160)}
+    for row in of_job(edited, "found"):
+        assert seen(read_picture(edited.workspace, row)).shape == (row["height"], row["width"], 3)
+    assert {(row["width"], row["height"]) for row in of_job(edited, "style")} == {(200, 120), (90, 300)}
+    assert {(row["width"], row["height"]) for row in of_job(edited, "generated")} == {(64, 64)}
+
+
+def test_outside_a_mask_the_pixels_are_the_photos_own(edited):
+    for row in of_job(edited, "masked"):
+        photo = seen(Path(row["image_uri"]).read_bytes())
+        picture = seen(read_picture(edited.workspace, row))
+        edge = row["width"] * 2 // 3
+        assert (picture[:, : edge - 2] == photo[:, : edge - 2]).all()
+        changed = (picture[:, edge + 2 :] != photo[:, edge + 2 :]).any(axis=2)
+        assert changed.mean() > 0.5, Path(row["image_uri"]).name
+
+
+def test_without_a_mask_what_is_not_edited_is_the_photos_own(edited):
+    for row in of_job(edited, "found"):
+        same = seen(Path(row["image_uri"]).read_bytes()) == seen(read_picture(edited.workspace, row))
+        assert 0.1 < same.all(axis=2).mean() < 1, Path(row["image_uri"]).name
+
+
+def test_one_photo_under_two_names_is_one_picture(edited, folder):
+    [row] = [row for row in of_job(edited, "found") if row["width"] == 90]
+    assert Path(row["image_uri"]).name == "again.png"
+    assert (folder / "photos" / "tall.png").read_bytes() == Path(row["image_uri"]).read_bytes()
+
+
+def test_table_recipe_and_picture_say_what_it_was_made_from(edited):
+    for row in rows_of(edited):
+        told = json.loads(read_member(edited.workspace, row["shard"], row["key"], "json"))
+        xmp = Image.open(io.BytesIO(read_picture(edited.workspace, row))).info["xmp"]
+        kind = COMPOSITE if row["image_id"] else GENERATED
+        assert kind in xmp and told["digital_source_type"] == kind.decode()
+        assert told["mode"] == row["mode"]
+        keys = {"source_prompt", "edit", "image_id"}
+        assert {key: told[key] for key in keys} == {key: row[key] or "" for key in keys}
+        assert row["clip_ids"][0].encode() in xmp
+    masked, style = of_job(edited, "masked")[0], of_job(edited, "style")[0]
+    assert (masked["mode"], masked["source_prompt"], masked["scheduler"]) == ("edit", "a city", "ddim")
+    assert json.loads(masked["edit"])["preserve"] == "pixels" and masked["image_id"]
+    told = json.loads(read_member(edited.workspace, masked["shard"], masked["key"], "json"))
+    assert len(told["mask_id"]) == len(told["image_id"]) == 32
+    assert style["mode"] == "stylise" and json.loads(style["edit"])["inversion"] == "virtual"
+    assert {row["source_prompt"] for row in of_job(edited, "style alone")} == {None}
+    xmp = Image.open(io.BytesIO(read_picture(edited.workspace, masked))).info["xmp"].decode()
+    assert masked["image_id"] in xmp and "a city" in xmp and "self_fraction" in xmp
+    assert str(Path(masked["image_uri"]).parent) not in xmp
+
+
+def test_a_photo_that_is_gone_or_changed_since_it_was_found_is_rejected_and_the_others_are_made(run, photos):
+    rows = source_rows(run, PHOTO_EDIT | {"source_images": str(photos)})
+    (photos / "wide.jpg").unlink()
+    scene("field", 9).save(photos / "tall.png")
+    outcome = renderer_of(run)(rows)
+    assert [Path(uri).name for uri in outcome.rows["image_uri"].to_pylist()] == ["turned.jpg"]
+    said = {Path(reject.uri).name: reject.sentence for reject in outcome.rejects}
+    assert said == {
+        "wide.jpg": f"{photos}/wide.jpg: the file is gone since it was found: put it back, or leave it out",
+        "tall.png": f"{photos}/tall.png: the file was changed since it was found: run the same command again",
+    }
+
+
+def test_a_photo_too_long_for_its_format_is_rejected_with_a_sentence(run, tmp_path):
+    Image.new("RGB", (16_384, 16)).save(tmp_path / "long.png")
+    outcome = renderer_of(run)(source_rows(run, PHOTO_EDIT | {"source_images": f"{tmp_path}/*.png", "format": "webp"}))
+    [reject] = outcome.rejects
+    assert reject.sentence == (
+        f"{tmp_path}/long.png: a side is longer than a WebP's 16383 pixels: set format to png or jpg"
+    )
+
+
+def test_a_photo_that_was_mended_is_tried_again(run, photos):
+    job = PHOTO_EDIT | {"source_images": str(photos)}
+    (photos / "wide.jpg").write_bytes(b"no picture")
+    before = set(JobSource(run, jobs_of(run, job)).ids().to_pylist())
+    scene("city", 0).save(photos / "wide.jpg")
+    after = set(JobSource(run, jobs_of(run, job)).ids().to_pylist())
+    assert len(before) == len(after) == 3 and len(before & after) == 2
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("photos/more.tar", r"job 1: source_images: .*/photos/more.tar is a tar: unpack it"),
+        ("masks/more.tar", r"job 1: source_masks: .*/masks/more.tar is a tar: unpack it"),
+        ("masks/wide.jpg", r"job 1: source_masks: two are called wide, as .*/masks/wide.png: leave one out"),
+    ],
+)
+def test_what_makes_a_job_unclear_stops_it_before_anything_is_made(run, photos, added, said):
+    write_mask(photos.parent / "masks" / "wide.png", (8, 8))
+    (photos.parent / added).write_bytes(b"")
+    job = PHOTO_EDIT | {"source_images": str(photos), "source_masks": str(photos.parent / "masks")}
+    with pytest.raises(BadConfig, match=said):
+        plan(run, jobs_of(run, job))
+
+
+def test_a_place_without_photos_gets_a_sentence(run, tmp_path):
+    with pytest.raises(BadConfig, match="job 1: source_images: .*/none does not exist: name a folder"):
+        plan(run, jobs_of(run, PHOTO_EDIT | {"source_images": str(tmp_path / "none")}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"edit": {"strength": 0.5}}, {"edit": {"reweight": {"city": 2}}}, {"source_prompt": "the city"},
+     {"mode": "stylise", "edit": {"preserve": "pixels"}}, "photos/one.png", "masks/one.png"],
+    ids=str,
+)  # fmt: skip
+def test_whatever_changes_an_edit_makes_it_another_picture(run, tmp_path, change):
+    (tmp_path / "photos").mkdir()
+    scene("city", 0).save(tmp_path / "photos" / "one.png")
+    write_mask(tmp_path / "masks" / "one.png", (64, 64))
+    job = PHOTO_EDIT | {"source_images": str(tmp_path / "photos"), "source_masks": str(tmp_path / "masks")}
+    [before] = JobSource(run, jobs_of(run, job)).ids().to_pylist()
+    if isinstance(change, str):
+        path, change = tmp_path / change, {}
+        path.write_bytes(path.read_bytes() + b"more")
+    [after] = JobSource(run, jobs_of(run, job | change)).ids().to_pylist()
+    assert before != after
+
+
+def test_a_photo_that_is_moved_makes_no_other_picture(run, photos):
+    job = PHOTO_EDIT | {"source_images": str(photos)}
+    before = set(JobSource(run, jobs_of(run, job)).ids().to_pylist())
+    moved = photos.rename(photos.with_name("elsewhere"))
+    (moved / "wide.jpg").rename(moved / "another.jpg")
+    after = JobSource(run, jobs_of(run, job | {"source_images": f"{moved}/*"})).ids().to_pylist()
+    assert set(after) == before and len(before) == 3
+
+
+def test_photos_and_generated_sources_give_different_pictures(run, photos):
+    rows = source_rows(run, GENERATED_EDIT, PHOTO_EDIT | {"source_images": str(photos)})
+    assert rows["image_id"].null_count == 2 and rows.num_rows == 2 + 3
+
+
+def test_seeds_count_for_photos_under_virtual_inversion_alone(run, photos):
+    job = STYLE | {"source_images": str(photos / "wide.jpg")}
+    assert len(source_rows(run, job)) == 1
+    assert source_rows(run, job | {"seeds": [4, 5], "edit": {"inversion": "virtual"}})["seed"].to_pylist() == [4, 5]
+
+
+class Counted:
+    """A model that says how many rows went through its UNet."""
+
+    def __init__(self, diffusion) -> None:
+        self.num_rows, self.predict = 0, diffusion.predict
+        diffusion.predict = self
+
+    def __call__(self, noisy, *others):
+        self.num_rows += len(noisy)
+        return self.predict(noisy, *others)
+
+
+def test_all_that_is_made_from_one_source_comes_together_and_shares_it(run, photos):
+    """Two steps without guidance: a row for each source and each edit in each; a photo is inverted in two more."""
+    (photos / "turned.jpg").unlink()
+    prompts = {"prompt": ["a * city", "the * city"], "limit": 2}
+    of_photos = source_rows(run, PHOTO_EDIT | prompts | {"source_images": str(photos)})
+    of_seeds = source_rows(run, GENERATED_EDIT | prompts | {"seeds": [3, 8]})
+    assert of_seeds["seed"].to_pylist() == [3] * 4 + [8] * 4
+    renderer = renderer_of(run)
+    renderer.batch_size = 4
+    counted = Counted(renderer.diffusion)
+    assert renderer(of_seeds).rows.num_rows == 8
+    assert counted.num_rows == 2 * 2 * (1 + 4)
+    counted.num_rows = 0
+    assert renderer(of_photos).rows.num_rows == 8
+    assert counted.num_rows == 2 * (2 + 2 * (1 + 4))
+    counted.num_rows, renderer.batch_size = 0, 2
+    assert renderer(of_photos).rows.num_rows == 8
+    assert counted.num_rows == 4 * 2 * (1 + 2), "inverted before"
+
+
+def test_a_prompt_of_an_edit_is_filled_with_what_is_said_of_the_clip_and_so_is_its_sources(run):
+    job = GENERATED_EDIT | {"prompt": "a * {label}", "source_prompt": "a {label} city", "limit": None}
+    rows = source_rows(run, job).to_pylist()
+    assert {row["source_prompt"] for row in rows if not row["fault"]} == {"a rain city", "a fire city", "a snow city"}
+    [fault] = [row["fault"] for row in rows if row["fault"]]
+    assert "has no label" in fault
+
+
+def test_cues_that_are_words_edit_too(tmp_path, photos):
+    run = add_cues(run_on(tmp_path / "bank", fit={"method": "text"}), num_tokens=0)
+    said = {"cues": {"clip_ids": CLIPS[1]}, "limit": None}
+    jobs = jobs_of(run, GENERATED_EDIT | said, PHOTO_EDIT | said | {"source_images": str(photos / "wide.jpg")})
+    assert render(run, jobs).new == 2 and rejects_of(run) == []
+    assert {row["prompt"] for row in rows_of(run)} == {"a * city"}
+
+
+def peak_mb(source: JobSource, ids: list[str]) -> float:
+    """How much memory it takes to have the rows of some pictures."""
+    tracemalloc.start()
+    try:
+        rows = pa.concat_tables(source.rows(pa.chunked_array([ids])))
+        peak = tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+    assert rows["render_id"].to_pylist() == ids
+    return peak
+
+
+def test_a_million_edits_are_never_a_list(run, monkeypatch):
+    seeds = GENERATED_EDIT | {"prompt": [f"a * {number}" for number in range(200)], "limit": 5}
+    photos = [Photo(f"{number:032x}", f"/photos/{number}.jpg") for number in range(200_000)]
+    first = JobSource(run, jobs_of(run, seeds | {"seeds": [0], "prompt": "a * 0"})).ids().to_pylist()
+    assert peak_mb(JobSource(run, jobs_of(run, seeds | {"seeds": list(range(1_000))})), first) < 10
+
+    job = PHOTO_EDIT | {"source_images": "/photos", "limit": 5}
+    monkeypatch.setattr("tasks.jobs.find_photos", lambda job: photos[:1])
+    first = JobSource(run, jobs_of(run, job)).ids().to_pylist()
+    monkeypatch.setattr("tasks.jobs.find_photos", lambda job: photos)
+    assert peak_mb(JobSource(run, jobs_of(run, job)), first) < 10
