@@ -139,10 +139,13 @@ def made_of(
     return Edited(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def whole(photos: Pictures, made: Edited) -> Pictures:
+def whole(
+    photos: Pictures, made: Edited, allowed: Float[np.ndarray, "pictures height width"] | None = None
+) -> Pictures:
     """Edits put back into what they are made from."""
     parts = zip(photos, made.pictures, made.sources, made.masks, strict=True)
-    return np.stack([finish(*each, EditOptions()) for each in parts])
+    given = [None] * len(photos) if allowed is None else list(allowed)
+    return np.stack([finish(*each, EditOptions(), mask) for each, mask in zip(parts, given, strict=True)])
 
 
 def full_size(masks: Float[np.ndarray, "pictures h w"]) -> Where:
@@ -191,7 +194,7 @@ def photos(bench: Bench) -> Iterator[Figure]:
         for named, masks in (("", None), (", mask given", truth.astype(np.float32))):
             what = f"photo, {inversion}{named}"
             made = made_of(bench, heard, "verb", options, pixels, masks)
-            edited = whole(pixels, made)
+            edited = whole(pixels, made, masks)
             if masks is None:
                 yield decibels(f"{what}: reconstruction", made.sources, pixels, np.ones_like(truth), 28)
                 kept = made_of(bench, heard, "background", options, pixels)

@@ -15,6 +15,9 @@ from aai.options import EditOptions, RenderOptions
 from aai.photos import finish, resized, size_for
 from tasks.photos import Decoder
 
+_MOST_SQUEEZED = 0.02
+"""By how much of its length a mask's side may be out: masks are drawn on smaller copies, whose sides are whole."""
+
 
 class Edits:
     """Makes pictures from generated sources and from photos; remembers what it found out about the last photos."""
@@ -39,6 +42,8 @@ class Edits:
         if editor.render.format == "webp":
             _check_webp(rows, photos)
         masks = self._masks((row["mask_id"], row["mask_uri"]) for row in rows if row["mask_id"])
+        if masks:
+            _check_masks(rows, photos, masks)
         made: dict[int, np.ndarray] = {}
         for size, places in self._by_size(rows, photos).items():
             some = [rows[place] for place in places]
@@ -73,6 +78,16 @@ def _check_webp(rows: Sequence[dict], photos: dict[str, np.ndarray]) -> None:
         if max(photos[row["image_id"]].shape) > MOST_WEBP_SIDE_PX:
             limit = f"a side is longer than a WebP's {MOST_WEBP_SIDE_PX} pixels"
             raise BadItem(f"{row['image_uri']}: {limit}: set format to png or jpg")
+
+
+def _check_masks(rows: Sequence[dict], photos: dict[str, np.ndarray], masks: dict[str, np.ndarray]) -> None:
+    for row in rows:
+        (height, width), (down, across) = photos[row["image_id"]].shape[:2], masks[row["mask_id"]].shape[:2]
+        if abs(height * across - width * down) > max(height * across, width * down) * _MOST_SQUEEZED:
+            raise BadItem(
+                f"{row['mask_uri']}: the mask has {across} x {down} pixels and the photo {width} x {height}, "
+                "which is another shape: draw it over the photo"
+            )
 
 
 def _wanted(rows: Sequence[dict], prompts: Sequence[str], cues: Tensor | None) -> Wanted:

@@ -197,6 +197,14 @@ def test_table_recipe_and_picture_say_what_it_was_made_from(edited):
     assert str(Path(masked["image_uri"]).parent) not in xmp
 
 
+def test_a_mask_of_another_shape_is_refused(run, photos, tmp_path):
+    scene("city", 3).resize((120, 60)).save(photos / "wide.jpg")
+    write_mask(tmp_path / "masks" / "wide.png", (60, 60))
+    job = PHOTO_EDIT | {"source_images": str(photos / "wide.jpg"), "source_masks": str(tmp_path / "masks")}
+    [reject] = renderer_of(run)(source_rows(run, job | {"limit": 1})).rejects
+    assert "the mask has 60 x 60 pixels and the photo 120 x 60, which is another shape" in reject.sentence
+
+
 def test_a_photo_that_is_gone_or_changed_since_it_was_found_is_rejected_and_the_others_are_made(run, photos):
     rows = source_rows(run, PHOTO_EDIT | {"source_images": str(photos)})
     (photos / "wide.jpg").unlink()
