@@ -73,6 +73,12 @@ _JOBS = """\
 - name: adjective
   prompt: a {{place}} in the style of *
 
+# The same place with the same seed, in which all but what is heard stays as it is:
+# - name: edit
+#   mode: edit
+#   source_prompt: a {{place}}
+#   prompt: a * {{place}}
+
 # Of some cues only, several pictures each:
 # - name: heavy rain
 #   prompt: a photo of *
