@@ -127,7 +127,7 @@ def _check_sources(job: Job, own: Mapping[str, Any]) -> None:
             raise BadConfig(f"{job.place}: {key}: {_NOT_OF_PHOTOS[key]}: leave it out")
         if key == "seeds" and job.is_seedless:
             raise BadConfig(
-                f"{job.place}: seeds: photos that are inverted come out the same: set edit.inversion: virtual"
+                f"{job.place}: seeds: with edit.inversion: direct every seed gives the same picture: leave one out"
             )
 
 

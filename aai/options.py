@@ -221,12 +221,12 @@ class EditOptions(Options):
     feather: float = Field(1.0, gt=0)
     """How wide the seam is in which edit and source go over into one another."""
 
-    inversion: Literal["direct", "virtual"] = "direct"
-    """How a photo comes to latents: inverted and replayed, or mixed with new noise at every step."""
+    inversion: Literal["direct", "virtual"] = "virtual"
+    """How a photo comes to latents: mixed with new noise at every step, or inverted and replayed (direct)."""
 
     reweight: dict[str, float] = Field(default_factory=dict)
     """Factors on what words of the prompt say, as {storm: 1.5}."""
 
 
-STYLISED: dict[str, Any] = {"strength": 0.8, "self_fraction": 0.5, "preserve": "none"}
+STYLISED: dict[str, Any] = {"strength": 0.8, "self_fraction": 0.5, "preserve": "none", "inversion": "direct"}
 """What is otherwise where a picture is restyled: all of it changes, and its layout holds."""

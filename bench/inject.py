@@ -212,12 +212,15 @@ def adjectives(bench: Bench) -> Iterator[Figure]:
     heard, options = hear(bench, 8), EditOptions(**STYLISED)
     pixels = bench.rendered(heard.prompts("adjective"), heard.cues)
     scenes = [Scene("background", None, place, 0.0, SEED + number) for number, place in enumerate(heard.places)]
+    photos, mixing = paint(scenes).pixels, EditOptions(**STYLISED | {"inversion": "virtual"})
     of_source = made_of(bench, heard, "adjective", options)
-    of_photo = made_of(bench, heard, "adjective", options, paint(scenes).pixels)
+    of_photo = made_of(bench, heard, "adjective", options, photos)
+    of_mixed = made_of(bench, heard, "adjective", mixing, photos)
     for what, made in (
         ("prompt alone", pixels),
         ("of a generated source", of_source.pictures),
         ("of a photo", of_photo.pictures),
+        ("of a photo, virtual", of_mixed.pictures),
     ):
         yield from judged(bench, f"adjective, {what}", heard, made, (0.95, 0.97))
         yield intensity(bench, f"adjective, {what}", heard, made)

@@ -82,14 +82,15 @@ def test_paths_from_python_are_left_alone():
 
 
 def test_no_photos_are_nothing_said():
-    job = one(mode="edit", source_prompt="a city", source_images=None, source_masks=None)
+    nothing = {"source_images": None, "source_masks": None}
+    job = one(mode="edit", source_prompt="a city", edit={"inversion": "direct"}, **nothing)
     assert job.has_source and job.photos == () and not job.is_seedless
 
 
 def test_photos_that_are_inverted_have_one_picture_each_whatever_the_defaults_say(tmp_path):
     text = """
         defaults: {seeds: 3, mode: edit, source_prompt: a city, source_images: photos, prompt: "a * city"}
-        jobs: [{}, {edit: {inversion: virtual}}, {source_images: []}, {mode: generate}]
+        jobs: [{edit: {inversion: direct}}, {}, {source_images: []}, {mode: generate}]
     """
     direct, virtual, generated, plain = written(tmp_path, text)
     assert direct.is_seedless and direct.seeds_under(5) == [0]
@@ -122,7 +123,7 @@ PHOTOS = "mode: edit, source_prompt: a city, source_images: photos"
         (f"{PHOTOS}, width: 64", "width: photos keep their size: leave it out"),
         (f"{PHOTOS}, height: 64", "height: photos keep their size: leave it out"),
         (f"{PHOTOS}, scheduler: euler", "scheduler: ddim serves all: leave it out"),
-        (f"{PHOTOS}, seeds: 2", "seeds: photos that are inverted come out the same: set edit.inversion: virtual"),
+        (f"{PHOTOS}, seeds: 2, edit: {{inversion: direct}}", "seeds: with edit.inversion: direct every seed gives"),
         (
             "mode: edit, source_prompt: a *",
             "source_prompt: 'a *' holds a *, which only `prompt` may: say what is there",

@@ -151,14 +151,14 @@ class Editor:
                 sharing.cross_on = at < self.edit.cross_fraction * num_steps
                 source, edit = course.inputs(at)
                 batch = torch.cat([source, edit, edit, source][: len(sizes)])
-                said_source, said_edit, *unsaid = self.diffusion.predict(batch, timestep, said).split(sizes)
-                said_source = self._guided(said_source, unsaid[1:])
+                of_source, of_edit, *unsaid = self.diffusion.predict(batch, timestep, said).split(sizes)
+                guided_source = self._guided(of_source, unsaid[1:])
                 if at < (1 - self.edit.strength) * num_steps:
-                    course.step(at, said_source, said_source[of])
+                    course.step(at, guided_source, guided_source[of])
                     course.keep(course.latents()[0][of])
                     continue
-                change.note(course.levels, at, (source[of], edit), (said_source[of], said_edit))
-                course.step(at, said_source, self._guided(said_edit, unsaid[:1]))
+                change.note(course.levels, at, (source[of], edit), (of_source[of], of_edit))
+                course.step(at, guided_source, self._guided(of_edit, unsaid[:1]))
                 if self.edit.preserve != "none" and at >= self.edit.blend_from * num_steps:
                     source, edit = course.latents()
                     course.keep(source[of] + change.mask() * (edit - source[of]))

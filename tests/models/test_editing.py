@@ -108,7 +108,7 @@ def test_a_source_goes_through_the_model_once_for_all_its_edits(diffusion, cues,
     sizes.clear()
     inversions, photos = Inversions(), Photos(photos_of(), ["a", "b"], [0, 0, 1])
     for _ in range(2):
-        Editor(diffusion, QUICK, EditOptions()).from_photos(wanted(cues), photos, inversions)
+        Editor(diffusion, QUICK, EditOptions(inversion="direct")).from_photos(wanted(cues), photos, inversions)
     assert sizes == [2] * 5 + [2 + 2 * 3] * 10
 
 

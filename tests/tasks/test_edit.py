@@ -292,7 +292,7 @@ def test_photos_and_generated_sources_give_different_pictures(run, photos):
 
 def test_seeds_count_for_photos_under_virtual_inversion_alone(run, photos):
     job = STYLE | {"source_images": str(photos / "wide.jpg")}
-    assert len(source_rows(run, job)) == 1
+    assert source_rows(run, job)["seed"].to_pylist() == [0]
     assert source_rows(run, job | {"seeds": [4, 5], "edit": {"inversion": "virtual"}})["seed"].to_pylist() == [4, 5]
 
 
@@ -311,7 +311,7 @@ class Counted:
 def test_all_that_is_made_from_one_source_comes_together_and_shares_it(run, photos):
     """Two steps without guidance: a row for each source and each edit in each; a photo is inverted in two more."""
     (photos / "turned.jpg").unlink()
-    prompts = {"prompt": ["a * city", "the * city"], "limit": 2}
+    prompts = {"prompt": ["a * city", "the * city"], "limit": 2, "edit": {"inversion": "direct"}}
     of_photos = source_rows(run, PHOTO_EDIT | prompts | {"source_images": str(photos)})
     of_seeds = source_rows(run, GENERATED_EDIT | prompts | {"seeds": [3, 8]})
     assert of_seeds["seed"].to_pylist() == [3] * 4 + [8] * 4
