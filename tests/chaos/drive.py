@@ -13,6 +13,7 @@ from tasks.run import Run, open_run
 from tests.bank import jobs_of
 
 JOB = {"seeds": 2}
+MARK = "finished: "  # Ray writes there, too
 
 
 def make_pictures(run: Run):
@@ -22,7 +23,7 @@ def make_pictures(run: Run):
 
 def wait(finished: int, total: int, rate: float) -> None:
     """Say how far the stage is, and go on when told to; at once, when nobody is there to tell it."""
-    sys.stdout.write(f"{finished} {total}\n")
+    sys.stdout.write(f"{MARK}{finished} {total}\n")
     sys.stdout.flush()
     sys.stdin.readline()
 

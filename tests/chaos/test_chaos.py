@@ -25,7 +25,7 @@ from flows.build import STAGES, build
 from tasks.columns import to_array
 from tasks.config import make_config
 from tasks.run import Run, open_run
-from tests.chaos.drive import make_pictures
+from tests.chaos.drive import MARK, make_pictures
 from tests.cluster import CPUS, TwoNodes
 from tests.collection import write_collection
 
@@ -74,6 +74,14 @@ def kill_driver(driver: subprocess.Popen, cluster: TwoNodes) -> None:
     wait_until(lambda: not cluster.workers())
 
 
+def progress_of(driver: subprocess.Popen) -> tuple[int, int]:
+    """What a driver says next: how many items are finished, of how many."""
+    while not (said := driver.stdout.readline()).startswith(MARK):
+        assert said, "the driver ended"
+    finished, total = map(int, said.removeprefix(MARK).split())
+    return finished, total
+
+
 def kill_actor(driver: subprocess.Popen, cluster: TwoNodes) -> None:
     cluster.workers()[0].kill()
 
@@ -83,7 +91,7 @@ def kill_node(driver: subprocess.Popen, cluster: TwoNodes) -> None:
     wait_until(lambda: is_idle(cluster) and (time.sleep(0.5) or is_idle(cluster)))
     driver.stdin.write("go on\n")
     driver.stdin.flush()
-    assert driver.stdout.readline()
+    progress_of(driver)
     cluster.second.kill()
 
 
@@ -112,7 +120,7 @@ def test_after_a_kill_the_next_run_leaves_what_an_undisturbed_one_does(stage, vi
     command = [sys.executable, "-m", "tests.chaos.drive", json.dumps(keys_of(folder, bank, **pool)), stage]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, env=cluster.environment, **pipes) as driver:
-        finished, total = map(int, driver.stdout.readline().split())
+        finished, total = progress_of(driver)
         assert 0 < finished < total
         KILLS[victim](driver, cluster)
         driver.stdin.close()
