@@ -23,7 +23,8 @@ _FOR_ALL = "batch_size"  # the one option of rendering that is no matter of a jo
 _JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "place"}
 _BLEND_KEYS = [str(field.alias or name) for name, field in Blend.model_fields.items()]
 _EDIT_KEYS = list(EditOptions.model_fields)
-_OF_SOURCES = ("source_prompt", "source_images", "source_masks", "edit")
+_PATHS = ("source_images", "source_masks")
+_OF_SOURCES = ("source_prompt", *_PATHS, "edit")
 _NOT_OF_PHOTOS = {"width": "photos keep their size", "height": "photos keep their size", "scheduler": "ddim serves all"}
 _OPTION_KEYS = set(RenderOptions.model_fields) - {_FOR_ALL}
 
@@ -66,7 +67,7 @@ def make_jobs(given: Any, options: RenderOptions, source: str = "jobs", folder: 
         place = f"{source}: job {number}{name}"
         job = _make_job(each, defaults, options, {"name": f"job {number}", "place": place})
         if folder:
-            job = job.model_copy(update={key: _placed(getattr(job, key), folder) for key in _OF_SOURCES[1:3]})
+            job = job.model_copy(update={key: _placed(getattr(job, key), folder) for key in _PATHS})
         if job.name in jobs:
             raise BadConfig(f"{job.place}: name: {job.name!r} is taken by a job above: choose another")
         jobs[job.name] = job

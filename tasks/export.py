@@ -4,19 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from aai.choice import CueFilter, choose
 from aai.errors import BadConfig
 from aai.export import Entry, Program, attribution, name_of, recording
 from aai.models.encoders import row_dims
 from tasks.run import Run
-from tasks.sources import look_up, with_columns
+from tasks.sources import described_cues, look_up, with_columns
 
 _AT_ONCE = 8_192
 """Cues that are in memory together: 130 MB of 2 x 2,048 numbers."""
-
-_LONG = ("vector", "loss_curve", "image_ids")
 
 
 class ExportSource:
@@ -34,7 +31,8 @@ class ExportSource:
                 "adapter, mapper or inversion, and run `aai build`"
             )
         self._run = run
-        self._chosen = choose(_described(run), wanted, "export").slice(0, limit)
+        cues = described_cues(run.workspace, run.recipe("cues"), run.recipe("clips"))
+        self._chosen = choose(cues, wanted, "export").slice(0, limit)
         if not self._chosen.num_rows:
             raise BadConfig("export: no cue passes the filter: leave `--where` or `--label` out to have all")
         self.dims = _dims(run)
@@ -53,16 +51,6 @@ class ExportSource:
             for row, vector in zip(some.to_pylist(), numbers, strict=True):
                 rows = vector.values.to_numpy().reshape(row["num_tokens"], row["dim"])
                 yield _entry(row, base, run.recipe("cues"), program), rows
-
-
-def _described(run: Run) -> pa.Table:
-    """What is known of each cue and its clip, in the order of ids."""
-    tables = {name: run.workspace.table(name) for name in ("cues", "clips")}
-    columns = {name: [each for each in t.schema.columns.names if each not in _LONG] for name, t in tables.items()}
-    cues, clips = (table.read(columns[name], run.recipe(name)) for name, table in tables.items())
-    if not cues.num_rows:
-        raise BadConfig(f"workspace: {run.workspace.uri} has no cues of this configuration: run `aai build` first")
-    return with_columns(cues.sort_by("clip_id"), "clip_id", clips)
 
 
 def _dims(run: Run) -> list[int]:

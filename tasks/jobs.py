@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aai.choice import CueFilter, choose
-from aai.errors import BadConfig, BadItem
+from aai.errors import BadItem
 from aai.identity import content_id
 from aai.jobs import Job, fill
 from tasks.photos import Photo, find_photos
 from tasks.run import Run
-from tasks.sources import look_up, with_columns
+from tasks.sources import described_cues, look_up, with_columns
 
 _ROWS_AT_ONCE = 8_192
 """Pictures whose rows are in memory together: 50 MB of cues of 2 x 768 numbers."""
@@ -28,7 +28,6 @@ _ROWS_AT_ONCE = 8_192
 _IDS_AT_ONCE = 100_000
 _CUES_AT_ONCE = 10_000
 _KNOWN = ("clip_id", "label", "caption", "attributes")
-_LONG = ("vector", "loss_curve", "image_ids")
 
 ROWS = pa.schema(
     [
@@ -71,11 +70,7 @@ class JobSource:
         self._workspace, self._run_seed = run.workspace, run.config.seed
         self._cue_recipe, self._clip_recipe = run.recipe("cues"), run.recipe("clips")
         self._model = run.model_pin("diffusion")
-        cues = self._described_cues()
-        if not cues.num_rows:
-            raise BadConfig(
-                f"workspace: {run.workspace.uri} has no cues of this configuration: run `aai build` with it first"
-            )
+        cues = described_cues(run.workspace, self._cue_recipe, self._clip_recipe)
         self._jobs = jobs
         self._photos: dict[tuple[tuple[str, ...], ...], list[Photo]] = {}
         self._chosen: dict[CueFilter, pa.Table] = {}
@@ -119,13 +114,6 @@ class JobSource:
         found = (next(one for one in wanted if one[0] == each) for each in pending)
         while some := [row | {"render_id": each, "seed": seed} for each, seed, row in islice(found, _ROWS_AT_ONCE)]:
             yield self._with_cues(pa.Table.from_pylist(some, schema=ROWS))
-
-    def _described_cues(self) -> pa.Table:
-        """What is known of each cue and its clip, in the order of ids."""
-        tables = self._workspace.table("cues"), self._workspace.table("clips")
-        names = [[name for name in each.schema.columns.names if name not in _LONG] for each in tables]
-        cues = tables[0].read(names[0], self._cue_recipe).sort_by("clip_id")
-        return with_columns(cues, "clip_id", tables[1].read(names[1], self._clip_recipe))
 
     def _wanted(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
         """Of each picture its id, its seed, and the rest of its row; those that share much follow one another."""

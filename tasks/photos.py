@@ -56,18 +56,17 @@ def _files(job: Job, key: str, places: tuple[str, ...]) -> list[File]:
 
 def _known(file: File, masks: dict[str, File] | None) -> Photo:
     """A photo by its contents; one that cannot be read by its path, and why."""
-    unread = Photo(content_id(file.uri.encode()), file.uri)
     try:
         if file.fault:
             raise BadItem(f"{file.uri}: {file.fault}")
-        photo = Photo(image_id(read_bytes(file.uri)), file.uri)
+        key = image_id(read_bytes(file.uri))
         if masks is None:
-            return photo
+            return Photo(key, file.uri)
         if (mask := masks.get(_name(file))) is None:
             raise BadItem(f"{file.uri}: no mask is called {_name(file)}: add one, or leave the photo out")
-        return Photo(photo.image_id, photo.image_uri, image_id(read_bytes(mask.uri)), mask.uri)
+        return Photo(key, file.uri, image_id(read_bytes(mask.uri)), mask.uri)
     except BadItem as error:
-        return Photo(unread.image_id, unread.image_uri, fault=str(error))
+        return Photo(content_id(file.uri.encode()), file.uri, fault=str(error))
 
 
 def _name(file: File) -> str:

@@ -7,10 +7,13 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from aai.errors import BadConfig
 from aai.workspace import Workspace
 
 _IDS_AT_ONCE = 16_384
 """Items whose rows are in memory together: 50 MB of vectors of dimension 768."""
+
+_LONG = ("vector", "loss_curve", "image_ids")
 
 
 class Source(Protocol):
@@ -86,3 +89,18 @@ def look_up(workspace: Workspace, name: str, recipe: str, ids: Iterable[str], co
     table = workspace.table(name)
     wanted = pc.field(table.schema.id).isin(pa.array(sorted(set(ids)), pa.string()))
     return table.read([table.schema.id, *columns], recipe, wanted)
+
+
+def described_cues(workspace: Workspace, cue_recipe: str, clip_recipe: str) -> pa.Table:
+    """What is known of each cue and its clip, in the order of ids, but for what is long: its numbers above all.
+
+    Raises:
+        BadConfig: there are no cues.
+        Transient: the store failed.
+    """
+    tables = workspace.table("cues"), workspace.table("clips")
+    names = [[name for name in each.schema.columns.names if name not in _LONG] for each in tables]
+    cues = tables[0].read(names[0], cue_recipe).sort_by("clip_id")
+    if not cues.num_rows:
+        raise BadConfig(f"workspace: {workspace.uri} has no cues of this configuration: run `aai build` with it first")
+    return with_columns(cues, "clip_id", tables[1].read(names[1], clip_recipe))

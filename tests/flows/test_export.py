@@ -233,7 +233,7 @@ def test_cues_that_are_words_have_nothing_to_export(tmp_path):
 
 
 def test_a_bank_without_cues_says_what_to_run(tmp_path):
-    with pytest.raises(BadConfig, match="has no cues of this configuration: run `aai build` first"):
+    with pytest.raises(BadConfig, match="has no cues of this configuration: run `aai build`"):
         export(run_on(tmp_path / "bank"), tmp_path / "out")
 
 
