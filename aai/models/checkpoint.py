@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from aai.errors import BadConfig
+from aai.models.cpu import keep_memory, use_onednn
 
 
 def load_frozen(  # noqa: PLR0913
@@ -43,6 +44,8 @@ def load_frozen(  # noqa: PLR0913
     lacking = {key for key, _ in model.named_parameters()} & set(info["missing_keys"])
     if lacking:
         raise BadConfig(f"{name}: no whole {kind.__name__}: {len(lacking)} parameters are missing: {min(lacking)} ...")
+    keep_memory()
+    use_onednn(model)
     return model.requires_grad_(False).eval()
 
 

@@ -125,13 +125,13 @@ def _about(rng: np.random.Generator, value: Number, spread: Number = 0.15) -> fl
 
 
 def _fire(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Crackle over a fluttering roar: more and finer crackle, and a wider roar, as it grows."""
-    rate_hz = _about(rng, _between(3, 120, intensity), 0.1)
+    """Crackle over a fluttering roar: more and finer crackle, and a wider roar that flutters faster, as it grows."""
+    rate_hz = _about(rng, _between(3, 150, intensity), 0.1)
     low_hz, decay_s = rng.uniform(300, 2500), _between(0.0008, 0.006, rng.random())
     crackle = _grains(rng, _moments(rng, rate_hz, rng.uniform(0, 1.5)), decay_s, (low_hz, 9000), rng.uniform(0.7, 1.2))
     ticks = _grains(rng, _moments(rng, 2 * rate_hz, 1), decay_s / 2, (rng.uniform(1500, 4000), 9000))
-    roar = _noise(rng, 25, _about(rng, _between(70, 900, intensity), 0.15), rng.uniform(-6, -1))
-    roar *= 1 - (0.1 + 0.7 * intensity) * _drift(rng, rng.uniform(4, 12))
+    roar = _noise(rng, 25, _about(rng, _between(60, 1000, intensity), 0.12), rng.uniform(-6, -1))
+    roar *= 1 - (0.1 + 0.7 * intensity) * _drift(rng, _about(rng, _between(3, 14, intensity), 0.25))
     wave = crackle + _db(rng.uniform(-16, -6)) * ticks + _db(rng.uniform(-16, -8) + 14 * intensity) * _unit(roar)
     wave += _db(rng.uniform(-30, -9)) * _noise(rng, rng.uniform(40, 1500), 9000, rng.uniform(-5, 0))
     if rng.random() < 0.4:
@@ -141,22 +141,23 @@ def _fire(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _rain(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Drops upon a hiss: from single drops to a downpour in which they melt into the hiss, with more bass."""
-    rate_hz = _about(rng, _between(20, 800, intensity), 0.12)
+    """Drops upon a hiss: from single drops to a downpour in gusts, in which they melt into the hiss, with more bass."""
+    rate_hz = _about(rng, _between(12, 1000, intensity), 0.1)
     kind = rng.choice(["leaves", "roof", "tent", "drips", "hiss"])
     low_hz = _about(rng, _between(1800, 120, intensity), 0.1) * (0.3 if kind == "tent" else 1)
     slope_db = rng.uniform(-5, -1) if kind == "tent" else rng.uniform(-2.5, 1)
     wave = _noise(rng, low_hz, rng.uniform(5000, 9000), slope_db)
-    wave *= 1 - rng.uniform(0, 0.2) * _drift(rng, rng.uniform(0.5, 6))
-    level_db = 3 - 11 * intensity + rng.uniform(-2, 2) - {"hiss": 4, "tent": 5}.get(kind, 0)
+    gust_hz = _about(rng, _between(0.5, 8, intensity), 0.2)
+    wave *= 1 - _between(0.1, 0.5, intensity) * _drift(rng, gust_hz)
+    level_db = 5 - 15 * intensity + rng.uniform(-2, 2) - {"hiss": 4, "tent": 5}.get(kind, 0)
     bands_hz = {"roof": (rng.uniform(200, 500), rng.uniform(1500, 4000)), "tent": (50, rng.uniform(2000, 9000))}
     band_hz = bands_hz.get(kind, (rng.uniform(800, 3000), rng.uniform(5000, 9000)))
-    decay_s = _between(0.001, 0.004, rng.random()) * (2 if kind in bands_hz else 1)
+    decay_s = _about(rng, _between(0.006, 0.001, intensity), 0.3) * (2 if kind in bands_hz else 1)
     wave += _db(level_db) * _grains(rng, _moments(rng, rate_hz), decay_s, band_hz, rng.uniform(0.2, 0.6))
     if kind == "drips":
         drips = _chimes(rng, _moments(rng, min(rate_hz, 90) / 3), (700, 5000), rng.uniform(0.004, 0.015))
         wave += _db(level_db - 2) * drips
-    return wave + _db(-28 + 24 * intensity + rng.uniform(-2, 2)) * _noise(rng, 40, 400, -2)
+    return wave + _db(-30 + 28 * intensity + rng.uniform(-2, 2)) * _noise(rng, 40, 400, -2)
 
 
 def _snow(rng: np.random.Generator, intensity: float) -> np.ndarray:
@@ -192,10 +193,13 @@ def _thunder(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 def _waves(rng: np.random.Generator, intensity: float) -> np.ndarray:
     """Water that swells and breaks: lapping when small; brighter, quicker and out of a deeper calm as it grows."""
-    num = rng.integers(1, 5)
-    starts_s = rng.uniform(-3, 1.5) + np.cumsum(rng.uniform(0.8, 3.0, num))
-    rise_s = _between(1.8, 0.25, intensity) * np.exp(0.2 * rng.standard_normal(num))
-    swell = _swells(starts_s, rise_s, rng.uniform(0.6, 2, num), np.exp(0.4 * rng.standard_normal(num)))
+    gap_s = _about(rng, _between(4, 1.4, intensity), 0.2)
+    starts_s = np.arange(rng.uniform(-gap_s, 1), DURATION_S, gap_s)
+    num = len(starts_s)
+    starts_s = starts_s + rng.normal(0, 0.25 * gap_s, num)
+    rise_s = _between(1.8, 0.15, intensity) * np.exp(0.15 * rng.standard_normal(num))
+    fall_s = _between(1.8, 0.6, intensity) * np.exp(0.3 * rng.standard_normal(num))
+    swell = _swells(starts_s, rise_s, fall_s, np.exp(0.4 * rng.standard_normal(num)))
     swell = swell / (swell.max() + np.float32(1e-6))
     calm = _about(rng, _between(1, 0.1, intensity), 0.25) * (0.7 + 0.6 * _drift(rng, rng.uniform(0.3, 2)))
     high_hz = _about(rng, _between(300, 4200, intensity), 0.1)
@@ -261,15 +265,15 @@ def _tornado(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _helicopter(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Blades that beat upon the noise of an engine: nearer, the slap is deeper and brighter; far, a dull throb."""
-    rate_hz = _between(9, 35, rng.random())
+    """Blades that beat upon the noise of an engine: nearer, a quick, deep and bright slap; far, a slow, dull throb."""
+    rate_hz = _about(rng, _between(7, 24, intensity), 0.12)
     turn = np.cumsum(rate_hz * (1 + rng.uniform(0, 0.04) * _drift(rng, 0.6))) / SAMPLE_RATE_HZ + rng.random()
-    sharpness = _about(rng, _between(0.7, 6, intensity), 0.3)
+    sharpness = _about(rng, _between(0.7, 7, intensity), 0.2)
     beat = np.exp(-sharpness * (1 + np.cos(2 * np.pi * turn, dtype=np.float32)))
     beat *= 1 - rng.uniform(0, 0.4) * (np.floor(turn) % 2).astype(np.float32)
     beat /= beat.mean()
-    depth = np.clip(_about(rng, _between(0.12, 0.9, intensity)), 0, 1)
-    high_hz = _about(rng, _between(160, 3200, intensity), 0.12)
+    depth = np.clip(_about(rng, _between(0.12, 0.9, intensity), 0.1), 0, 1)
+    high_hz = _about(rng, _between(160, 3200, intensity), 0.1)
     throb = _noise(rng, rng.uniform(20, 120), high_hz, rng.uniform(-3, 0))
     wave = _unit(throb * (1 - depth + depth * beat))
     wave += _db(rng.uniform(-10, 2)) * _unit(beat * _noise(rng, 30, 180))
@@ -296,7 +300,7 @@ def _engine(rng: np.random.Generator) -> np.ndarray:
 
 def _clock(rng: np.random.Generator, intensity: float) -> np.ndarray:
     """Ticks: quicker and sharper as it grows."""
-    period_s = _about(rng, _between(1.15, 0.17, intensity), 0.08)
+    period_s = _about(rng, _between(1.2, 0.16, intensity), 0.06)
     starts_s = np.arange(rng.uniform(0, period_s), DURATION_S, period_s)
     lag_s = rng.uniform(0, 0.25) * period_s * (rng.random() < 0.4)  # a pendulum leans: tick-tock, tick-tock
     starts_s[1::2] += lag_s
@@ -313,7 +317,7 @@ def _tick(rng: np.random.Generator, intensity: float) -> np.ndarray:
     """One or more knocks of the escapement, each a click, the ring of the case and perhaps its boom."""
     length = SAMPLE_RATE_HZ // 3
     time_s = _TIME_S[:length]
-    decay_s = _between(0.015, 0.003, intensity) * _about(rng, 1, 0.4)
+    decay_s = _between(0.015, 0.003, intensity) * _about(rng, 1, 0.3)
     noise = rng.standard_normal(length).astype(np.float32)
     cut_hz = min(_about(rng, _between(900, 5000, intensity), 0.25), 7500)
     filters = signal.butter(rng.integers(1, 4), cut_hz, rng.choice(["low", "high"]), fs=SAMPLE_RATE_HZ)

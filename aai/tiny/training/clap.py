@@ -13,11 +13,14 @@ from aai.tiny.training.loop import LoopOptions, Place, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, PADDING, make_tokenizer
 from aai.tiny.vocabulary import PHENOMENA, adverb
 
-OPTIONS = LoopOptions(steps=2400, batch=64, learning_rate=1.5e-3)
+OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3)
 
 _GAIN_DB = 10.0
 _SILENCE_DB = -100.0
 """The feature extractor's floor: what digital silence gives."""
+
+_INTENSITY_WEIGHT = 10.0
+"""Of the squared error of a small network that reads the intensity off the vectors; it is thrown away afterwards."""
 
 
 def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
@@ -52,10 +55,14 @@ def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
 
 
 def train_clap(place: Place) -> None:
-    """Symmetric contrastive learning of clips and their captions, and of clips that sound alike."""
+    """Symmetric contrastive learning of clips and their captions, and of clips that sound alike.
+
+    A small network reads each clip's intensity off its vector meanwhile: captions know but five degrees of it.
+    """
     torch.manual_seed(place.seed + 3)
     tokenizer = make_tokenizer(padding=PADDING)
     clap = new_clap(len(tokenizer), tokenizer.pad_token_id).to(place.device)
+    readout = nn.Sequential(nn.Linear(DIM, DIM), nn.GELU(), nn.Linear(DIM, len(PHENOMENA))).to(place.device)
     clips = clip_set(place.num_clips, TRAINING_SEED, place.folder)
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
@@ -72,9 +79,12 @@ def train_clap(place: Place) -> None:
         heard, meant = heard.float(), meant.float()
         words = contrast(heard @ meant.T * scale, same_words)
         sounds = contrast(heard @ heard.T * scale - 1e4 * torch.eye(batch, device=place.device), alike)
-        return words + 0.3 * sounds, {"words": words.item(), "sounds": sounds.item()}
+        levels = readout(heard).gather(1, clips.phenomena[chosen, None].to(place.device))[:, 0]
+        error = F.mse_loss(levels, clips.intensities[chosen].to(place.device))
+        figures = {"words": words.item(), "sounds": sounds.item(), "intensity": error.item()}
+        return words + 0.3 * sounds + _INTENSITY_WEIGHT * error, figures
 
-    fit("clap", nn.ModuleDict({"clap": clap}), loss, OPTIONS, place)
+    fit("clap", nn.ModuleDict({"clap": clap, "readout": readout}), loss, OPTIONS, place)
     clap.save_pretrained(place.folder / "clap")
     ClapProcessor(new_feature_extractor(), tokenizer).save_pretrained(place.folder / "clap")
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from aai.identity import seed_of
+from aai.models.cpu import keep_memory
 from aai.options import Options
 
 _SAVE_EVERY_S = 60.0
@@ -76,6 +77,7 @@ def fit(stage: str, modules: nn.ModuleDict, loss: Loss, options: LoopOptions, pl
 
     A run that was stopped goes on from its last checkpoint, which is deleted by the caller's finished stage.
     """
+    keep_memory()
     steps = max(1, round(options.steps * place.scale))
     parameters = [p for p in modules.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1.0, betas=(0.9, 0.99), weight_decay=options.weight_decay)
