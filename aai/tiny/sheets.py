@@ -97,7 +97,7 @@ def cues_sheet(world: World, levels: Sequence[float] = (0.1, 0.35, 0.65, 0.9)) -
         pictures.append(list(world.render(prompts, [5] * len(clips), cues)))
     num = len(levels)
     rows = [[picture for kind in pictures for picture in kind[i : i + num]] for i in range(0, len(clips), num)]
-    labels = [f"{kind} {level}" for kind in ("clip", "noun", "verb", "adjective") for level in levels]
+    labels = [f"{kind} {level}" for kind in ("clip", "noun", "verb", "adj.") for level in levels]
     return contact_sheet(rows, PHENOMENA, labels, scale=1 if num > 2 else 2)
 
 
