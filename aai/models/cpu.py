@@ -38,7 +38,8 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:  # noqa: A002
         """As `nn.Linear`, up to rounding."""
-        if torch.is_grad_enabled() or input.device.type != "cpu" or input.dtype != torch.float32:
+        plain = input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if torch.is_grad_enabled() or not plain:
             return F.linear(input, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
 

@@ -41,6 +41,14 @@ def test_half_precision_keeps_its_own_product():
         torch.testing.assert_close(model(rows), nn.functional.linear(rows, model[0].weight, model[0].bias))
 
 
+@able
+def test_autocast_is_obeyed():
+    model = nn.Sequential(nn.Linear(3, 4))
+    use_onednn(model)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert model(torch.randn(2, 3)).dtype == torch.bfloat16
+
+
 def test_layers_of_another_class_stay_what_they_are():
     class Own(nn.Linear):
         pass
