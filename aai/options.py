@@ -1,7 +1,7 @@
 """The base of all options, and the options of modules that are too heavy to import for them.
 
-What is configured stands beside its owner (`aai.audio`, `aai.images`, `aai.retrieve`), unless the owner
-needs torch or FAISS: whoever plans a run reads options, but loads neither.
+What is configured stands beside its owner (as in `aai.media.audio`), unless the owner needs torch or
+FAISS: whoever plans a run reads options, but loads neither.
 """
 
 from typing import Any, Literal

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from aai.identity import content_id
 from aai.workspace import Workspace
-from tasks.pool import connect
-from tasks.slices import Outcome, PoolOptions
-from tasks.stage import Stage, StageOptions, run_stage
+from tasks.runtime.driver import Stage, StageOptions, run_stage
+from tasks.runtime.ray_pool import connect
+from tasks.runtime.work import Outcome, PoolOptions
 
 DIM = 512
 SLICE_SIZE = 256

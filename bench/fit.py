@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from aai.cue import CueMapper
-from aai.fitting import ClipToFit, Fitter, draw_rows
+from aai.cues.fit import ClipToFit, Fitter, draw_rows
+from aai.cues.mapper import CueMapper
 from aai.identity import content_id
 from aai.models.device import best_device, dtype_on
 from aai.models.diffusion import Diffusion, load_diffusion

@@ -23,12 +23,12 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 
-from aai.cue import between
-from aai.models.courses import Inversions
+from aai.cues.interpolate import between
+from aai.edit.composite import finish
+from aai.edit.editor import Edited, Editor, Photos, Wanted
+from aai.edit.trajectories import Inversions
 from aai.models.diffusion import Diffusion
-from aai.models.editing import Edited, Editor, Photos, Wanted
 from aai.options import STYLISED, EditOptions
-from aai.photos import finish
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.clips import Clip, sample_clips
 from aai.tiny.judge import load_judge

@@ -6,15 +6,15 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from aai.labels import everyday_sounds
+from aai.align.captions import everyday_sounds
 from aai.models.device import best_device
 from aai.workspace import SCHEMAS
-from tasks.columns import to_array, to_lists
-from tasks.config import Config
-from tasks.run import Run
-from tasks.slices import Outcome, Worker
-from tasks.sources import TableSource
-from tasks.stage import StageSummary
+from tasks.runtime.arrow import to_array, to_lists
+from tasks.runtime.config import Config
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
+from tasks.runtime.tables import TableSource
+from tasks.runtime.work import Outcome, Worker
 
 
 def align(run: Run) -> StageSummary:
@@ -28,7 +28,7 @@ class TrainedAligner:
     """A trained projector, loaded once per worker."""
 
     def __init__(self, config: Config) -> None:
-        from aai.align import Projector
+        from aai.align.projector import Projector
 
         assert config.models.aligner is not None, "its recipe names it"
         self.device = best_device()

@@ -6,14 +6,14 @@ from itertools import repeat
 import numpy as np
 from torch import Tensor
 
+from aai.edit.composite import finish, resized, size_for
+from aai.edit.editor import Edited, Editor, Photos, Wanted
+from aai.edit.trajectories import Inversions
 from aai.errors import BadItem
-from aai.images import MOST_WEBP_SIDE_PX, RENDERED, ImageOptions
-from aai.models.courses import Inversions
+from aai.media.images import MOST_WEBP_SIDE_PX, RENDERED, ImageOptions
 from aai.models.diffusion import Diffusion
-from aai.models.editing import Edited, Editor, Photos, Wanted
 from aai.options import EditOptions, RenderOptions
-from aai.photos import finish, resized, size_for
-from tasks.photos import Decoder
+from tasks.runtime.photos import Decoder
 
 _MOST_SQUEEZED = 0.02
 """By how much of its length a mask's side may be out: masks are drawn on smaller copies, whose sides are whole."""

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aai import audio, images
 from aai.errors import BadItem
 from aai.identity import int64_of
+from aai.media import audio, images
+from aai.media.files import read_bytes
 from aai.models.device import best_device, dtype_on
-from aai.sources import read_bytes
 from aai.workspace import SCHEMAS
-from tasks.columns import constants, to_lists
-from tasks.config import Config
-from tasks.run import Run
-from tasks.slices import Batched, Outcome, Reject
-from tasks.sources import TableSource
-from tasks.stage import StageSummary
+from tasks.runtime.arrow import constants, to_lists
+from tasks.runtime.config import Config
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
+from tasks.runtime.tables import TableSource
+from tasks.runtime.work import Batched, Outcome, Reject
 
 _WHERE = ("uri", "offset", "num_bytes")
 

@@ -11,13 +11,13 @@ from aai.errors import BadItem
 from aai.identity import seed_of
 from aai.models.device import best_device
 from aai.workspace import SCHEMAS
-from tasks.columns import constants, to_array, to_lists
-from tasks.learn import load_mapper, start_of
-from tasks.models import open_diffusion
-from tasks.run import Run
-from tasks.slices import Outcome, Reject, Worker
-from tasks.sources import JoinedSource, TableSource
-from tasks.stage import StageSummary
+from tasks.runtime.arrow import constants, to_array, to_lists
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.models import open_diffusion
+from tasks.runtime.run import Run
+from tasks.runtime.tables import JoinedSource, TableSource
+from tasks.runtime.work import Outcome, Reject, Worker
+from tasks.train_mapper import load_mapper, start_of
 
 _CLIPS_ON_CPU = 16
 """More at once are no faster on a CPU, but take gigabytes."""
@@ -43,8 +43,8 @@ class FittingWorker:
     """
 
     def __init__(self, run: Run) -> None:
-        from aai.fitting import Fitter, FreeCue
-        from tasks.latents import Latents
+        from aai.cues.fit import Fitter, FreeCue
+        from tasks.runtime.latents import Latents
 
         config, options, self.method = run.config, run.config.fit, run.config.fit.method
         diffusion = open_diffusion(config)

@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 
 from aai.errors import BadConfig
 from aai.identity import seed_of
-from aai.index import VectorIndex, build_index, choose_kind, load_index
+from aai.retrieve.index import VectorIndex, build_index, choose_kind, load_index
 from aai.workspace import Artifact, subtract
-from tasks.columns import to_array
-from tasks.run import Run
-from tasks.stage import StageSummary
+from tasks.runtime.arrow import to_array
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
 
 _FILE, _NUMBERS = "images.faiss", "numbers.npy"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from aai import audio, images
 from aai.errors import BadItem
 from aai.identity import clip_id, content_id, image_id
-from aai.sources import (
+from aai.media import audio, images
+from aai.media.files import (
     AUDIO_SUFFIXES,
     IMAGE_SUFFIXES,
     Described,
@@ -22,9 +22,9 @@ from aai.sources import (
     read_bytes,
 )
 from aai.workspace import SCHEMAS
-from tasks.run import Run
-from tasks.slices import Outcome, Reject
-from tasks.stage import StageSummary
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
+from tasks.runtime.work import Outcome, Reject
 
 _DESCRIBED = ("label", "caption", "licence", "attributes")
 _FILE_COLUMNS = pa.schema(

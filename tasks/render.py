@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from aai import images, provenance
 from aai.errors import BadItem
-from aai.jobs import Job
+from aai.inject.prompt import UNNAMED, parse
+from aai.jobs.job import Job
+from aai.media import images, provenance
 from aai.options import RenderOptions
-from aai.prompt import UNNAMED, parse
-from aai.shards import ShardWriter
 from aai.workspace import SCHEMAS, Workspace
-from tasks.config import Config
-from tasks.jobs import JobSource
-from tasks.plan import rates
-from tasks.run import Run
-from tasks.slices import Batched, Outcome, Reject
-from tasks.stage import StageSummary
+from aai.workspace.shards import ShardWriter
+from tasks.render_source import JobSource
+from tasks.runtime.config import Config
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run, rates
+from tasks.runtime.work import Batched, Outcome, Reject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +94,7 @@ class Renderer(Batched):
 
     def __init__(self, config: Config, pinned: tuple[str, str], workspace: Workspace, recipe: str) -> None:
         from tasks.edit import Edits
-        from tasks.models import open_diffusion
+        from tasks.runtime.models import open_diffusion
 
         self.diffusion = open_diffusion(config)
         self.edits = Edits(self.diffusion, config.ingest.images)
@@ -144,7 +143,7 @@ class Renderer(Batched):
         """The rows of a picture's cues, one after the other as the prompt names them."""
         import torch
 
-        from aai.cue import between
+        from aai.cues.interpolate import between
 
         cues = [torch.tensor(vector).view(-1, row["dim"]) for vector in row["vectors"]]
         if row["blend"] is not None:

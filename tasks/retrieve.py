@@ -9,14 +9,14 @@ import pyarrow.compute as pc
 
 from aai.errors import BadConfig, BadItem
 from aai.identity import seed_of
-from aai.retrieve import query_mean, retrieve
+from aai.retrieve.neighbours import query_mean, retrieve
 from aai.workspace import SCHEMAS
-from tasks.columns import to_array
 from tasks.index import newest_version, open_index
-from tasks.run import Run
-from tasks.slices import Outcome, Reject, Worker
-from tasks.sources import JoinedSource, TableSource, look_up
-from tasks.stage import StageSummary
+from tasks.runtime.arrow import to_array
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
+from tasks.runtime.tables import JoinedSource, TableSource, look_up
+from tasks.runtime.work import Outcome, Reject, Worker
 
 
 def retrieve_images(run: Run) -> StageSummary:

@@ -11,18 +11,18 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from aai import images
-from aai import score as metrics
+from aai import metrics
 from aai.errors import BadItem
-from aai.prompt import UNNAMED, parse
-from aai.shards import read_picture
+from aai.inject.prompt import UNNAMED, parse
+from aai.media import images
 from aai.workspace import SCHEMAS, Workspace
-from tasks.columns import to_array, to_lists
-from tasks.config import Config
-from tasks.run import Run
-from tasks.slices import Batched, Outcome, Reject
-from tasks.sources import TableSource, look_up
-from tasks.stage import StageSummary
+from aai.workspace.shards import read_picture
+from tasks.runtime.arrow import to_array, to_lists
+from tasks.runtime.config import Config
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
+from tasks.runtime.tables import TableSource, look_up
+from tasks.runtime.work import Batched, Outcome, Reject
 
 _WHERE = ("shard", "key", "offset", "num_bytes", "checksum")
 

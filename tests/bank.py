@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 
 from aai.identity import content_id
-from aai.jobfile import make_jobs
+from aai.jobs.jobfile import make_jobs
 from aai.workspace import SCHEMAS
-from tasks.config import make_config
-from tasks.run import Run, open_run
+from tasks.runtime.config import make_config
+from tasks.runtime.run import Run, open_run
 
 DIM = 128  # of the shipped text encoder's token embeddings
 LABELS = ["rain", "fire", "rain", "snow", None]

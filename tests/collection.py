@@ -4,7 +4,7 @@ from pathlib import Path
 
 import soundfile
 
-from aai.images import encode
+from aai.media.images import encode
 from aai.tiny.scenes import Scene, render
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from aai.images import encode
+from aai.media.images import encode
 from aai.tiny.scenes import render, sample_scenes
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 

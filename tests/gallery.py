@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from aai import identity, images
-from aai.shards import ShardWriter
+from aai import identity
+from aai.media import images
 from aai.tiny.scenes import Scene, render
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from aai.workspace import SCHEMAS
-from tasks.config import make_config
-from tasks.run import Run, open_run
+from aai.workspace.shards import ShardWriter
+from tasks.runtime.config import make_config
+from tasks.runtime.run import Run, open_run
 
 JOBS = {"noun": "a photo of *", "verb": "a * city", "adjective": "a forest in the style of *"}
 _PLACES = {"noun": None, "verb": "city", "adjective": "forest"}

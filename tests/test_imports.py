@@ -7,7 +7,13 @@ import pytest
 
 LIGHT = [
     "aai",
-    *(f"aai.{name}" for name in ("audio", "errors", "identity", "images", "index", "retrieve", "workspace")),
+    "aai.errors",
+    "aai.identity",
+    "aai.media.audio",
+    "aai.media.images",
+    "aai.retrieve.index",
+    "aai.retrieve.neighbours",
+    "aai.workspace",
 ]
 HEAVY = {"diffusers", "prefect", "ray", "torch", "transformers"}
 

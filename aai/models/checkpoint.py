@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from aai.errors import BadConfig
-from aai.models.cpu import keep_memory, use_onednn
+from aai.models.onednn import keep_memory, use_onednn
 
 
 def load_frozen(  # noqa: PLR0913

@@ -10,9 +10,9 @@ from jaxtyping import Float32
 from torch import Tensor
 from transformers import ClapModel, ClapProcessor
 
-from aai.audio import fit_length, resample
+from aai.media.audio import fit_length, resample
 from aai.models.checkpoint import load_frozen, loading
-from aai.models.names import pin
+from aai.models.revisions import pin
 
 
 class AudioEncoder:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
 from aai.models.checkpoint import load_frozen, loading
-from aai.models.names import pin
+from aai.models.revisions import pin
 
 
 class ImageTextEncoder:

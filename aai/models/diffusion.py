@@ -21,12 +21,12 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from aai.errors import BadConfig
+from aai.inject.prompt import Prompt, parse
+from aai.inject.text_encoder import Conditioning, TextEncoder, shares_of
 from aai.models.checkpoint import load_frozen, loading
-from aai.models.names import pin
-from aai.models.prompts import Conditioning, TextEncoder, shares_of
+from aai.models.revisions import pin
 from aai.models.schedulers import denoising_loss, new_scheduler, training_noise
 from aai.options import RenderOptions
-from aai.prompt import Prompt, parse
 
 _TEXT_ENCODERS = {
     "StableDiffusionPipeline": {"text_encoder": CLIPTextModel},
@@ -97,9 +97,10 @@ class Diffusion:
     ) -> Conditioning:
         """What the UNet attends to; gradients reach the cues.
 
-        A prompt's cues are the rows of its different names, one after the other as they first come (see `aai.prompt`),
-        each as many. Of a cue of strength w, 1 - w of what it adds to the encoders' outputs is taken away again: the
-        difference to the same prompt with `neutral` rows in the cue's place. At strength 1 that costs nothing.
+        A prompt's cues are the rows of its different names, one after the other as they first come, each as many (see
+        `aai.inject.prompt`). Of a cue of strength w, 1 - w of what it adds to the encoders' outputs is taken away
+        again: the difference to the same prompt with `neutral` rows in the cue's place. At strength 1 that costs
+        nothing.
 
         Raises:
             BadItem: a prompt is not well-formed, it has a placeholder but no cue is given, its cues do not share the

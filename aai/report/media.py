@@ -10,7 +10,7 @@ import soundfile
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from aai import audio, images
+from aai.media import audio, images
 from aai.report.contents import Curve
 
 THUMB_PX = 128

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from aai.format import duration
 from aai.report.contents import Report
 from aai.report.media import CURVE_HEIGHT, CURVE_WIDTH
-from aai.words import duration
 
 _FOLDER = Path(__file__).parent / "templates"
 

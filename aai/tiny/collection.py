@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import soundfile
 
-from aai.images import encode
+from aai.media.images import encode
 from aai.tiny.clips import Clip
 from aai.tiny.scenes import Scene, render, sample_scenes
 from aai.tiny.sounds import SAMPLE_RATE_HZ

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from aai.cue import between
-from aai.models.courses import Inversions
-from aai.models.editing import Edited, Editor, Photos, Wanted
+from aai.cues.interpolate import between
+from aai.edit.composite import finish
+from aai.edit.editor import Edited, Editor, Photos, Wanted
+from aai.edit.trajectories import Inversions
 from aai.options import STYLISED, EditOptions
-from aai.photos import finish
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.scenes import Scene, render
 from aai.tiny.sheets import contact_sheet, spectrogram

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from aai.network import Network
+from aai.pretrained import Network
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA
 

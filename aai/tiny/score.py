@@ -18,7 +18,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from aai.audio import AudioOptions, decode, resample, to_mono
+from aai.media.audio import AudioOptions, decode, resample, to_mono
 from aai.tiny.clips import Clip, sample_clips
 from aai.tiny.judge import Judge, Reading
 from aai.tiny.scenes import Scene, render, sample_scenes

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aai.align import Projector
-from aai.cue import CueMapper
+from aai.align.projector import Projector
+from aai.cues.mapper import CueMapper
 from aai.models.clap import AudioEncoder
 from aai.models.clip import ImageTextEncoder
 from aai.models.diffusion import load_diffusion

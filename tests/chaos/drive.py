@@ -6,10 +6,10 @@ python -m tests.chaos.drive CONFIG STAGE        the configuration as JSON, the s
 import json
 import sys
 
-from flows.build import STAGES, build
-from tasks.config import make_config
+from flows.steps import STAGES, build
 from tasks.render import render
-from tasks.run import Run, open_run
+from tasks.runtime.config import make_config
+from tasks.runtime.run import Run, open_run
 from tests.bank import jobs_of
 
 JOB = {"seeds": 2}

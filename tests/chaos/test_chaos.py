@@ -18,13 +18,13 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from aai.images import ImageOptions, decode
-from aai.shards import read_picture
+from aai.media.images import ImageOptions, decode
 from aai.workspace import SCHEMAS
-from flows.build import STAGES, build
-from tasks.columns import to_array
-from tasks.config import make_config
-from tasks.run import Run, open_run
+from aai.workspace.shards import read_picture
+from flows.steps import STAGES, build
+from tasks.runtime.arrow import to_array
+from tasks.runtime.config import make_config
+from tasks.runtime.run import Run, open_run
 from tests.chaos.drive import MARK, make_pictures
 from tests.cluster import CPUS, TwoNodes
 from tests.collection import write_collection

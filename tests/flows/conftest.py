@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.server import _flush, be_quiet
+from flows.app.server import _flush, be_quiet
 
 _START_S = 300  # it makes its database; the machine may be busy
 

@@ -13,15 +13,15 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from aai.images import encode
+from aai.media.images import encode
 from aai.tiny.scenes import render, sample_scenes
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from aai.tiny.world import load_world
-from flows.build import build
-from flows.cli import app
-from tasks.config import make_config
-from tasks.plan import plan
-from tasks.run import Run, open_run
+from flows.app.cli import app
+from flows.steps import build
+from tasks.runtime.config import make_config
+from tasks.runtime.run import Run, open_run
+from tasks.views.plan import plan
 from tests.bank import GENERATED
 
 CLIPS = {f"{name}-{level}": (name, level) for name in ("rain", "fire", "clock") for level in (0.2, 0.9)}
@@ -217,7 +217,7 @@ def test_a_clip_becomes_a_picture_without_a_workspace(mine, monkeypatch):
     monkeypatch.chdir(mine)
     done = CliRunner().invoke(app, ["imagine", "sounds/fire-0.9.flac", "a photo of *", "-o", "fire.png"])
     assert done.exit_code == 0, done.output
-    from aai.images import ImageOptions, decode
+    from aai.media.images import ImageOptions, decode
     from aai.tiny.judge import load_judge
     from aai.tiny.vocabulary import PHENOMENA
 
@@ -233,6 +233,8 @@ def test_a_clip_becomes_a_picture_without_a_workspace(mine, monkeypatch):
 def test_help_loads_nothing_heavy():
     import subprocess
 
-    probe = "import sys, flows.cli; print(*sorted({'torch', 'ray', 'pyarrow', 'faiss', 'numpy'} & sys.modules.keys()))"
+    probe = (
+        "import sys, flows.app.cli; print(*sorted({'torch', 'ray', 'pyarrow', 'faiss', 'numpy'} & sys.modules.keys()))"
+    )
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []

@@ -12,10 +12,10 @@ import pytest
 
 from aai.errors import BadConfig
 from aai.workspace import SCHEMAS
-from flows.build import build
-from tasks.columns import to_array
-from tasks.config import make_config
-from tasks.run import Run, open_run
+from flows.steps import build
+from tasks.runtime.arrow import to_array
+from tasks.runtime.config import make_config
+from tasks.runtime.run import Run, open_run
 from tests.cluster import CPUS
 from tests.collection import NUM_CLIPS, write_collection
 

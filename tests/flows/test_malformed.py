@@ -7,9 +7,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from flows.cli import app
-from tasks.config import load_config
-from tasks.run import Run, open_run
+from flows.app.cli import app
+from tasks.runtime.config import load_config
+from tasks.runtime.run import Run, open_run
 from tests.corpus import GOOD_IMAGES, GOOD_MEMBERS, GOOD_SOUNDS, MALFORMED, write_corpus
 
 

@@ -16,13 +16,13 @@ import typer
 import yaml
 
 from aai.errors import BadConfig, Transient
-from aai.images import encode
+from aai.media.images import encode
 from aai.tiny.scenes import render, sample_scenes
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
-from flows.build import STAGES, build
-from tasks.config import load_config
-from tasks.run import Run, open_run
-from tasks.stage import StageSummary
+from flows.steps import STAGES, build
+from tasks.runtime.config import load_config
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run, open_run
 
 CLIPS, NUM_IMAGES = ("rain", "fire"), 6
 NOTHING = StageSummary("nothing", "ab12", done=1, new=0, rejected=0, took_s=0.0, rate=0.0)
@@ -88,7 +88,7 @@ def artifacts_of(client, flow_run):
 
 
 def test_a_real_server_shows_the_flow_its_stages_and_what_they_did(client, config):
-    from flows.orchestrate import build_bank
+    from flows.prefect import build_bank
 
     build_bank(str(config), {"retrieve": {"num_neighbours": 2}})
     first = newest_run(client)
@@ -111,7 +111,7 @@ def test_a_real_server_shows_the_flow_its_stages_and_what_they_did(client, confi
 
 
 def test_another_run_shows_that_there_was_nothing_to_do_and_links_the_report(client, run):
-    from flows.orchestrate import orchestrate
+    from flows.prefect import orchestrate
 
     build(run)
     Path(run.workspace.uri, "report.html").write_text("<p>a report</p>")
@@ -122,7 +122,7 @@ def test_another_run_shows_that_there_was_nothing_to_do_and_links_the_report(cli
 
 
 def test_what_is_transient_is_tried_again_and_what_is_wrong_is_not(client, run):
-    from flows.orchestrate import orchestrate
+    from flows.prefect import orchestrate
 
     calls: list[str] = []
 
@@ -145,7 +145,7 @@ def test_what_is_transient_is_tried_again_and_what_is_wrong_is_not(client, run):
 
 
 def test_a_run_that_was_told_to_stop_is_cancelled_and_says_what_it_did(client, run):
-    from flows.orchestrate import orchestrate
+    from flows.prefect import orchestrate
 
     run.stop.set()
     [done] = orchestrate("build", build, run)
@@ -155,8 +155,8 @@ def test_a_run_that_was_told_to_stop_is_cancelled_and_says_what_it_did(client, r
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_build_with_a_sentence_and_the_code_that_shells_know(client, run, capsys, number, code):
-    from flows.cli import _stoppable
-    from flows.orchestrate import orchestrate
+    from flows.app.cli import _stoppable
+    from flows.prefect import orchestrate
 
     def signalled(run: Run) -> StageSummary:
         signal.raise_signal(number)
@@ -174,7 +174,7 @@ def test_a_signal_ends_a_build_with_a_sentence_and_the_code_that_shells_know(cli
 def test_a_server_that_is_named_and_does_not_answer_is_refused_with_a_sentence(prefect_api):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.server import prefect_server
+    from flows.app.server import prefect_server
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(BadConfig) as refused:
         with prefect_server():
@@ -185,7 +185,7 @@ def test_a_server_that_is_named_and_does_not_answer_is_refused_with_a_sentence(p
 def test_a_build_with_nothing_to_do_loads_no_prefect_no_torch_and_no_ray(config, run):
     build(run)
     probe = (
-        "import sys; from typer.testing import CliRunner; from flows.cli import app\n"
+        "import sys; from typer.testing import CliRunner; from flows.app.cli import app\n"
         f"print(CliRunner().invoke(app, ['build', '-c', {str(config)!r}]).output.strip())\n"
         "print(*sorted({'torch', 'ray', 'prefect'} & sys.modules.keys()))"
     )
@@ -197,7 +197,7 @@ def test_without_a_server_a_build_is_silent_and_after_a_ctrl_c_the_next_one_does
     write_images(config.parent, many := 80)
     keys = yaml.safe_load(config.read_text()) | {"run": {"commit_slices": 1}}
     config.write_text(yaml.safe_dump(keys | {"pools": {"embed_images": {"slice_size": 1}}}))
-    command = [sys.executable, "-m", "flows.cli", "build", "-c", str(config)]
+    command = [sys.executable, "-m", "flows.app.cli", "build", "-c", str(config)]
     building = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -221,12 +221,12 @@ def test_without_a_server_a_build_is_silent_and_after_a_ctrl_c_the_next_one_does
 
 
 def servers_of(home: str) -> list[int]:
-    """Processes of `flows.server` that keep their data there."""
+    """Processes of `flows.app.server` that keep their data there."""
     found = []
     for place in Path("/proc").iterdir():
         try:
             names = (place / "cmdline").read_bytes().split(b"\0")
-            if b"flows.server" in names and f"PREFECT_HOME={home}".encode() in (place / "environ").read_bytes():
+            if b"flows.app.server" in names and f"PREFECT_HOME={home}".encode() in (place / "environ").read_bytes():
                 found.append(int(place.name))
         except OSError:
             continue

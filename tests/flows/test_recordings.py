@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from aai.images import encode
+from aai.media.images import encode
 from aai.tiny.scenes import render, sample_scenes
-from flows.build import build
-from tasks.config import make_config
-from tasks.run import open_run
+from flows.steps import build
+from tasks.runtime.config import make_config
+from tasks.runtime.run import open_run
 
 RECORDINGS = Path(__file__).parents[3] / "shared/data/esc10"
 CLASSES = ("fire_crackling", "rain", "sea_waves", "helicopter", "clock_tick")

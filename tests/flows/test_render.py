@@ -8,9 +8,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from aai.shards import read_picture
-from flows.cli import app
-from flows.render import render
+from aai.workspace.shards import read_picture
+from flows.app.cli import app
+from flows.steps import render
 from tests.bank import CLIPS, LABELS, add_cues, jobs_of, rows_of, run_on
 
 JOBS = """
@@ -84,7 +84,7 @@ def test_rendering_again_loads_no_model_no_ray_and_no_prefect(run):
     render(run, jobs_of(run, {"limit": 1}))
     Path("jobs.yaml").write_text("[{prompt: a photo of *, steps: 2, limit: 1}]")
     probe = (
-        "import sys; from typer.testing import CliRunner; from flows.cli import app\n"
+        "import sys; from typer.testing import CliRunner; from flows.app.cli import app\n"
         "print(CliRunner().invoke(app, ['render', 'jobs.yaml']).output.strip())\n"
         "print(*sorted({'torch', 'ray', 'prefect', 'diffusers'} & sys.modules.keys()))"
     )

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizer
 
-from aai.audio import resample
 from aai.errors import BadConfig
+from aai.media.audio import resample
 from aai.models.clap import AudioEncoder
 
 DIM, RATE_HZ, NUM_SAMPLES = 24, 48_000, 480_000

@@ -9,8 +9,8 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from aai.errors import BadConfig, BadItem
+from aai.inject.text_encoder import Conditioning
 from aai.models.diffusion import Diffusion, load_diffusion
-from aai.models.prompts import Conditioning
 from aai.options import RenderOptions
 from tests.models.shrunk import DIM, DIM_2, POOLED_DIM, SIZE
 

@@ -4,14 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from aai.labels import everyday_sounds
+from aai.align.captions import everyday_sounds
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from aai.tiny.vocabulary import PHENOMENA
 from aai.tiny.world import load_world
 from tasks.align import LabelAligner
-from tasks.columns import to_array, to_lists
-from tasks.config import make_config
-from tasks.run import open_run
+from tasks.runtime.arrow import to_array, to_lists
+from tasks.runtime.config import make_config
+from tasks.runtime.run import open_run
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from aai.errors import BadConfig
-from aai.images import ImageOptions, decode
-from aai.shards import read_member, read_picture
+from aai.media.images import ImageOptions, decode
 from aai.tiny.scenes import Scene
 from aai.tiny.scenes import render as paint
-from tasks.jobs import JobSource
-from tasks.photos import Photo
+from aai.workspace.shards import read_member, read_picture
 from tasks.render import Renderer, plan, render
-from tasks.run import Run
+from tasks.render_source import JobSource
+from tasks.runtime.photos import Photo
+from tasks.runtime.run import Run
 from tests.bank import CLIPS, GENERATED, add_cues, jobs_of, rows_of, run_on
 
 COMPOSITE = GENERATED.replace(b"trained", b"compositeWithTrained")
@@ -363,7 +363,7 @@ def test_a_million_edits_are_never_a_list(run, monkeypatch):
     assert peak_mb(JobSource(run, jobs_of(run, seeds | {"seeds": list(range(1_000))})), first) < 10
 
     job = PHOTO_EDIT | {"source_images": "/photos", "limit": 5}
-    monkeypatch.setattr("tasks.jobs.find_photos", lambda job: photos[:1])
+    monkeypatch.setattr("tasks.render_source.find_photos", lambda job: photos[:1])
     first = JobSource(run, jobs_of(run, job)).ids().to_pylist()
-    monkeypatch.setattr("tasks.jobs.find_photos", lambda job: photos)
+    monkeypatch.setattr("tasks.render_source.find_photos", lambda job: photos)
     assert peak_mb(JobSource(run, jobs_of(run, job)), first) < 10

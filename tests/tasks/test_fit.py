@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tasks.align import align
-from tasks.config import make_config
 from tasks.embed import embed_audio, embed_images
 from tasks.fit import fit
 from tasks.index import build as index
 from tasks.ingest import ingest_audio, ingest_images
-from tasks.learn import learn, load_mapper
 from tasks.retrieve import retrieve_images
-from tasks.run import Run, open_run
+from tasks.runtime.config import make_config
+from tasks.runtime.run import Run, open_run
+from tasks.train_mapper import learn, load_mapper
 from tests.collection import NUM_CLIPS, write_collection
 
 QUICK = {"steps": 2, "check_every": 1, "rows_per_step": 1, "held_out_rows": 2}

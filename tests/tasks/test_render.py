@@ -15,17 +15,17 @@ import pytest
 import torch
 from PIL import Image
 
-from aai.cue import between
+from aai.cues.interpolate import between
 from aai.errors import BadConfig
 from aai.identity import content_id
-from aai.images import ImageOptions, decode
+from aai.media.images import ImageOptions, decode
 from aai.models.diffusion import load_diffusion
 from aai.options import RenderOptions
-from aai.shards import read_member, read_picture
-from tasks.jobs import JobSource
+from aai.workspace.shards import read_member, read_picture
 from tasks.render import Renderer, plan, render
-from tasks.run import Run
-from tasks.slices import Host
+from tasks.render_source import JobSource
+from tasks.runtime.run import Run
+from tasks.runtime.work import Host
 from tests.bank import CLIPS, DIM, GENERATED, LABELS, add_cues, jobs_of, rows_of, run_on
 
 
@@ -366,8 +366,8 @@ def test_the_plan_knows_the_rate_of_the_last_run(run):
 
 def test_planning_loads_no_model_and_no_ray(rendered):
     code = (
-        "import sys; from aai.jobfile import make_jobs\n"
-        "from tasks.config import make_config; from tasks.run import open_run\n"
+        "import sys; from aai.jobs.jobfile import make_jobs\n"
+        "from tasks.runtime.config import make_config; from tasks.runtime.run import open_run\n"
         "from tasks.render import plan, render\n"
         "run = open_run(make_config(workspace=sys.argv[1], fit={'method': 'mapper'}, render={'guidance': 1}))\n"
         "jobs = make_jobs([{'prompt': 'a photo of *', 'steps': 2, 'seeds': 2}], run.config.render)\n"

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from aai.score import MEANINGS
+from aai.metrics import MEANINGS
 from aai.tiny.scenes import Scene, render
 from aai.tiny.world import WEIGHTS
-from tasks.results import generations, results
-from tasks.run import Run
+from tasks.runtime.run import Run
 from tasks.score import score
+from tasks.views.results import generations, results
 from tests.gallery import JOBS, SOUNDS, add_clips, add_cues, add_renders, add_vectors, append, run_on
 
 TRUE = [(sound.phenomenon, sound.intensity) for sound in SOUNDS]

@@ -13,7 +13,7 @@ import soundfile
 import webdataset
 from PIL import Image
 
-from aai.sources import AUDIO_SUFFIXES, IMAGE_SUFFIXES, find_files, members
+from aai.media.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, find_files, members
 from aai.tiny.collection import SEED, recordings, write_images, write_sounds
 from aai.tiny.training import data
 from aai.tiny.vocabulary import PHENOMENA

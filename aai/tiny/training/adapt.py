@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from transformers import ClapModel, CLIPModel
 
-from aai.align import Projector, contrast, temperature
-from aai.cue import CueMapper
+from aai.align.projector import Projector, contrast, temperature
+from aai.cues.mapper import CueMapper
 from aai.models.diffusion import Diffusion, load_diffusion
 from aai.options import PLACEHOLDER
 from aai.tiny.training.clap import embed_all

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from aai.inject import NO_ROW, spliced
+from aai.inject.splice import NO_ROW, spliced
 from aai.models.schedulers import denoising_loss
 from aai.options import PLACEHOLDER
 from aai.tiny.scenes import Scene

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from aai.identity import seed_of
-from aai.models.cpu import keep_memory
+from aai.models.onednn import keep_memory
 from aai.options import Options
 
 _SAVE_EVERY_S = 60.0

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
 
-from aai.align import Projector
-from aai.cue import CueMapper
+from aai.align.projector import Projector
+from aai.cues.mapper import CueMapper
 from aai.tiny.judge import Judge
 
 _LARGEST_SIZE_BYTES = 25_000_000

@@ -1,0 +1,1 @@
+"""Align: an audio embedding is brought into the image encoder's space."""

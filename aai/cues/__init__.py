@@ -1,0 +1,1 @@
+"""Adapt: aligned embeddings become AudioCues."""

@@ -1,0 +1,1 @@
+"""Edit and stylise: pictures made from a source image."""

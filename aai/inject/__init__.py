@@ -1,0 +1,1 @@
+"""Inject: cues stand in prompts."""

@@ -1,0 +1,1 @@
+"""Jobs: which pictures are wanted."""

@@ -1,0 +1,1 @@
+"""Retrieve: the images nearest to a clip, from an index."""

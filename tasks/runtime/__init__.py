@@ -1,0 +1,1 @@
+"""What runs a stage: its declaration, its rows, its workers, and the commit of what they return."""

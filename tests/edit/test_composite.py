@@ -1,0 +1,149 @@
+"""Photos: sizes that a model takes, soft masks, and edits that are put back without a seam."""
+
+import numpy as np
+import pytest
+
+from aai.edit.composite import finish, put_back, resized, size_for, soften
+from aai.options import EditOptions
+
+SIDE = 512
+KEEPS = [(512, 512), (768, 512), (3000, 4000), (4000, 3000), (100, 150), (1080, 1920), (16, 64)]
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def disc(side: int, radius: float) -> np.ndarray:
+    down, across = np.mgrid[:side, :side] - (side - 1) / 2
+    return (np.hypot(down, across) <= radius).astype(np.float32)
+
+
+@pytest.mark.parametrize(("height", "width"), KEEPS)
+def test_a_photo_gets_as_many_pixels_as_the_model_was_made_for_in_nearly_its_shape(height, width):
+    down, across = size_for(height, width, SIDE**2, 64)
+    assert down % 64 == across % 64 == 0
+    assert down * across == pytest.approx(SIDE**2, rel=0.2)
+    assert abs(np.log((across / down) / (width / height))) < 0.2
+    assert (down >= across) == (height >= width) or abs(height - width) < 64
+
+
+def test_a_photo_of_the_models_own_size_stays_as_it_is():
+    assert size_for(SIDE, SIDE, SIDE**2, 64) == (SIDE, SIDE)
+    assert size_for(768, 768, 768**2, 8) == (768, 768)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 30_000), (30_000, 16), (1, 1), (1, 10_000), (3, 2)])
+def test_the_longest_photo_is_squeezed_into_no_more_pixels(height, width):
+    down, across = size_for(height, width, SIDE**2, 64)
+    assert down % 64 == across % 64 == 0 and min(down, across) >= 64
+    assert down * across <= 1.2 * SIDE**2
+    assert size_for(width, height, SIDE**2, 64) == (across, down)
+
+
+def test_a_picture_at_its_own_size_is_untouched_and_at_another_looks_the_same():
+    pixels = noise(40, 60, 3)
+    assert resized(pixels, (40, 60)) is pixels
+    half = np.zeros((40, 60, 3), np.uint8)
+    half[:, 30:] = 200
+    wider = resized(half, (20, 90))
+    assert wider.shape == (20, 90, 3)
+    assert (wider[:, :40] == 0).all() and (wider[:, 50:] == 200).all()
+
+
+@pytest.mark.parametrize(("grow", "feather"), [(0.5, 1.0), (0.0, 0.5), (2.0, 3.0)])
+def test_a_soft_mask_is_whole_inside_nothing_far_away_and_falls_in_between(grow, feather):
+    size, times = 256, 8
+    soft = soften(disc(32, 6), (size, size), grow, feather)
+    inside = np.kron(disc(32, 6), np.ones((times, times))) > 0
+    there = np.argwhere(inside)
+    middle = soft[size // 2, : size // 2 + 1]  # a row from outside into the disc
+    from_disc = (there[there[:, 0] == size // 2, 1].min() - np.arange(size // 2 + 1)) / times
+    assert soft.dtype == np.float32 and soft.min() == 0 and soft.max() == 1
+    assert (soft[inside] == 1).all()
+    assert (soft[0] == 0).all() and (middle[from_disc > grow + feather] == 0).all()
+    assert (np.diff(middle) >= 0).all() and (middle[from_disc <= grow] == 1).all()
+    between = (from_disc > grow) & (from_disc < grow + feather - 0.01)
+    assert ((middle[between] > 0) & (middle[between] < 1)).all()
+    assert np.diff(middle).max() <= 1 / (feather * times) + 1e-6
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 90), (8, 8), (5, 3)])
+def test_a_mask_of_all_or_nothing_stays_so(size):
+    assert (soften(np.ones((8, 8), np.float32), size, 0.0, 1.0) == np.ones(size)).all()
+    assert (soften(np.zeros((8, 8), np.float32), size, 2.0, 1.0) == np.zeros(size)).all()
+
+
+def test_a_mask_keeps_its_place_in_a_picture_of_another_shape():
+    mask = np.zeros((8, 16), np.float32)
+    mask[:, 8:] = 1
+    soft = soften(mask, (30, 320), 0.0, 1.0)
+    assert (soft[:, 160:] == 1).all() and (soft[:, :139] == 0).all()
+
+
+def test_where_no_edit_is_the_photos_bytes_are_untouched():
+    photo, edit, rebuilt = noise(90, 130, 3), noise(64, 96, 3, seed=1), noise(64, 96, 3, seed=2)
+    assert (put_back(photo, edit, rebuilt, np.zeros((64, 96), np.float32)) == photo).all()
+    alpha = np.zeros((64, 96), np.float32)
+    alpha[:, 48:] = 1
+    whole = put_back(photo, edit, rebuilt, alpha)
+    assert whole.shape == photo.shape and whole.dtype == np.uint8
+    assert (whole[:, :63] == photo[:, :63]).all() and (whole[:, 68:] != photo[:, 68:]).any(axis=2).mean() > 0.9
+
+
+def test_where_all_is_the_edit_the_edit_stands_alone():
+    photo, edit, rebuilt = (noise(64, 96, 3, seed=seed) for seed in range(3))
+    ones = np.ones((64, 96), np.float32)
+    assert (put_back(photo, edit, rebuilt, ones) == edit).all()
+    larger = noise(130, 200, 3)
+    assert (put_back(larger, edit, rebuilt, ones) == resized(edit, (130, 200))).all()
+
+
+def ramp(side: int) -> np.ndarray:
+    return np.broadcast_to(np.linspace(0, 1, side, dtype=np.float32), (side, side))
+
+
+def test_where_the_edit_changed_nothing_the_photo_fades_into_what_the_model_makes_of_it_without_a_seam():
+    """What a model loses, here 30 levels of brightness, is in the seam as far as the photo counts there."""
+    photo = np.full((64, 64, 3), 150, np.uint8)
+    rebuilt = photo - 30
+    whole = put_back(photo, rebuilt, rebuilt, ramp(64)).astype(int)
+    assert (whole[:, 0] == 150).all() and (whole[:, -1] == 120).all()
+    assert set(np.unique(np.diff(whole, axis=1))) <= {0, -1}
+    lost = 150 - whole[:, :, 0]
+    assert (lost <= 30 * ramp(64) ** 2 + 1).all()
+
+
+def test_what_the_model_rebuilds_rightly_is_the_photo_again():
+    photo = noise(64, 64, 3)
+    assert (put_back(photo, photo, photo, ramp(64)) == photo).all()
+
+
+def test_pixels_stay_in_their_range():
+    white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
+    half = np.full((8, 8), 0.5, np.float32)
+    assert (put_back(white, white, black, half) == 255).all()
+    assert (put_back(black, black, white, half) == 0).all()
+
+
+@pytest.mark.parametrize("preserve", ["pixels", "latents", "none"])
+def test_only_pixels_that_are_to_be_kept_are_put_back(preserve):
+    photo, edit, rebuilt = noise(100, 150, 3), noise(64, 96, 3, seed=1), noise(64, 96, 3, seed=2)
+    mask = np.zeros((8, 12), np.float32)
+    mask[:, 9:] = 1
+    whole = finish(photo, edit, rebuilt, mask, EditOptions(preserve=preserve, grow=0.5, feather=1))
+    assert whole.shape == photo.shape
+    if preserve == "pixels":
+        assert (whole[:, :90] == photo[:, :90]).all()
+        assert (whole[:, 120:] == resized(edit, (100, 150))[:, 120:]).all()
+    else:
+        assert (whole == resized(edit, (100, 150))).all()
+
+
+def test_where_somebody_says_what_may_change_nothing_beyond_does():
+    photo, edit, rebuilt = noise(100, 150, 3), noise(64, 96, 3, seed=1), noise(64, 96, 3, seed=2)
+    allowed = np.zeros((100, 150), np.float32)
+    allowed[30:61, 40:83] = 1
+    whole = finish(photo, edit, rebuilt, np.ones((8, 12), np.float32), EditOptions(grow=3), allowed)
+    assert (whole[allowed == 0] == photo[allowed == 0]).all()
+    assert (whole[allowed == 1] == resized(edit, (100, 150))[allowed == 1]).all()

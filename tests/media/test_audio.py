@@ -1,0 +1,326 @@
+"""Sound files of every kind are read right, and whatever cannot be used is refused with a sentence that says why."""
+
+import io
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from pydantic import ValidationError
+
+from aai.errors import BadItem
+from aai.media.audio import (
+    AudioOptions,
+    Window,
+    cut,
+    decode,
+    fit_length,
+    level_dbfs,
+    loudest_dbfs,
+    resample,
+    to_mono,
+    windows,
+)
+
+OPTIONS = AudioOptions()
+ESC10 = Path(__file__).parents[3] / "shared" / "data" / "esc10"
+SINE_DBFS = 20 * np.log10(0.5) - 3.0103  # of amplitude one half
+
+
+def sine(duration_s: float = 0.5, rate_hz: int = 16_000, num_channels: int = 1, freq_hz: float = 440) -> np.ndarray:
+    """Amplitude one half; channels are the same tone at other phases."""
+    angle = 2 * np.pi * freq_hz * np.arange(round(duration_s * rate_hz)) / rate_hz
+    return (0.5 * np.sin(angle[:, None] + 0.3 * np.arange(num_channels))).astype(np.float32)
+
+
+def file_of(samples: np.ndarray, rate_hz: int = 16_000, kind: str = "WAV", subtype: str | None = None) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+def refusal(data: bytes, options: AudioOptions = OPTIONS) -> str:
+    with pytest.raises(BadItem) as caught:
+        decode(data, "sounds/rain.wav", options)
+    message = str(caught.value)
+    assert message.startswith("sounds/rain.wav: ")
+    return message
+
+
+def with_flac_length(data: bytes, num_frames: int) -> bytes:
+    """The same file, another length in its header (36 bits of STREAMINFO)."""
+    field = int.from_bytes(data[18:26], "big") >> 36 << 36 | num_frames
+    return data[:18] + field.to_bytes(8, "big") + data[26:]
+
+
+LOSSLESS = [
+    ("WAV", "PCM_U8", 2**-7),
+    ("WAV", "PCM_16", 2**-15),
+    ("WAV", "PCM_24", 2**-23),
+    ("WAV", "PCM_32", 2**-24),
+    ("WAV", "FLOAT", 0),
+    ("WAV", "DOUBLE", 0),
+    ("WAVEX", "PCM_16", 2**-15),
+    ("RF64", "PCM_16", 2**-15),
+    ("W64", "PCM_16", 2**-15),
+    ("AIFF", "PCM_16", 2**-15),
+    ("AU", "PCM_16", 2**-15),
+    ("CAF", "PCM_16", 2**-15),
+    ("FLAC", "PCM_16", 2**-15),
+    ("FLAC", "PCM_24", 2**-23),
+]
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 6])
+@pytest.mark.parametrize("kind, subtype, step", LOSSLESS)
+def test_lossless_formats_come_back_sample_by_sample(kind, subtype, step, num_channels):
+    samples = sine(num_channels=num_channels)
+    recording = decode(file_of(samples, 16_000, kind, subtype), "rain", OPTIONS)
+    assert recording.rate_hz == 16_000
+    assert recording.samples.dtype == np.float32
+    assert recording.samples.shape == samples.shape
+    assert np.abs(recording.samples - samples).max() <= step
+
+
+@pytest.mark.parametrize("kind, subtype", [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("WAV", "IMA_ADPCM")])
+def test_lossy_formats_sound_the_same(kind, subtype):
+    recording = decode(file_of(sine(2, 48_000, 2), 48_000, kind, subtype), "rain", OPTIONS)
+    assert recording.samples.shape[1] == 2
+    assert recording.duration_s == pytest.approx(2, abs=0.05)
+    assert level_dbfs(recording.samples[:, 0]) == pytest.approx(SINE_DBFS, abs=0.3)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
+def test_files_of_every_rate_are_read_at_their_own(rate_hz):
+    recording = decode(file_of(sine(2, rate_hz), rate_hz), "rain", OPTIONS)
+    assert (recording.rate_hz, recording.duration_s) == (rate_hz, 2)
+
+
+def test_a_wav_written_into_a_pipe_has_no_length_and_is_read_to_its_end():
+    data = bytearray(file_of(sine()))
+    for place in (4, 40):
+        data[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
+    assert decode(bytes(data), "rain", OPTIONS).duration_s == 0.5
+
+
+def test_a_flac_written_into_a_pipe_has_no_length_and_is_read_to_its_end():
+    data = with_flac_length(file_of(sine(20, 48_000), 48_000, "FLAC"), 0)
+    assert decode(data, "rain", OPTIONS).duration_s == 20
+    assert "too long" in refusal(data, AudioOptions(max_duration_s=19))
+
+
+@pytest.mark.parametrize(
+    "data, sentence",
+    [
+        (b"", "the file is empty (0 bytes)"),
+        (b"<html><body>404 Not Found</body></html>" * 9, "not a sound file"),
+        (b"hello", "not a sound file"),
+        (bytes(5000), "not a sound file"),
+        (b"\0\0\0\x20ftypM4A " + bytes(500), "MPEG-4 (m4a, mp4, AAC, ALAC) files are not supported"),
+        (file_of(sine())[:20], "the file is damaged, cut short"),
+        (file_of(sine()[:0]), "too short: 0 samples"),
+        (file_of(sine()[:1]), "too short: 1 samples at 16000 Hz"),
+        (file_of(sine()[:700]), "too short: 700 samples at 16000 Hz, less than 0.05 s"),
+        (file_of(0 * sine()), "silent: the loudest part has -inf dBFS, below -60 dBFS"),
+        (file_of(0.001 * sine()), "silent: the loudest part has -69 dBFS"),
+        (file_of(0 * sine() + 0.25, subtype="FLOAT"), "silent"),
+        (file_of(np.full_like(sine(), np.nan), subtype="FLOAT"), "not numbers (NaN or infinite)"),
+        (file_of(np.append(sine(), np.inf), subtype="FLOAT"), "not numbers (NaN or infinite)"),
+        (file_of(sine().astype(np.float64) * 1e300, subtype="DOUBLE"), "not numbers (NaN or infinite)"),
+        (file_of(sine() * 30_000, subtype="FLOAT"), "samples reach 1.5e+04 where full scale is 1"),
+        (file_of(sine(), 1_000), "the rate of 1000 Hz is not in 4000 to 384000 Hz"),
+        (file_of(sine(), 500_000), "the rate of 500000 Hz is not in 4000 to 384000 Hz"),
+        (file_of(sine(num_channels=65)), "65 channels are more than 64"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_reason(data, sentence):
+    assert sentence in refusal(data)
+
+
+def test_a_codec_that_is_not_supported_is_refused():
+    data = bytearray(file_of(sine(), subtype="ULAW"))
+    data[20:22] = struct.pack("<H", 0x0161)  # Windows Media Audio
+    assert "a codec that is not supported" in refusal(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "kind, subtype",
+    [
+        ("WAV", "PCM_16"),
+        ("FLAC", None),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", None),
+        ("AIFF", None),
+        ("AU", None),
+    ],
+)
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_a_file_cut_short_is_refused(kind, subtype, share):
+    data = file_of(np.random.default_rng(0).normal(0, 0.1, 96_000), 48_000, kind, subtype)
+    assert "cut short" in refusal(data[: round(len(data) * share)])
+
+
+def test_a_missing_blink_at_the_end_is_no_damage():
+    assert decode(file_of(sine())[:-100], "rain", OPTIONS).duration_s == pytest.approx(0.5, abs=0.01)
+
+
+def test_limits_are_checked_before_anything_is_decoded():
+    ten_hours = with_flac_length(file_of(sine(), kind="FLAC"), 10 * 3600 * 16_000)
+    start = time.monotonic()
+    assert "too long: 36000.0 s are more than 3600 s" in refusal(ten_hours)
+    large = AudioOptions(max_duration_s=1e6)
+    assert "too large: 2304000000 bytes once decoded are more than 1073741824" in refusal(ten_hours, large)
+    assert time.monotonic() - start < 1
+
+
+def test_a_crackle_among_silence_is_silence_and_a_bark_is_not():
+    wave = np.zeros(10 * 16_000, np.float32)
+    wave[80_000] = 0.02
+    assert "silent" in refusal(file_of(wave))
+    wave[80_000:84_000] = 0.1 * sine(0.25)[:, 0]
+    assert len(decode(file_of(wave), "dog", OPTIONS).samples) == len(wave)
+
+
+FUZZED = [
+    ("WAV", "PCM_16"),
+    ("WAV", "FLOAT"),
+    ("WAV", "MS_ADPCM"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", None),
+    ("AIFF", "PCM_16"),
+    ("AU", "PCM_16"),
+    ("CAF", "ALAC_16"),
+    ("W64", "PCM_16"),
+]
+
+
+@pytest.mark.parametrize("kind, subtype", FUZZED)
+def test_damaged_files_are_sound_or_refused_and_nothing_else(kind, subtype):
+    rng = np.random.default_rng(7)
+    options = AudioOptions(max_decoded_bytes=2**24)
+    whole = file_of(np.concatenate([sine(num_channels=2), rng.normal(0, 0.1, (4_000, 2))]), 16_000, kind, subtype)
+    damaged = [whole[:length] for length in rng.integers(len(whole), size=50)]
+    for i in range(150):
+        flipped = bytearray(whole)
+        for place in rng.integers(len(whole) if i % 2 else 200, size=1 + i % 8):
+            flipped[place] = rng.integers(256)
+        damaged.append(bytes(flipped))
+    num_refused = 0
+    for data in damaged:
+        try:
+            recording = decode(data, "rain", options)
+        except BadItem:
+            num_refused += 1
+            continue
+        assert recording.samples.dtype == np.float32
+        assert np.isfinite(recording.samples).all()
+        assert recording.duration_s >= options.min_duration_s
+    assert num_refused >= 30  # most of those cut short
+
+
+@pytest.mark.skipif(not ESC10.is_dir(), reason="the recordings of ESC-10 are not here")
+def test_real_recordings_are_decoded_and_cut():
+    for path in sorted(ESC10.rglob("*.ogg"))[::40]:
+        recording = decode(path.read_bytes(), path.name, OPTIONS)
+        assert (recording.rate_hz, recording.duration_s) == (44_100, pytest.approx(5, abs=0.1))
+        wave = to_mono(recording.samples)
+        assert windows(wave, recording.rate_hz, OPTIONS) == [Window(0.0, recording.duration_s)]
+        assert len(fit_length(resample(wave, recording.rate_hz, 48_000), 480_000)) == 480_000
+
+
+def test_channels_are_averaged():
+    assert np.allclose(to_mono(np.array([[0.25, 0.75], [-1, 0]], np.float32)), [0.5, -0.5])
+
+
+def test_channels_that_cancel_each_other_do_not_become_silence():
+    loud, soft = sine(), 0.9999 * sine()
+    assert np.array_equal(to_mono(np.hstack([-soft, loud])), loud[:, 0])
+
+
+def test_resampling_keeps_length_level_and_tone():
+    wave = sine(1, 44_100, freq_hz=1_000)[:, 0]
+    resampled = resample(wave, 44_100, 48_000)
+    assert resampled.dtype == np.float32
+    assert len(resampled) == 48_000
+    assert np.abs(resampled - sine(1, 48_000, freq_hz=1_000)[:, 0])[500:-500].max() < 1e-3
+    assert np.array_equal(resampled, resample(wave, 44_100, 48_000))
+
+
+def test_a_wave_of_the_right_rate_stays_as_it_is():
+    wave = sine()[:, 0]
+    assert resample(wave, 16_000, 16_000) is wave
+
+
+def test_levels_are_those_of_textbooks():
+    assert level_dbfs(np.array([1, -1] * 100, np.float32)) == pytest.approx(0)
+    assert level_dbfs(sine()[:, 0]) == pytest.approx(SINE_DBFS, abs=0.01)
+    assert level_dbfs(sine()[:, 0] + np.float32(0.4)) == pytest.approx(SINE_DBFS, abs=0.01)
+    assert level_dbfs(np.zeros(100, np.float32)) == level_dbfs(np.zeros(0, np.float32)) == -np.inf
+
+
+def test_the_loudest_part_is_found_wherever_it_is():
+    wave = np.concatenate([np.zeros(48_000, np.float32), sine()[:, 0], np.zeros(48_123, np.float32)])
+    assert loudest_dbfs(wave, 16_000) == pytest.approx(SINE_DBFS, abs=0.1)
+    assert loudest_dbfs(np.zeros(0, np.float32), 16_000) == -np.inf
+
+
+@pytest.mark.parametrize(
+    "duration_s, changes, found",
+    [
+        (25, {}, [(0, 10), (10, 10), (20, 5)]),
+        (25, {"min_window_s": 6}, [(0, 10), (10, 10)]),
+        (2, {"min_window_s": 6}, [(0, 2)]),
+        (20, {}, [(0, 10), (10, 10)]),
+        (25, {"hop_s": 5}, [(0, 10), (5, 10), (10, 10), (15, 10)]),
+        (27, {"hop_s": 5}, [(0, 10), (5, 10), (10, 10), (15, 10), (20, 7)]),
+        (25, {"hop_s": 20}, [(0, 10), (20, 5)]),
+        (0, {}, []),
+    ],
+)
+def test_recordings_are_cut_in_windows(duration_s, changes, found):
+    assert windows(sine(duration_s, 4_000)[:, 0], 4_000, AudioOptions(**changes)) == found
+
+
+def test_silent_windows_are_skipped():
+    wave = sine(30, 4_000)[:, 0]
+    wave[40_000:80_000] *= 1e-4
+    assert windows(wave, 4_000, OPTIONS) == [(0, 10), (20, 10)]
+    assert windows(wave, 4_000, AudioOptions(silence_dbfs=-100)) == [(0, 10), (10, 10), (20, 10)]
+    assert windows(wave * 0, 4_000, OPTIONS) == []
+
+
+def test_a_window_has_the_samples_it_names():
+    wave = np.random.default_rng(0).normal(size=11_025 * 25).astype(np.float32)
+    parts = [cut(wave, 11_025, window) for window in windows(wave, 11_025, AudioOptions(window_s=1.7, hop_s=1.7))]
+    assert np.array_equal(np.concatenate(parts), wave[: sum(map(len, parts))])
+    assert len(wave) - sum(map(len, parts)) < 11_025
+
+
+@pytest.mark.parametrize(
+    "how, fitted",
+    [("repeat", [1, 2, 3, 1, 2, 3, 1, 2]), ("repeatpad", [1, 2, 3, 1, 2, 3, 0, 0]), ("pad", [1, 2, 3, 0, 0, 0, 0, 0])],
+)
+def test_a_wave_is_brought_to_a_length(how, fitted):
+    wave = np.array([1, 2, 3], np.float32)
+    assert fit_length(wave, 8, how).tolist() == fitted
+    assert fit_length(wave, 3, how).tolist() == [1, 2, 3]
+    assert fit_length(wave, 2, how).tolist() == [1, 2]
+    assert fit_length(wave, 8, how).dtype == np.float32
+
+
+def test_nothing_cannot_be_repeated():
+    with pytest.raises(ValueError, match="empty"):
+        fit_length(np.zeros(0, np.float32), 8)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"min_window_s": 11}, {"min_rate_hz": 10**6}, {"min_duration_s": 1e4}, {"hop_s": 0}, {"window": 10}]
+)
+def test_options_that_contradict_themselves_are_refused(changes):
+    with pytest.raises(ValidationError):
+        AudioOptions(**changes)
