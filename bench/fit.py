@@ -19,10 +19,10 @@ from rich.table import Table
 
 from aai.cues.fit import ClipToFit, Fitter, draw_rows
 from aai.cues.mapper import CueMapper
+from aai.cues.options import FitOptions
 from aai.identity import content_id
 from aai.models.device import best_device, dtype_on
 from aai.models.diffusion import Diffusion, load_diffusion
-from aai.options import CueOptions
 from aai.tiny.world import WEIGHTS
 
 IMAGE_DIM, NUM_IMAGES, NUM_TOKENS = 128, 5, 2
@@ -34,7 +34,7 @@ class Task:
 
     diffusion: Diffusion
     clips: list[ClipToFit]
-    options: CueOptions
+    options: FitOptions
 
     @property
     def num_rows(self) -> int:
@@ -52,7 +52,7 @@ def new_task(model: str, num_clips: int, steps: int) -> Task:
     for number in range(num_clips):
         aligned = torch.nn.functional.normalize(torch.randn(IMAGE_DIM, generator=rng), dim=0)
         clips.append(ClipToFit(content_id(b"%d" % number), aligned, _latents(diffusion, size, rng)))
-    options = CueOptions(steps=steps, check_every=steps, held_out_rows=1, least_gain=0)
+    options = FitOptions(steps=steps, check_every=steps, held_out_rows=1, least_gain=0)
     return Task(diffusion, clips, options)
 
 

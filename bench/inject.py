@@ -26,9 +26,9 @@ from scipy.stats import spearmanr
 from aai.cues.interpolate import between
 from aai.edit.composite import finish
 from aai.edit.editor import Edited, Editor, Photos, Wanted
+from aai.edit.options import STYLISED, EditOptions
 from aai.edit.trajectories import Inversions
 from aai.models.diffusion import Diffusion
-from aai.options import STYLISED, EditOptions
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.clips import Clip, sample_clips
 from aai.tiny.judge import load_judge

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from aai.edit.composite import finish, resized, size_for
 from aai.edit.editor import Edited, Editor, Photos, Wanted
+from aai.edit.options import EditOptions
 from aai.edit.trajectories import Inversions
 from aai.errors import BadItem
 from aai.media.images import MOST_WEBP_SIDE_PX, RENDERED, ImageOptions
 from aai.models.diffusion import Diffusion
-from aai.options import EditOptions, RenderOptions
+from aai.models.options import RenderOptions
 from tasks.runtime.photos import Decoder
 
 _MOST_SQUEEZED = 0.02

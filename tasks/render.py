@@ -16,7 +16,7 @@ from aai.errors import BadItem
 from aai.inject.prompt import UNNAMED, parse
 from aai.jobs.job import Job
 from aai.media import images, provenance
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 from aai.workspace import SCHEMAS, Workspace
 from aai.workspace.shards import ShardWriter
 from tasks.render_source import JobSource

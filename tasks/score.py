@@ -26,6 +26,7 @@ from tasks.runtime.work import Batched, Outcome, Reject
 
 _WHERE = ("shard", "key", "offset", "num_bytes", "checksum")
 
+
 Scores = Float[np.ndarray, " pictures"]
 Pictures = Sequence[UInt8[np.ndarray, "height width 3"]]
 

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from aai.cues.options import FitOptions
 from aai.identity import seed_of
-from aai.options import CueOptions
 
 StopReason = Literal["steps", "steady"]
 """All steps were taken, or the loss no longer fell."""
@@ -105,7 +105,7 @@ class Fitter:
         run_seed: the seed that all random numbers come from.
     """
 
-    def __init__(self, model: TextToImage, network: nn.Module, options: CueOptions, run_seed: int) -> None:
+    def __init__(self, model: TextToImage, network: nn.Module, options: FitOptions, run_seed: int) -> None:
         self.model, self.options, self.run_seed = model, options, run_seed
         self.network = network.to(model.device).requires_grad_(False).eval()
         self.clips_at_once = options.clips_at_once
@@ -228,7 +228,7 @@ class _Fit:
     stop_reason: StopReason | None = None
     took_s: float = 0.0
 
-    def note(self, cue: Tensor, loss: float, options: CueOptions) -> None:
+    def note(self, cue: Tensor, loss: float, options: FitOptions) -> None:
         """Take in a check: keep the best cue, and see whether it is worth going on."""
         if not self.losses or loss < min(self.losses):
             self.best = cue.detach().clone()

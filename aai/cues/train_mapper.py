@@ -14,8 +14,8 @@ from torch import Tensor
 
 from aai.cues.fit import ClipToFit, TextToImage, draw_rows, losses_on
 from aai.cues.mapper import CueMapper, unit_for
+from aai.cues.options import TrainMapperOptions
 from aai.identity import seed_of
-from aai.options import LearnOptions
 
 _WEIGHT_DECAY, _WARMUP_STEPS, _AVERAGE = 1e-3, 10, 0.98
 _LARGEST_ROW, _LENGTH_WEIGHT = 1.5, 0.1
@@ -26,7 +26,7 @@ def learn_mapper(
     model: TextToImage,
     clips: Sequence[ClipToFit],
     start: Float[Tensor, "rows dim"],
-    options: LearnOptions,
+    options: TrainMapperOptions,
     run_seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> CueMapper:

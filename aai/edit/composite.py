@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from aai.options import EditOptions
+from aai.edit.options import EditOptions
 
 _SMOOTH = Image.Resampling.LANCZOS
 

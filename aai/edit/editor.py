@@ -17,14 +17,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aai.edit.attention_control import Shared, Sharing, match_tokens, sharing_attention
+from aai.edit.options import EditOptions
 from aai.edit.trajectories import Course, Inversions, Mixed, Rendered, Replayed, invert
 from aai.errors import BadItem
 from aai.inject.prompt import parse
 from aai.inject.splice import NO_ROW
 from aai.inject.text_encoder import Conditioning
 from aai.models.diffusion import Diffusion
+from aai.models.options import RenderOptions
 from aai.models.schedulers import Levels, new_scheduler
-from aai.options import EditOptions, RenderOptions
 
 _NEIGHBOURHOOD = 3
 """Latents a side of which the largest value counts, so that a mask has no holes."""

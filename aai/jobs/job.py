@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from aai.edit.options import EditOptions
 from aai.errors import BadItem
 from aai.identity import seed_of
 from aai.inject.prompt import UNNAMED, Prompt, Slot, parse
 from aai.jobs.selection import Blend, CueFilter
-from aai.options import PLACEHOLDER, EditOptions, Options, RenderOptions
+from aai.models.options import RenderOptions
+from aai.options import PLACEHOLDER, Options
 
 MAX_PROMPT_CHARS = 2_000
 """Far more than a text encoder reads (75 tokens), and little enough to be written into every picture."""

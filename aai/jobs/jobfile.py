@@ -13,11 +13,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from aai.edit.options import STYLISED, EditOptions
 from aai.errors import BadConfig
 from aai.inject.prompt import UNNAMED, parse
 from aai.jobs.job import Job
 from aai.jobs.selection import Blend, CueFilter
-from aai.options import PLACEHOLDER, STYLISED, EditOptions, RenderOptions
+from aai.models.options import RenderOptions
+from aai.options import PLACEHOLDER
 
 _FOR_ALL = "batch_size"  # the one option of rendering that is no matter of a job
 _JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "place"}

@@ -24,9 +24,9 @@ from aai.errors import BadConfig
 from aai.inject.prompt import Prompt, parse
 from aai.inject.text_encoder import Conditioning, TextEncoder, shares_of
 from aai.models.checkpoint import load_frozen, loading
+from aai.models.options import RenderOptions
 from aai.models.revisions import pin
 from aai.models.schedulers import denoising_loss, new_scheduler, training_noise
-from aai.options import RenderOptions
 
 _TEXT_ENCODERS = {
     "StableDiffusionPipeline": {"text_encoder": CLIPTextModel},

@@ -16,7 +16,7 @@ from diffusers import (
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from aai.options import Scheduler
+from aai.models.options import Scheduler
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """The model: noisy latents and their timesteps to noise or velocity."""

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from aai.errors import BadConfig
-from aai.options import LEAST_PER_CELL, LEAST_SAMPLE, IndexOptions
+from aai.retrieve.options import LEAST_PER_CELL, LEAST_SAMPLE, IndexOptions
 
 Kind = Literal["exact", "scalar", "product"]
 Build = Literal["cpu", "gpu", "both", "none"]

@@ -5,42 +5,15 @@ reranking cannot bring back what those hubs pushed out of the candidates.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64
-from pydantic import Field
 
-from aai.options import Options
+from aai.retrieve.options import RetrieveOptions
 
 _CLIPS_AT_ONCE = 256
 """Clips whose candidates' vectors are in memory together: 160 MB with 200 candidates of dimension 768."""
-
-
-class RetrieveOptions(Options):
-    """How a clip's images are chosen."""
-
-    method: Literal["audio", "label"] = "audio"
-    """`audio`: the images nearest to what is heard. `label`: any images that have the clip's label, to compare with:
-    that is all that inversion without audio knows of a clip."""
-
-    num_candidates: int = Field(200, ge=1)
-    """Nearest images among which the choice is made."""
-
-    num_neighbours: int = Field(5, ge=1)
-    """Most images that a clip gets; fewer where the candidates are nearly all duplicates."""
-
-    duplicate_similarity: float = Field(0.95, gt=0, le=1)
-    """Two images with a higher cosine are taken for the same; the better one stays."""
-
-    diversity: float = Field(0.1, ge=0, le=1)
-    """The weight of being unlike what is chosen already, against that of fitting the clip: 1 - lambda of MMR."""
-
-    centring_strength: float = Field(0.75, ge=0, le=1)
-    """How much of the mean query is subtracted from every query."""
-
-    min_bank_clips: int = Field(500, ge=1)
-    """With fewer clips their own mean says too little, and a given one is used, or none."""
 
 
 class Neighbours(NamedTuple):

@@ -21,8 +21,8 @@ from PIL import Image
 from aai.cues.interpolate import between
 from aai.edit.composite import finish
 from aai.edit.editor import Edited, Editor, Photos, Wanted
+from aai.edit.options import STYLISED, EditOptions
 from aai.edit.trajectories import Inversions
-from aai.options import STYLISED, EditOptions
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.scenes import Scene, render
 from aai.tiny.sheets import contact_sheet, spectrogram

@@ -14,7 +14,7 @@ from aai.cues.mapper import CueMapper
 from aai.models.clap import AudioEncoder
 from aai.models.clip import ImageTextEncoder
 from aai.models.diffusion import load_diffusion
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 from aai.tiny.sounds import SAMPLE_RATE_HZ
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -6,26 +6,37 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from aai.align.options import AlignOptions
+from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig
 from aai.media.audio import AudioOptions
 from aai.media.images import ImageOptions
-from aai.options import (
-    AlignOptions,
-    CueOptions,
-    EmbedOptions,
-    IndexOptions,
-    LearnOptions,
-    Options,
-    RenderOptions,
-    ScoreOptions,
-)
+from aai.models.options import RenderOptions
+from aai.options import Options
 from aai.profiles import PROFILES, Models
-from aai.retrieve.neighbours import RetrieveOptions
+from aai.retrieve.options import IndexOptions, RetrieveOptions
 from tasks.runtime.driver import StageOptions
 from tasks.runtime.work import PoolOptions
 
 _SLICE_SIZES = {"fit": 64, "render": 64, "ingest_audio": 64}
 """Items for a worker at a time, where 256 would be too much to lose or to wait for."""
+
+
+class EmbedOptions(Options):
+    """How the frozen encoders are run."""
+
+    batch_size: int = Field(32, gt=0)
+    """Items that go through an encoder together; halved where memory is short. Changes no vector."""
+
+
+class ScoreOptions(Options):
+    """What is measured of renders."""
+
+    batch_size: int = Field(64, gt=0)
+    """Pictures that are embedded together. Changes no score."""
+
+    num_others: int = Field(1_000, gt=0)
+    """Most clips against which a picture's own clip is ranked (AIS-rank)."""
 
 
 class IngestOptions(Options):
@@ -67,8 +78,8 @@ class Config(Options):
     align: AlignOptions = AlignOptions()
     index: IndexOptions = IndexOptions()
     retrieve: RetrieveOptions = RetrieveOptions()
-    learn: LearnOptions = LearnOptions()
-    fit: CueOptions = CueOptions()
+    learn: TrainMapperOptions = TrainMapperOptions()
+    fit: FitOptions = FitOptions()
     render: RenderOptions = RenderOptions()
     score: ScoreOptions = ScoreOptions()
     pool: PoolOptions = PoolOptions()

@@ -8,12 +8,12 @@ import torch
 
 from aai.cues.fit import ClipToFit, Fitter, FreeCue, draw_rows
 from aai.cues.mapper import CueMapper
+from aai.cues.options import FitOptions
 from aai.models.diffusion import load_diffusion
-from aai.options import CueOptions
 from aai.tiny.scenes import Scene, render
 from aai.tiny.world import load_world
 
-QUICK = CueOptions(steps=6, check_every=3, rows_per_step=2, held_out_rows=4, learning_rate=1e-3, least_gain=0)
+QUICK = FitOptions(steps=6, check_every=3, rows_per_step=2, held_out_rows=4, learning_rate=1e-3, least_gain=0)
 IMAGE_DIM = 16
 
 
@@ -146,7 +146,7 @@ def test_a_free_cue_finds_its_way_from_rain_to_pictures_of_fire():
     pixels = render([Scene("noun", "fire", None, 0.8, seed) for seed in range(4)]).pixels
     latents = diffusion.encode_images(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1)
     words = diffusion.word_embeddings(["rain", "fire"])
-    options = CueOptions(steps=12, check_every=6, learning_rate=0.1, pull=0.0, least_gain=0)
+    options = FitOptions(steps=12, check_every=6, learning_rate=0.1, pull=0.0, least_gain=0)
     [cue] = fit(diffusion, FreeCue(words[:1]), [ClipToFit("00", torch.zeros(1), latents)], options).values()
     assert cue.loss_after < 0.9 * cue.losses[0]
     way = (words[1] - words[0]) / (words[1] - words[0]).norm()

@@ -3,12 +3,12 @@
 import torch
 
 from aai.cues.fit import ClipToFit
+from aai.cues.options import TrainMapperOptions
 from aai.cues.train_mapper import learn_mapper
 from aai.models.diffusion import load_diffusion
-from aai.options import LearnOptions
 
 IMAGE_DIM = 16
-QUICK = LearnOptions(steps=3, batch_size=2, templates=("a photo of *", "a * city"))
+QUICK = TrainMapperOptions(steps=3, batch_size=2, templates=("a photo of *", "a * city"))
 
 
 def clips_of(num: int) -> list[ClipToFit]:

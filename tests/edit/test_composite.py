@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aai.edit.composite import finish, put_back, resized, size_for, soften
-from aai.options import EditOptions
+from aai.edit.options import EditOptions
 
 SIDE = 512
 KEEPS = [(512, 512), (768, 512), (3000, 4000), (4000, 3000), (100, 150), (1080, 1920), (16, 64)]

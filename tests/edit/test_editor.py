@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from aai.edit.editor import Edited, Editor, Photos, Wanted
+from aai.edit.options import STYLISED, EditOptions
 from aai.edit.trajectories import Inversions
 from aai.errors import BadItem
 from aai.models.diffusion import Diffusion, load_diffusion
-from aai.options import STYLISED, EditOptions, RenderOptions
+from aai.models.options import RenderOptions
 from aai.tiny.judge import load_judge
 from aai.tiny.scenes import Scene
 from aai.tiny.scenes import render as paint

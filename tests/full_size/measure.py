@@ -17,7 +17,7 @@ import torch
 from aai.models.clap import AudioEncoder
 from aai.models.clip import ImageTextEncoder
 from aai.models.diffusion import Diffusion, load_diffusion
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 
 _KIB_PER_MIB = 1024  # Linux gives the peak in KiB
 

@@ -11,7 +11,7 @@ from aai.identity import seed_of
 from aai.jobs.job import fill
 from aai.jobs.jobfile import load_jobs, make_jobs
 from aai.jobs.selection import CueFilter, choose
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 
 OPTIONS = RenderOptions(steps=7, guidance=4.0)
 CUES = pa.table(

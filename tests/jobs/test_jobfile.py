@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aai.edit.options import STYLISED, EditOptions
 from aai.errors import BadConfig
 from aai.identity import seed_of
 from aai.jobs.job import Job
 from aai.jobs.jobfile import load_jobs, make_jobs
-from aai.options import STYLISED, EditOptions, RenderOptions
+from aai.models.options import RenderOptions
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = RenderOptions(steps=7, width=64, scheduler="euler")

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusio
 from aai.errors import BadConfig, BadItem
 from aai.inject.text_encoder import Conditioning
 from aai.models.diffusion import Diffusion, load_diffusion
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 from tests.models.shrunk import DIM, DIM_2, POOLED_DIM, SIZE
 
 QUICK = RenderOptions(steps=4, guidance=5.0)

@@ -9,8 +9,8 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
 from aai.models.diffusion import Diffusion, load_diffusion
+from aai.models.options import RenderOptions, Scheduler
 from aai.models.schedulers import new_scheduler
-from aai.options import RenderOptions, Scheduler
 from aai.tiny.judge import load_judge
 from aai.tiny.vocabulary import PHENOMENA, caption
 from aai.tiny.world import WEIGHTS, load_world

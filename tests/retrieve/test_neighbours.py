@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from aai.options import IndexOptions
 from aai.retrieve.index import build_index
 from aai.retrieve.neighbours import (
-    RetrieveOptions,
     centre,
     choose_diverse,
     choose_neighbours,
@@ -14,6 +12,7 @@ from aai.retrieve.neighbours import (
     query_mean,
     retrieve,
 )
+from aai.retrieve.options import IndexOptions, RetrieveOptions
 
 OPTIONS = RetrieveOptions()
 

@@ -20,7 +20,7 @@ from aai.errors import BadConfig
 from aai.identity import content_id
 from aai.media.images import ImageOptions, decode
 from aai.models.diffusion import load_diffusion
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 from aai.workspace.shards import read_member, read_picture
 from tasks.render import Renderer, plan, render
 from tasks.render_source import JobSource

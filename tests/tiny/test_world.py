@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from safetensors.torch import load_file
 from transformers import ClapModel, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 from aai.tiny.judge import WEIGHTS as JUDGE_WEIGHTS
 from aai.tiny.judge import load_judge
 from aai.tiny.scenes import Scene, render

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from aai.errors import BadConfig
 from aai.export import CARD, INDEX, name_of
 from aai.models.diffusion import load_diffusion
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 from flows.app.cli import app
 from flows.app.export import export
 from tasks.runtime.run import Run

@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from aai.options import RenderOptions
+from aai.models.options import RenderOptions
 from aai.tiny import train
 from aai.tiny.judge import Judge
 from aai.tiny.sounds import synthesise
