@@ -1,4 +1,4 @@
-# `make` lists the targets. `make demo` and `make test` each take a fresh clone all the way.
+# `make` lists the targets. `make demo` and `make test` work in a fresh clone.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -13,38 +13,38 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: $(STAMP) ## Make .venv with the locked versions: once, and again when they change
+install: $(STAMP) ## Install the locked versions into .venv, again when they change
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "AAI needs Python 3.11 or newer. Name one: make install PYTHON=python3.12"; exit 1; }
-	@echo "Installing AAI and what it needs, PyTorch among it, into $(VENV): this takes minutes, once."
+		|| { echo "AAI needs Python 3.11 or newer: make install PYTHON=python3.12"; exit 1; }
+	@echo "Installing AAI and its dependencies, including PyTorch, into $(VENV). This takes some minutes, once."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: install ## Run the demo of the tiny world, offline, into demo/
+demo: install ## Run the demo with the shipped models, offline, into demo/
 	@$(BIN)/aai demo demo
 
-test: lint ## Run every check and every test
+test: lint ## Run all checks and tests
 	$(BIN)/pytest
 
-chaos: install ## Kill drivers, actors and nodes in the middle of stages, some minutes
+chaos: install ## Kill drivers, actors and nodes during stages (some minutes)
 	$(BIN)/pytest -m chaos tests
 
-lint: install ## Check style, format, layers and types
+lint: install ## Check style, format, import layers and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-format: install ## Put the code into the house format, and mend what can be mended
+format: install ## Format the code and apply automatic fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: ## List the benches
-	@ls bench/*.py 2>/dev/null || echo "There are no benches yet."
+bench: ## List the benchmarks
+	@ls bench/*.py 2>/dev/null || echo "There are no benchmarks."
 
-clean: ## Remove caches, build outputs and demo/, but not .venv
+clean: ## Remove caches, build outputs and demo/; keep .venv
 	@rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +

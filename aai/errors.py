@@ -2,12 +2,16 @@
 
 AaiError
   BadItem      this clip, image or job is unusable: it becomes a row of `rejects`, the run goes on
+    Unavailable  its file cannot be read now: the next run tries it again
   Transient    the store, the network or a node failed: retry
   BadConfig    the run cannot start: stop and say which key to change
 
 Anything else is a bug: let it crash. The sentence says what went wrong and what to do; `key`, `uri` and `id` say with
 which option, file or item. As text an error is all of these, so a sentence repeats none of them.
 """
+
+import difflib
+from collections.abc import Iterable
 
 
 class AaiError(Exception):
@@ -25,11 +29,32 @@ class AaiError(Exception):
         self.sentence, self.key, self.uri, self.id = sentence, key, uri, id
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.key, self.uri, self.sentence) if part)
+        return ": ".join(part for part in (self.uri, self.key, self.sentence) if part)
+
+
+def no_such_key(key: str, known: Iterable[str], otherwise: str) -> str:
+    """A sentence about an unknown key: the known one that it resembles, or else another remedy."""
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f"there is no such key: {f'did you mean {close[0]}' if close else otherwise}"
+
+
+def not_yaml(error: Exception) -> str:
+    """A sentence about text that is not YAML: the line, what is wrong, and for a character such as `*` the remedy."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or not problem:
+        return f"not a YAML file: {error}"
+    start = getattr(error, "context_mark", None) or mark
+    is_star = getattr(error, "context", None) == "while scanning an alias"
+    remedy = "; put quotes around a text that begins with *" if is_star else ""
+    return f"not a YAML file: line {start.line + 1}, column {start.column + 1}: {problem}{remedy}"
 
 
 class BadItem(AaiError):
     """A clip, image or job that cannot be used; the others can."""
+
+
+class Unavailable(BadItem):
+    """An item whose file cannot be read at present. Its reject does not keep the next run from trying again."""
 
 
 class Transient(AaiError):

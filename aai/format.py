@@ -1,8 +1,8 @@
-"""Numbers as people read them."""
+"""Human-readable durations."""
 
 
 def duration(seconds: float) -> str:
-    """A time in words, as "3.2 s", "4 min 10 s" or "2 h 5 min"."""
+    """A duration as "3.2 s", "4 min 10 s" or "2 h 5 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

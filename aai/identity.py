@@ -1,6 +1,6 @@
-"""Names that follow from contents: ids of items, recipes of computations, seeds of random numbers.
+"""Deterministic ids of items, recipes of computations, and seeds of random numbers.
 
-Nothing here depends on time, place, order or worker, so a run can stop anywhere and be continued by another.
+Nothing here depends on time, machine, order or worker, so another run can continue where one has stopped.
 """
 
 import json
@@ -12,13 +12,13 @@ from pydantic import BaseModel
 
 _ID_BYTES = 16
 _INT64_BYTES = 8
-_RECIPE_BYTES = 6  # 12 hex digits: a workspace holds few recipes, and people read them
+_RECIPE_BYTES = 6  # 12 hex digits: a workspace has few recipes, and people read them
 
-_TICKS_PER_S = 1_000_000  # finer than any sample rate, coarser than rounding errors
+_TICKS_PER_S = 1_000_000  # finer than any sample period, coarser than rounding errors
 
 
 def content_id(data: bytes) -> str:
-    """The hex digest of some bytes."""
+    """The digest of some bytes, as 32 hex digits."""
     return blake2b(data, digest_size=_ID_BYTES).hexdigest()
 
 
@@ -28,24 +28,24 @@ def image_id(data: bytes) -> str:
 
 
 def clip_id(file_id: str, start_s: float, duration_s: float) -> str:
-    """The id of a clip: one window of the audio file whose `content_id` is given.
+    """The id of a clip: a window of the audio file with the content id `file_id`.
 
-    Times that differ by less than a microsecond are the same.
+    Times are rounded to microseconds.
     """
     window = [round(time_s * _TICKS_PER_S) for time_s in (start_s, duration_s)]
     return content_id(_encode([file_id, *window]))
 
 
 def int64_of(item_id: str) -> int:
-    """An id as a number from 0 to 2**63 - 1, for FAISS, which keeps -1 for "none".
+    """An id as a number from 0 to 2**63 - 1, for FAISS, where -1 means "none".
 
-    Two of a hundred million ids meet with a chance of 1 in 2,000.
+    Among a hundred million ids, two collide with a probability of 1 in 2,000.
     """
     return _int63(bytes.fromhex(item_id))
 
 
 def seed_of(run_seed: int, stage: str, item_id: str, purpose: str, step: int = 0) -> int:
-    """The seed, from 0 to 2**63 - 1, of the random numbers at one address."""
+    """The seed of the random numbers of one purpose, from 0 to 2**63 - 1."""
     address = _encode([run_seed, stage, item_id, purpose, step])
     return _int63(blake2b(address, digest_size=_INT64_BYTES).digest())
 
@@ -57,12 +57,13 @@ def recipe_of(
     upstream: Mapping[str, str],
     code_version: int,
 ) -> str:
-    """The name of a computation: whatever can change its results changes its name.
+    """The recipe of a computation: the digest of everything that its results depend on.
 
-    `models` maps a role to a name with its revision, `upstream` a table or artifact to the recipe it is read under.
+    `models` maps a role to a name with its revision, `upstream` a table or artifact to the recipe under which it is
+    read.
 
     Raises:
-        TypeError: an option is neither a number, text, truth value, None, list nor mapping (a set has no order).
+        TypeError: an option is not JSON data, such as a set, which has no order.
         ValueError: an option is not finite.
     """
     values = options.model_dump() if isinstance(options, BaseModel) else dict(options)
@@ -71,7 +72,7 @@ def recipe_of(
 
 
 def _encode(value: Any) -> bytes:
-    """One text for equal values, different texts for different ones: JSON with its keys in order."""
+    """Canonical JSON: equal values have equal bytes, different values different ones."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 

@@ -1,7 +1,7 @@
-"""What is measured of pictures, and what a set of such figures comes to.
+"""Image metrics (CLIPScore, audio-image similarity) and their aggregation.
 
-Vectors are unit vectors of one image-text encoder: of pictures, of captions, and of clips that were brought into its
-space. A figure that does not exist, as the rank of a clip without others, is NaN.
+Embeddings are unit vectors of one image-text encoder: of images, of captions, and of clips after alignment. NaN stands
+for an undefined value, as the rank of a clip among no others.
 """
 
 import math
@@ -10,139 +10,157 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
-_CLIP_SCORE_SCALE = 2.5  # Hessel et al. 2021, section 3: brings what CLIP ViT-B/32 says of captions to 0 to 1
-_LEAST_FOR_RANKS = 3  # of two, the correlation of ranks is always 1, 0 or -1
+_CLIP_SCORE_SCALE = 2.5  # Hessel et al. 2021, section 3: stretches typical cosines of CLIP ViT-B/32 to 0 to 1
+_MIN_FOR_RANKS = 3  # the rank correlation of two items is always 1, 0 or -1
 
 CLIP_SCORE, AIS_COSINE, AIS_RANK = "clip_score", "ais_cosine", "ais_rank"
 JUDGE_PHENOMENON, JUDGE_INTENSITY, JUDGE_BACKGROUND = "judge_phenomenon", "judge_intensity", "judge_background"
 
-MEANINGS = {
-    CLIP_SCORE: "CLIPScore: picture against prompt, the label in place of the sound; 0 to 2.5, higher is better",
-    AIS_COSINE: "AIS-cos: cosine of picture and clip; -1 to 1, higher is better",
-    AIS_RANK: "AIS-rank: share of other clips that suit the picture less than its own; chance 0.5, best 1",
-    JUDGE_PHENOMENON: "whether the judge sees what the clip's label says; as a mean, the accuracy",
-    JUDGE_INTENSITY: "how strong the judge finds it, 0 to 1; to be compared with the clip's, not to be high",
-    JUDGE_BACKGROUND: "whether the judge sees the background that the prompt names; as a mean, the accuracy",
-}
-"""Every metric of the table `scores`, and what it says."""
 
-YES_OR_NO = (JUDGE_PHENOMENON, JUDGE_BACKGROUND)
-"""The metrics that are 1 or 0."""
+@dataclass(frozen=True)
+class Metric:
+    """Description of a metric in the table `scores`."""
 
-SHORT = {
-    CLIP_SCORE: "CLIPScore",
-    AIS_COSINE: "AIS-cos",
-    AIS_RANK: "AIS-rank",
-    JUDGE_PHENOMENON: "phenomenon",
-    JUDGE_INTENSITY: "strength",
-    JUDGE_BACKGROUND: "background",
+    name: str
+    """As stored in the column `metric`."""
+
+    label: str
+    """Short name, for column headers."""
+
+    help: str
+    """One line: what it measures, its range, and which direction is better."""
+
+    is_share: bool = False
+    """Whether values are 0 (no) or 1 (yes), so that the mean is a share."""
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            CLIP_SCORE, "CLIPScore", "CLIPScore of image and prompt (label instead of *); 0 to 2.5, higher is better"
+        ),
+        Metric(AIS_COSINE, "AIS-cos", "AIS: cosine similarity of image and clip; -1 to 1, higher is better"),
+        Metric(AIS_RANK, "AIS-rank", "AIS: share of other clips less similar to the image; chance 0.5, best 1"),
+        Metric(JUDGE_PHENOMENON, "phenomenon", "accuracy: the judge recognises the clip's label in the image", True),
+        Metric(
+            JUDGE_INTENSITY,
+            "judged intensity",
+            "intensity that the judge reads off the image, 0 to 1; compare it to the clip's",
+        ),
+        Metric(
+            JUDGE_BACKGROUND, "background", "accuracy: the judge recognises the background that the prompt names", True
+        ),
+    )
 }
-"""What they are called where there is little room."""
+"""All metrics, by their names."""
 
 
 def clip_score(
-    pictures: Float[np.ndarray, "pictures dim"], captions: Float[np.ndarray, "pictures dim"]
-) -> Float[np.ndarray, " pictures"]:
-    """How well each picture is described by its caption, from 0 to 2.5.
+    images: Float[np.ndarray, "images dim"], captions: Float[np.ndarray, "images dim"]
+) -> Float[np.ndarray, " images"]:
+    """CLIPScore of each image and its caption, from 0 to 2.5.
 
-    Captions are taken as they are; the paper puts "A photo depicts" before them, which prompts do by themselves.
+    The paper prefixes captions with "A photo depicts"; prompts already have such a prefix.
 
     Source: Hessel et al. 2021, "CLIPScore", section 3: w * max(cos, 0) with w = 2.5.
     """
-    return _CLIP_SCORE_SCALE * np.maximum(_cosines(pictures, captions), 0)
+    return _CLIP_SCORE_SCALE * np.maximum(_cosines(images, captions), 0)
 
 
 def ais_cosine(
-    pictures: Float[np.ndarray, "pictures dim"], clips: Float[np.ndarray, "pictures dim"]
-) -> Float[np.ndarray, " pictures"]:
-    """Audio-image similarity in its cosine form: of each picture and its own clip, from -1 to 1.
+    images: Float[np.ndarray, "images dim"], clips: Float[np.ndarray, "images dim"]
+) -> Float[np.ndarray, " images"]:
+    """Audio-image similarity as a cosine of each image and its own clip, from -1 to 1.
 
-    Other encoders give other scales, so only figures of one pair of encoders can be compared.
+    Its scale depends on the encoders: compare only values of the same pair.
 
-    Source: the cosine form of AIS in MACS (arXiv 2503.10287); there, too, a plain cosine.
+    Source: AIS in MACS (arXiv 2503.10287), a plain cosine as well.
     """
-    return _cosines(pictures, clips)
+    return _cosines(images, clips)
 
 
 def ais_rank(
-    pictures: Float[np.ndarray, "pictures dim"],
-    clips: Float[np.ndarray, "pictures dim"],
+    images: Float[np.ndarray, "images dim"],
+    clips: Float[np.ndarray, "images dim"],
     others: Float[np.ndarray, "others dim"],
-    is_own: Bool[np.ndarray, "pictures others"],
-) -> Float[np.ndarray, " pictures"]:
-    """Audio-image similarity in its rank form: the share of other clips less similar to the picture than its own is.
+    is_own: Bool[np.ndarray, "images others"],
+) -> Float[np.ndarray, " images"]:
+    """Audio-image similarity as a rank: the share of other clips less similar to the image than its own clip.
 
-    1 is best, 0.5 is chance; a tie counts as not less. Clips of the same label are among the others, so that 1 is
-    reached by a picture that shows this very clip. `is_own` says which of the others are no others.
+    1 is best, 0.5 is chance; a tie counts as not less. Other clips may have the same label, so an image reaches 1 only
+    if it shows this very clip. `is_own` masks the image's own clips among `others`.
 
-    Source: the mean over pictures is AIS as SonicDiffusion (arXiv 2405.00878) computes it, 1/(N|R|) sum of
-    [<g_i, r> < <g_i, c_i>]; here the pool R leaves out the own clip, which could never be counted.
+    Source: the mean over images is AIS in SonicDiffusion (arXiv 2405.00878), 1/(N|R|) sum of [<g_i, r> < <g_i, c_i>];
+    here the pool R excludes the own clip, which never counts.
     """
-    own = _cosines(pictures, clips)
-    is_less = (pictures @ others.T < own[:, None]) & ~is_own
+    own = _cosines(images, clips)
+    is_less = (images @ others.T < own[:, None]) & ~is_own
     num = (~is_own).sum(axis=1)
     return np.where(num > 0, is_less.sum(axis=1) / np.maximum(num, 1), np.nan)
 
 
-def rank_correlation(truth: Float[np.ndarray, " items"], found: Float[np.ndarray, " items"]) -> float:
-    """Spearman's correlation of ranks, ties sharing their mean rank.
+def rank_correlation(truth: Float[np.ndarray, " items"], measured: Float[np.ndarray, " items"]) -> float:
+    """Spearman's rank correlation.
 
-    NaN where fewer than three are given or the truth does not vary; 0 where what was found does not vary.
+    NaN for fewer than three items or a constant truth; 0 for constant measurements, which carry no information.
     """
-    if len(truth) < _LEAST_FOR_RANKS or np.ptp(truth) == 0:
+    if len(truth) < _MIN_FOR_RANKS or np.ptp(truth) == 0:
         return math.nan
-    if np.ptp(found) == 0:
+    if np.ptp(measured) == 0:
         return 0.0
-    return float(np.corrcoef(rankdata(truth), rankdata(found))[0, 1])
+    return float(spearmanr(truth, measured).statistic)
 
 
-def correlation_within(
-    groups: Sequence[str], truth: Float[np.ndarray, " items"], found: Float[np.ndarray, " items"]
+def mean_rank_correlation(
+    groups: Sequence[str], truth: Float[np.ndarray, " items"], measured: Float[np.ndarray, " items"]
 ) -> float:
-    """Spearman's correlation inside each group, averaged over those groups that have one; NaN where none has."""
+    """Spearman's rank correlation within each group, averaged over the groups where it is defined; NaN if none."""
     names = np.asarray(groups, object)
-    each = [rank_correlation(truth[names == name], found[names == name]) for name in dict.fromkeys(groups)]
-    known = [value for value in each if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
+    members = [names == name for name in dict.fromkeys(groups)]
+    correlations = [rank_correlation(truth[is_member], measured[is_member]) for is_member in members]
+    defined = [correlation for correlation in correlations if not math.isnan(correlation)]
+    return float(np.mean(defined)) if defined else math.nan
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What the scores of some pictures come to."""
+    """Aggregated scores of a set of images."""
 
     num: int
-    """Pictures with scores."""
+    """Images with at least one score."""
 
     means: dict[str, float]
-    """Per metric that any of them has, its mean over those that have it."""
+    """Mean of each metric, over the images that have it."""
 
     intensity: float | None
-    """Spearman's correlation of the clips' intensity with the judged one, within groups; none where it is unknown."""
+    """Spearman's rank correlation of true and judged intensity, averaged within groups; None if undefined."""
 
 
 def aggregate(
-    metrics: Mapping[str, Float[np.ndarray, " pictures"]],
+    scores: Mapping[str, Float[np.ndarray, " images"]],
     groups: Sequence[str | None],
-    intensities: Float[np.ndarray, " pictures"],
+    intensities: Float[np.ndarray, " images"],
 ) -> Aggregate:
-    """Means and correlation of a set of pictures; NaN stands for a metric that one lacks, or an unknown intensity.
+    """Aggregate the scores of a set of images; NaN is a missing score or an unknown true intensity.
 
-    Intensities are compared within groups, as clips of one label in one job; who has no group is not compared.
+    The rank correlation of intensities is taken within groups, as clips of one label in one job, and leaves out images
+    without a group.
     """
-    means = {name: float(np.nanmean(values)) for name, values in metrics.items() if not np.isnan(values).all()}
-    num = int(np.any([~np.isnan(values) for values in metrics.values()], axis=0).sum()) if metrics else 0
+    means = {name: float(np.nanmean(values)) for name, values in scores.items() if not np.isnan(values).all()}
+    num = int(np.any([~np.isnan(values) for values in scores.values()], axis=0).sum()) if scores else 0
     correlation = math.nan
-    if JUDGE_INTENSITY in metrics:
-        judged = metrics[JUDGE_INTENSITY]
-        known = ~np.isnan(judged) & ~np.isnan(intensities) & [group is not None for group in groups]
-        named = [group or "" for group, is_known in zip(groups, known, strict=True) if is_known]
-        correlation = correlation_within(named, intensities[known], judged[known])
+    if JUDGE_INTENSITY in scores:
+        judged = scores[JUDGE_INTENSITY]
+        is_known = ~np.isnan(judged) & ~np.isnan(intensities) & [group is not None for group in groups]
+        known_groups = [group or "" for group, known in zip(groups, is_known, strict=True) if known]
+        correlation = mean_rank_correlation(known_groups, intensities[is_known], judged[is_known])
     return Aggregate(num, means, None if math.isnan(correlation) else correlation)
 
 
 def _cosines(
-    some: Float[np.ndarray, "items dim"], others: Float[np.ndarray, "items dim"]
+    left: Float[np.ndarray, "items dim"], right: Float[np.ndarray, "items dim"]
 ) -> Float[np.ndarray, " items"]:
-    return np.einsum("id,id->i", some, others)
+    return np.einsum("id,id->i", left, right)

@@ -1,4 +1,4 @@
-"""Profiles: named choices of models, with the options that suit them. No code asks which one it runs."""
+"""Profiles: named sets of models with matching options. No code depends on the name of a profile."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -11,38 +11,53 @@ _WEIGHTS = Path(__file__).parent / "tiny" / "weights"
 
 
 class ModelName(Options):
-    """A model in a folder, or on the Hugging Face hub at a commit; in YAML also as `name@revision`."""
+    """A model in a local folder, or on the Hugging Face hub at a commit; in YAML also as `name@revision`."""
 
     name: str
-    """A folder, or the name on the hub."""
+    """Local folder, or repository on the Hugging Face hub as `owner/name`."""
 
     revision: str | None = None
-    """The commit on the hub, 40 hex digits; a folder has none."""
+    """Commit hash on the hub (40 hex digits); null for a folder. `name@revision` sets both in one line."""
+
+
+class JudgeName(Options):
+    """Independent classifier that checks what pictures show, as a further metric of `aai score`; null for none."""
+
+    kind: str
+    """Kind of judge: an entry point in the group `aai.judges` of an installed package, such as `tiny`."""
+
+    folder: str
+    """Folder of the judge's weights."""
 
 
 class Models(Options):
     """The models of a run."""
 
     audio: ModelName
-    """The audio encoder: a CLAP model."""
+    """Audio encoder: a CLAP model (transformers)."""
 
     image_text: ModelName
-    """The image-text encoder: a CLIP model; its space is the one in which sounds meet images."""
+    """Image-text encoder: a CLIP model (transformers). Audio vectors are aligned with its image space."""
 
     diffusion: ModelName
-    """The text-to-image model: Stable Diffusion 1.x or SDXL."""
+    """Text-to-image model: Stable Diffusion 1.x or SDXL (diffusers), safetensors only."""
 
     aligner: str | None = None
-    """Folder of a trained aligner, for `align.method: trained`."""
+    """Folder of a pretrained aligner, for `align.method: trained`."""
 
     mapper: str | None = None
-    """Folder of a mapper, for `learn.method: shipped`."""
+    """Folder of a pretrained mapper, for `train_mapper.method: shipped`."""
 
-    judge: str | None = None
-    """Folder of an independent reader of pictures, for scores where the truth is known."""
+    judge: JudgeName | None = None
+    """Independent classifier that checks what pictures show, as a further metric of `aai score`; null for none."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """The numbers the models compute with on a GPU; on a CPU it is float32."""
+    """Data type of encoders and text-to-image model, on GPUs and CPUs. A change recomputes everything from the
+    embeddings on, because it is part of the recipes."""
+
+    def dtype_of(self, role: str) -> str:
+        """The data type of a model."""
+        return self.dtype if role in ("audio", "image_text", "diffusion") else "float32"
 
     @field_validator("audio", "image_text", "diffusion", mode="before")
     @classmethod
@@ -67,13 +82,13 @@ PROFILES: dict[str, dict[str, Any]] = {
             "diffusion": str(_WEIGHTS / "pipeline"),
             "aligner": str(_WEIGHTS / "aligner"),
             "mapper": str(_WEIGHTS / "mapper"),
-            "judge": str(_WEIGHTS / "judge"),
+            "judge": {"kind": "tiny", "folder": str(_WEIGHTS / "judge")},
         },
         "ingest": {"audio": {"window_s": 5.0, "hop_s": 5.0}},
         "align": {"method": "trained"},
-        # Scenes of one phenomenon are more alike than photographs are: what differs between them is the intensity.
+        # Scenes of one phenomenon are more similar than photographs, and differ in intensity.
         "retrieve": {"duplicate_similarity": 0.99},
-        "learn": {"method": "shipped"},
+        "train_mapper": {"method": "shipped"},
         "fit": {"steps": 8},
         "render": {"guidance": 4.0},
     },
@@ -86,4 +101,4 @@ PROFILES: dict[str, dict[str, Any]] = {
         | {"diffusion": "stabilityai/stable-diffusion-xl-base-1.0@462165984030d82259a11f4367a4eed129e94a7b"},
     },
 }
-"""What a profile sets; what the user's file says goes before it, key by key."""
+"""The settings of each profile; keys of the configuration file override them one by one."""

@@ -1,9 +1,9 @@
-"""How many items per second go through the pool and into a table when the worker does nothing: the driver's ceiling.
+"""Throughput of pool and driver with a worker that does nothing: the upper bound of items per second.
 
     python bench/driver.py [--items 200000] [--workers 0 1 2]
 
-Goal: 10,000 items/s. 0 workers is this process, without Ray; the time to start Ray is given apart, that to start
-workers is in the rate.
+Target: 10,000 items/s. 0 workers runs in this process, without Ray. The time to start Ray is printed separately; that
+of starting workers is part of the rate.
 """
 
 import argparse
@@ -16,16 +16,19 @@ import pyarrow as pa
 
 from aai.identity import content_id
 from aai.workspace import Workspace
-from tasks.runtime.driver import Stage, StageOptions, run_stage
-from tasks.runtime.ray_pool import connect
-from tasks.runtime.work import Outcome, PoolOptions
+from tasks.runtime.driver import StageRun, run_stage
+from tasks.runtime.options import PoolOptions, RunOptions
+from tasks.runtime.ray_cluster import connect
+from tasks.runtime.stage import Pending
+from tasks.runtime.work import Outcome
 
 DIM = 512
 SLICE_SIZE = 256
+TABLE, RECIPE = "aligned_vectors", "ab12"
 
 
 class NullWorker:
-    """Gives each clip the same vector."""
+    """Returns the same vector for each clip."""
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""
@@ -36,45 +39,48 @@ class NullWorker:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Clips that are a number."""
+    """A source of clips whose content is a number."""
 
+    workspace: Workspace
     num_items: int
 
-    def ids(self) -> pa.ChunkedArray:
-        """The ids of all items."""
-        return pa.chunked_array([[content_id(b"%d" % number) for number in range(self.num_items)]])
+    def pending(self, retry_rejects: bool = False) -> Pending:
+        """The clips without a vector."""
+        done = set(self.workspace.table(TABLE).ids(RECIPE).to_pylist())
+        ids = [content_id(b"%d" % number) for number in range(self.num_items)]
+        new = [clip_id for clip_id in ids if clip_id not in done]
+        return Pending(self.num_items, len(new), 0, self._rows(new))
 
-    def rows(self, ids: pa.ChunkedArray) -> Iterator[pa.Table]:
-        """The rows of some of them."""
+    def _rows(self, ids: list[str]) -> Iterator[pa.Table]:
         yield pa.table({"clip_id": ids})
 
 
 def measure(num_items: int, num_workers: int) -> str:
-    """The rate of one run into a new table, and of a second run, which finds nothing to do."""
+    """The rate of a run into a new table, and the time of a second run with nothing to do."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(folder)
-        stage = Stage("align", Numbers(num_items), "aligned_vectors", "ab12", NullWorker)
+        stage = StageRun("align", Numbers(workspace, num_items), TABLE, RECIPE, NullWorker)
         pool = PoolOptions(num_workers=num_workers, slice_size=SLICE_SIZE)
-        first = run_stage(workspace, stage, pool, StageOptions())
-        start = time.perf_counter()
-        again = run_stage(workspace, stage, pool, StageOptions())
-        assert (first.new, again.new) == (num_items, 0)
+        first = run_stage(workspace, stage, pool, RunOptions())
+        start_s = time.perf_counter()
+        second = run_stage(workspace, stage, pool, RunOptions())
+        assert (first.new, second.new) == (num_items, 0)
         return (
             f"{num_workers} workers: {num_items:,} items in {first.took_s:.1f} s, {first.rate:,.0f} items/s; "
-            f"second run {time.perf_counter() - start:.2f} s"
+            f"second run {time.perf_counter() - start_s:.2f} s"
         )
 
 
 def main() -> None:
-    """Measure for some numbers of workers."""
+    """Measure for several numbers of workers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     if any(arguments.workers):
-        start = time.perf_counter()
+        start_s = time.perf_counter()
         connect(None)
-        print(f"Ray started in {time.perf_counter() - start:.1f} s")
+        print(f"Ray started in {time.perf_counter() - start_s:.1f} s")
     for num_workers in arguments.workers:
         print(measure(arguments.items, num_workers))
 

@@ -1,36 +1,38 @@
-"""Rows per second of fitting: many clips at once, one at a time, and textual inversion as it is usually done.
+"""Rows per second of fitting, for several values of `max_rows`, against textual inversion of one clip at a time.
 
-    python bench/fit.py [--model FOLDER] [--clips 16] [--steps 4] [--at-once 1 4 16]
+    python bench/fit.py [--model FOLDER] [--clips 16] [--steps 4] [--max-rows 4 16 64]
 
-A row is one (clip, image, timestep, noise) sample, forward and backward. All variants take the same rows of the same
-clips on the same machine, one after the other. The floor is the UNet alone, forward and backward on the input, at the
-largest batch. The peer trains the whole embedding table with AdamW and one placeholder token, one clip after the other,
-as the textual inversion example of diffusers does.
+A row is one (clip, image, timestep, noise) sample, forward and backward. All variants run equally many rows on the same
+clips, one variant after the other. The upper bound is the UNet alone, forward and backward on the input, at the largest
+batch. The baseline trains the whole embedding table with AdamW and one placeholder token, one clip after the other, as
+the textual inversion example of diffusers does.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from aai.cues.fit import ClipToFit, Fitter, draw_rows
+from aai.cues.denoising import ClipToFit, draw_rows
+from aai.cues.fit import Fitter
 from aai.cues.mapper import CueMapper
 from aai.cues.options import FitOptions
 from aai.identity import content_id
-from aai.models.device import best_device, dtype_on
+from aai.models.device import best_device, dtype_named
 from aai.models.diffusion import Diffusion, load_diffusion
 from aai.tiny.world import WEIGHTS
 
-IMAGE_DIM, NUM_IMAGES, NUM_TOKENS = 128, 5, 2
+IMAGE_DIM, NUM_TOKENS = 128, 2
+IMAGE_IDS = tuple("abcde")
 
 
 @dataclass(frozen=True)
-class Task:
-    """The same work for all variants."""
+class Workload:
+    """The clips and options that all variants share."""
 
     diffusion: Diffusion
     clips: list[ClipToFit]
@@ -38,41 +40,40 @@ class Task:
 
     @property
     def num_rows(self) -> int:
-        """Rows that are trained on; looks at held-out noise count as a share of one, being forward only."""
-        steps = self.options.steps * self.options.rows_per_step
-        return len(self.clips) * steps
+        """Training rows; the few rows of the validation loss, forward only, are not counted."""
+        return len(self.clips) * self.options.steps * self.options.rows_per_step
 
 
-def new_task(model: str, num_clips: int, steps: int) -> Task:
-    """Clips that are noise on images that are noise: their content changes no speed."""
+def new_workload(model: str, num_clips: int, steps: int) -> Workload:
+    """Clips and images of random noise: the content does not change the speed."""
     device = best_device()
-    diffusion = load_diffusion(model, device, dtype=dtype_on(device, "bfloat16"))
+    diffusion = load_diffusion(model, device, dtype=dtype_named("bfloat16"))
     rng, size = torch.Generator().manual_seed(0), diffusion.default_size // diffusion.pipeline.vae_scale_factor
     clips = []
     for number in range(num_clips):
         aligned = torch.nn.functional.normalize(torch.randn(IMAGE_DIM, generator=rng), dim=0)
-        clips.append(ClipToFit(content_id(b"%d" % number), aligned, _latents(diffusion, size, rng)))
-    options = FitOptions(steps=steps, check_every=steps, held_out_rows=1, least_gain=0)
-    return Task(diffusion, clips, options)
+        clips.append(ClipToFit(content_id(b"%d" % number), aligned, _latents(diffusion, size, rng), IMAGE_IDS))
+    options = FitOptions(steps=steps, eval_every=steps, eval_rows=1, min_improvement=0)
+    return Workload(diffusion, clips, options)
 
 
 def _latents(diffusion: Diffusion, size: int, rng: torch.Generator) -> torch.Tensor:
-    return torch.randn(NUM_IMAGES, diffusion.pipeline.unet.config.in_channels, size, size, generator=rng)
+    return torch.randn(len(IMAGE_IDS), diffusion.pipeline.unet.config.in_channels, size, size, generator=rng)
 
 
-def fit(task: Task, at_once: int) -> None:
-    """All clips by our fitter."""
+def fit(task: Workload, max_rows: int) -> None:
+    """Fit all clips with `Fitter`."""
     torch.manual_seed(0)
     words = task.diffusion.word_embeddings(["rain"]).expand(NUM_TOKENS, -1)
     mapper = CueMapper(IMAGE_DIM, task.diffusion.cue_dim, NUM_TOKENS)
     mapper.start_at(words.cpu().float())
-    options = task.options.model_copy(update={"clips_at_once": at_once})
+    options = task.options.model_copy(update={"max_rows": max_rows})
     for _ in Fitter(task.diffusion, mapper, options, 0).fit(task.clips):
         pass
 
 
-def invert(task: Task) -> None:
-    """All clips by textual inversion on a placeholder of the embedding table, one after the other."""
+def invert(task: Workload) -> None:
+    """Textual inversion of all clips, one after the other, on a placeholder in the embedding table."""
     diffusion, options = task.diffusion, task.options
     table = diffusion.pipeline.text_encoder.get_input_embeddings().weight
     token, before = "rain", table.detach().clone()
@@ -83,10 +84,11 @@ def invert(task: Task) -> None:
         optimiser = torch.optim.AdamW([table], lr=5e-3)
         for step in range(options.steps):
             rows = draw_rows(step, clip, options.rows_per_step, ("a photo of *",), diffusion.num_train_timesteps)
-            said = diffusion.encode_prompts([prompt.replace("*", token) for prompt in rows.prompts])
-            where = {"device": diffusion.device}
-            taken = clip.latents[rows.images].to(**where), said, rows.timesteps.to(**where), rows.noise.to(**where)
-            diffusion.denoising_losses(*taken).mean().backward()
+            conditioning = diffusion.encode_prompts([prompt.replace("*", token) for prompt in rows.prompts])
+            latents, timesteps, noise = (
+                part.to(diffusion.device) for part in (rows.latents, rows.timesteps, rows.noise)
+            )
+            diffusion.denoising_losses(latents, conditioning, timesteps, noise).mean().backward()
             optimiser.step()
             optimiser.zero_grad()
             with torch.no_grad():
@@ -95,21 +97,21 @@ def invert(task: Task) -> None:
     table.data.copy_(before)
 
 
-def floor(task: Task, at_once: int) -> None:
-    """The UNet alone on as many rows."""
-    diffusion, num = task.diffusion, at_once * task.options.rows_per_step
+def unet_alone(task: Workload, num: int) -> None:
+    """The UNet alone on equally many rows, `num` in a pass."""
+    diffusion = task.diffusion
     latents = task.clips[0].latents[:1].expand(num, -1, -1, -1).to(diffusion.device)
     timesteps = torch.full((num,), 500, device=diffusion.device)
     with torch.no_grad():
-        said = diffusion.encode_prompts(["a photo of rain"] * num)
+        conditioning = diffusion.encode_prompts(["a photo of rain"] * num)
     for _ in range(-(-task.num_rows // num)):
-        context = said.context.detach().requires_grad_(True)
-        losses = diffusion.denoising_losses(latents, type(said)(context, said.pooled), timesteps, latents)
+        context = conditioning.context.detach().requires_grad_(True)
+        losses = diffusion.denoising_losses(latents, replace(conditioning, context=context), timesteps, latents)
         torch.autograd.grad(losses.sum(), context)
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that something takes, the GPU's included."""
+    """Wall time in seconds, until the GPU is idle."""
     _wait()
     start_s = time.monotonic()
     work()
@@ -128,18 +130,17 @@ def main() -> None:
     parser.add_argument("--model", default=str(WEIGHTS / "pipeline"))
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16])
-    given = parser.parse_args()
-    task = new_task(given.model, given.clips, given.steps)
-    most = max(given.at_once)
-    timed(lambda: floor(task, 1))  # warm up
-    times = {f"UNet alone, batch of {most * task.options.rows_per_step}": timed(lambda: floor(task, most))}
-    times["textual inversion, one at a time"] = peer_s = timed(lambda: invert(task))
-    for at_once in given.at_once:
-        times[f"fit, {at_once} at once"] = timed(lambda at_once=at_once: fit(task, at_once))
-    table = Table("variant", "seconds", "rows/s", "to the peer")
+    parser.add_argument("--max-rows", type=int, nargs="+", default=[4, 16, 64])
+    args = parser.parse_args()
+    task, largest = new_workload(args.model, args.clips, args.steps), max(args.max_rows)
+    timed(lambda: unet_alone(task, 4))  # warm-up
+    times = {f"UNet alone, {largest} rows in a pass": timed(lambda: unet_alone(task, largest))}
+    times["textual inversion, one clip at a time"] = baseline_s = timed(lambda: invert(task))
+    for max_rows in args.max_rows:
+        times[f"fit, max_rows: {max_rows}"] = timed(lambda max_rows=max_rows: fit(task, max_rows))
+    table = Table("variant", "seconds", "rows/s", "relative to the baseline")
     for name, took_s in times.items():
-        table.add_row(name, f"{took_s:.1f}", f"{task.num_rows / took_s:.1f}", f"{peer_s / took_s:.2f}")
+        table.add_row(name, f"{took_s:.1f}", f"{task.num_rows / took_s:.1f}", f"{baseline_s / took_s:.2f}")
     Console(width=100).print(table)
     print(f"{torch.get_num_threads()} threads, {task.diffusion.device}")
 

@@ -1,66 +1,96 @@
-"""Prefect around the stages: a flow of one task per stage, its retries, and what its pages show.
+"""Prefect around the steps: a flow with one task per stage, retries, and what the Prefect pages show.
 
-The tables say what is done, so Prefect caches and keeps nothing. It orders, tries again what failed in passing, and
-shows; items are Ray's affair. This module and `flows.app.server` alone know Prefect: `docs/decisions/0001` says why.
+The tables decide what is done, so Prefect caches and persists nothing. It orders stages, retries transient failures and
+shows progress; items are Ray's business. This module alone imports Prefect (docs/decisions/0001).
 """
 
+import logging
 import os
 
-# Read by Prefect as it is imported; the user's own settings go first.
-os.environ.setdefault("DO_NOT_TRACK", "1")  # no reports to Prefect's makers
+# Prefect reads these when it is imported; settings of the user have precedence.
+os.environ.setdefault("DO_NOT_TRACK", "1")  # no usage reports
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "aai,tasks")  # our log stands with the run's
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "aai,tasks")  # our log messages belong to the flow run
 
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
-from functools import wraps  # noqa: E402
+from contextvars import copy_context  # noqa: E402
+from threading import Event, Thread  # noqa: E402
 from typing import Any, cast  # noqa: E402
+from uuid import UUID  # noqa: E402
 
 import httpx  # noqa: E402
 from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
+from prefect.artifacts import (  # noqa: E402
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.settings import PREFECT_API_URL  # noqa: E402
 from prefect.states import Cancelled, State  # noqa: E402
 from prefect.utilities.annotations import quote  # noqa: E402
 
-from aai.errors import Transient  # noqa: E402
+from aai.errors import BadConfig, Transient  # noqa: E402
 from aai.workspace.store import store_errors  # noqa: E402
-from flows.progress import ProgressTeller, left_out  # noqa: E402
-from flows.steps import Do, Stage, build  # noqa: E402
-from tasks.runtime.config import load_config  # noqa: E402
+from flows.steps import Do, Step, build  # noqa: E402
 from tasks.runtime.driver import Progress, StageSummary  # noqa: E402
-from tasks.runtime.run import Run, open_run  # noqa: E402
+from tasks.runtime.run import Run  # noqa: E402
+from tasks.stages import load_config, open_run  # noqa: E402
 from tasks.views.report import REPORT  # noqa: E402
 
 RETRY_DELAYS_S = [1.0, 10.0, 60.0]
-"""Pauses before a stage is tried again; the pool has retried its slices before that."""
+"""Pauses before a stage is retried; its slices have been retried by the pool before that."""
+
+_PROGRESS_S = 1.0
+_HEALTH_S = 10.0
+
+_log = logging.getLogger(__name__)
 
 Steps = Callable[[Run, Do], list[StageSummary]]
-"""A flow's steps, as a plain function: `flows.steps.build` is one."""
+"""The steps of a flow as a plain function, such as `flows.steps.build`."""
 
 
 @flow(name="build", persist_result=False)
 def build_bank(config: str, changes: dict[str, Any] | None = None) -> State | None:
-    """Make the cue bank of a configuration file; `changes` are keys of it with other values.
+    """Build the cue bank of a configuration file; `changes` replace keys of it.
 
-    Its parameters are plain, so it can be served:
+    Its parameters are plain values, so it can be served on a schedule:
     `build_bank.serve("nightly", cron="0 2 * * *", parameters={"config": "/data/aai.yaml"})`
     """
-    return _ending(_followed("build", build, open_run(load_config(config, changes))))
+    return _final_state(_followed("build", build, open_run(load_config(config, changes))))
+
+
+def check_server() -> None:
+    """Fail early if the configured Prefect server does not answer.
+
+    Raises:
+        BadConfig: it does not.
+    """
+    url = PREFECT_API_URL.value()
+    try:
+        httpx.get(f"{url}/health", timeout=_HEALTH_S).raise_for_status()
+    except httpx.HTTPError as error:
+        shown = httpx.URL(str(url)).copy_with(userinfo=b"")
+        raise BadConfig(
+            f"nothing answers at {shown} ({type(error).__name__}): start `prefect server start` there, or unset it",
+            key="PREFECT_API_URL",
+        ) from error
 
 
 def orchestrate(name: str, steps: Steps, run: Run) -> list[StageSummary]:
-    """Follow some steps as a flow of that name.
+    """Run some steps as a flow of that name.
 
     Raises:
         BadConfig: a stage cannot start, or rejected too much.
-        Transient: the store or Prefect's server failed, or a slice failed too often.
+        Transient: the store or the Prefect server failed, or a slice failed too often.
     """
     done: list[StageSummary] = []
 
     def follow(workspace: str) -> State | None:
         done.extend(_followed(name, steps, run))
-        return _ending(done)
+        return _final_state(done)
 
     followed = flow(name=name, persist_result=False)(follow)
     try:
@@ -69,23 +99,22 @@ def orchestrate(name: str, steps: Steps, run: Run) -> list[StageSummary]:
             state.result()
     except httpx.HTTPError as error:
         raise Transient(
-            f"Prefect's server failed ({type(error).__name__}: {error}): what is finished is committed; look at the "
+            f"the Prefect server failed ({type(error).__name__}: {error}): finished work is committed; look at the "
             "server (PREFECT_API_URL), then run the same command again"
         ) from error
     return done
 
 
-def as_task(name: str, stage: Stage, run: Run) -> StageSummary:
-    """Do a stage as a task of Prefect's, which is tried again after `Transient` alone."""
+def as_task(name: str, step: Step, run: Run) -> StageSummary:
+    """Run a step as a Prefect task, which is retried after `Transient` only."""
 
-    @wraps(stage)
     def shown(run: Run) -> StageSummary:
         with _watched(run):
-            done = stage(run)
-        if done.new or done.rejected:
-            with left_out(f"what {name} did"):
-                create_table_artifact([_row(done)], f"{_key(name)}-counts", f"What `{name}` did")
-        return done
+            summary = step(run)
+        if summary.new or summary.rejected:
+            with _optional(f"what {name} did"):
+                create_table_artifact([_row(summary)], f"{_key(name)}-counts", f"What `{name}` did")
+        return summary
 
     staged = task(
         name=name,
@@ -95,20 +124,21 @@ def as_task(name: str, stage: Stage, run: Run) -> StageSummary:
         cache_policy=NO_CACHE,
         persist_result=False,
     )(shown)
-    return staged(cast(Run, quote(run)))  # quoted, as Prefect would look for futures in every part of it
+    return staged(cast(Run, quote(run)))  # quoted, because Prefect would look for futures inside it
 
 
 def _followed(name: str, steps: Steps, run: Run) -> list[StageSummary]:
     done = steps(run, as_task)
-    with left_out(f"what {name} did"):
-        create_table_artifact([_row(each) for each in done], f"{_key(name)}-stages", "Counts and rates per stage")
+    with _optional(f"what {name} did"):
+        rows = [_row(summary) for summary in done]
+        create_table_artifact(rows, f"{_key(name)}-stages", "Counts and rates per stage")
         create_markdown_artifact(_report(run), f"{_key(name)}-report", "The report of the workspace")
     return done
 
 
-def _ending(done: list[StageSummary]) -> State | None:
-    if any(each.stopped for each in done):
-        return Cancelled(message="told to stop before all was done; the next run does the rest")
+def _final_state(done: list[StageSummary]) -> State | None:
+    if any(summary.stopped for summary in done):
+        return Cancelled(message="stopped before all was done; the next run does the rest")
     return None
 
 
@@ -117,38 +147,89 @@ def _is_transient(task: Any, task_run: Any, state: State) -> bool:
 
 
 @contextmanager
+def _optional(what: str) -> Iterator[None]:
+    """Prefect is optional: if its server does not answer, log and continue."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        _log.warning("Prefect does not show %s (%s: %s)", what, type(error).__name__, error)
+
+
+@contextmanager
 def _watched(run: Run) -> Iterator[None]:
-    """Tell Prefect, besides whoever is told already, how far the stage at work is."""
-    before, tellers = run.watch, list[ProgressTeller]()
+    """Report the progress of the stage at work to Prefect, too."""
+    before, reporters = run.watch, list[ProgressReporter]()
 
     def watch(stage: str) -> Progress:
-        tellers.append(teller := ProgressTeller(stage, f"{_key(stage)}-progress"))
-        others = before(stage) if before else None
+        reporters.append(reporter := ProgressReporter(stage, f"{_key(stage)}-progress"))
+        other = before(stage) if before else None
 
-        def tell(finished: int, total: int, rate: float) -> None:
-            teller.tell(finished, total, rate)
-            if others:
-                others(finished, total, rate)
+        def update(finished: int, total: int, rate: float) -> None:
+            reporter.update(finished, total, rate)
+            if other:
+                other(finished, total, rate)
 
-        return tell
+        return update
 
     run.watch = watch
     try:
         yield
     finally:
         run.watch = before
-        for each in tellers:
-            each.close()
+        for reporter in reporters:
+            reporter.close()
 
 
-def _row(done: StageSummary) -> dict[str, Any]:
+class ProgressReporter:
+    """Writes a stage's progress artifact at most once per second, from its own thread.
+
+    A slow server thus does not slow down a stage.
+    """
+
+    def __init__(self, stage: str, key: str) -> None:
+        self._stage, self._key = stage, key
+        self._newest: tuple[int, int, float] | None = None
+        self._closed = Event()
+        # A new thread has an empty context; this one has the task run and the server.
+        self._thread = Thread(target=copy_context().run, args=(self._report,), daemon=True)
+
+    def update(self, finished: int, total: int, rate: float) -> None:
+        """Take in the number of finished items, their total, and the rate per second."""
+        self._newest = (finished, total, rate)
+        if not self._thread.ident:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Write the last state, and end."""
+        self._closed.set()
+        if self._thread.ident:
+            self._thread.join()
+
+    def _report(self) -> None:
+        written: tuple[int, int, float] | None = None
+        artifact_id: UUID | None = None
+        with _optional(f"the progress of {self._stage}"):
+            while not (self._closed.wait(_PROGRESS_S if written else 0) and written == self._newest):
+                if self._newest and written != self._newest:
+                    written = self._newest
+                    artifact_id = self._write(artifact_id, *written)
+
+    def _write(self, artifact_id: UUID | None, finished: int, total: int, rate: float) -> UUID:
+        percent = 100 * finished / total
+        text = f"`{self._stage}`: {finished:,} of {total:,} items, {rate:,.1f}/s"
+        if artifact_id is None:
+            return cast(UUID, create_progress_artifact(percent, self._key, text))
+        return cast(UUID, update_progress_artifact(artifact_id, percent, text))
+
+
+def _row(summary: StageSummary) -> dict[str, Any]:
     return {
-        "stage": done.stage,
-        "before": done.done,
-        "new": done.new,
-        "rejected": done.rejected,
-        "seconds": round(done.took_s, 2),
-        "per second": round(done.rate, 1),
+        "stage": summary.stage,
+        "before": summary.done,
+        "new": summary.new,
+        "rejected": summary.rejected,
+        "seconds": round(summary.took_s, 2),
+        "per second": round(summary.rate, 1),
     }
 
 
@@ -161,5 +242,5 @@ def _report(run: Run) -> str:
 
 
 def _key(name: str) -> str:
-    """A name as Prefect allows it for an artifact."""
+    """A name in the form that Prefect allows for artifacts."""
     return name.replace("_", "-")

@@ -1,1 +1,1 @@
-"""The library hosted on Ray: one module per stage, `stage.py` drives them all, `pool.py` is where Ray is."""
+"""The library hosted on Ray: one module per stage, and `tasks.runtime`, which runs them."""

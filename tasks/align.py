@@ -1,80 +1,73 @@
-"""Align: clips' vectors come into the image encoder's space."""
-
-from collections.abc import Callable
-from functools import partial
+"""Align: audio vectors become vectors in the image encoder's space."""
 
 import numpy as np
 import pyarrow as pa
 
 from aai.align.captions import everyday_sounds
-from aai.models.device import best_device
+from aai.align.options import AlignOptions
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import to_array, to_lists
 from tasks.runtime.config import Config
-from tasks.runtime.driver import StageSummary
-from tasks.runtime.run import Run
-from tasks.runtime.tables import TableSource
+from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Worker
-
-
-def align(run: Run) -> StageSummary:
-    """Align every clip's vector that is not aligned under this recipe."""
-    source = TableSource(run.workspace, "audio_vectors", run.recipe("audio_vectors"), ("clip_id", "vector"))
-    makers: dict[str, Callable[[Config], Worker]] = {"trained": TrainedAligner, "labels": LabelAligner}
-    return run.drive("aligned_vectors", source, partial(makers[run.config.align.method], run.config))
 
 
 class TrainedAligner:
     """A trained projector, loaded once per worker."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, context: Context) -> None:
         from aai.align.projector import Projector
+        from aai.models.device import best_device
 
-        assert config.models.aligner is not None, "its recipe names it"
+        aligner = context.config.models.aligner
+        assert aligner is not None, "the recipe names it"
         self.device = best_device()
-        self.projector = Projector.load(config.models.aligner).to(self.device)
+        self.projector = Projector.load(aligner).to(self.device)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""
         import torch
 
         with torch.inference_mode():
-            heard = torch.from_numpy(to_array(rows["vector"])).to(self.device)
-            return _outcome(rows, self.projector(heard).cpu().numpy())
+            vectors = torch.from_numpy(to_array(rows["vector"])).to(self.device)
+            return _outcome(rows, self.projector(vectors).cpu().numpy())
 
 
-class LabelAligner:
-    """No training: the audio encoder weighs captions, whose image-space embeddings make the vector.
+class CaptionAligner:
+    """No training: the audio encoder scores captions, and their weighted image-space embeddings are the vector.
 
     Source: the semantic aggregation of Wang et al. 2023, "Connecting Multi-modal Contrastive Representations", section
     3.2, with captions as the only memory.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, context: Context) -> None:
         from aai.models.clap import AudioEncoder
         from aai.models.clip import ImageTextEncoder
+        from aai.models.device import best_device, dtype_named
 
-        device, models, options = best_device(), config.models, config.align
+        device, models, options = best_device(), context.config.models, context.options(AlignOptions)
+        dtype = dtype_named(models.dtype)
         names = options.labels or everyday_sounds()
-        heard = [options.audio_prompt.replace("*", name) for name in names]
-        seen = [options.image_prompt.replace("*", name) for name in names]
+        audio_captions = [options.audio_prompt.replace("*", name) for name in names]
+        image_captions = [options.image_prompt.replace("*", name) for name in names]
         self.options = options
-        self.heard = AudioEncoder(models.audio.name, models.audio.revision, device).embed_texts(heard).numpy()
-        encoder = ImageTextEncoder(models.image_text.name, models.image_text.revision, device)
-        self.seen = encoder.embed_texts(seen).numpy()
+        encoder = AudioEncoder(models.audio.name, models.audio.revision, device, dtype)
+        self.audio_side = encoder.embed_texts(audio_captions).numpy()
+        image_encoder = ImageTextEncoder(models.image_text.name, models.image_text.revision, device, dtype)
+        self.image_side = image_encoder.embed_texts(image_captions).numpy()
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""
-        scores = to_array(rows["vector"]) @ self.heard.T
-        return _outcome(rows, blend(scores, self.seen, self.options.temperature, self.options.num_labels))
+        scores = to_array(rows["vector"]) @ self.audio_side.T
+        return _outcome(rows, blend(scores, self.image_side, self.options.temperature, self.options.num_labels))
 
 
-def blend(scores: np.ndarray, seen: np.ndarray, temperature: float, num: int) -> np.ndarray:
-    """Unit vectors: the captions' image-space embeddings, weighted by the softmax of the `num` best scores."""
+def blend(scores: np.ndarray, vectors: np.ndarray, temperature: float, num: int) -> np.ndarray:
+    """The captions' vectors weighted by the softmax of the `num` best scores, as unit vectors."""
     num = min(num, scores.shape[1])
-    least = np.partition(scores, -num, axis=1)[:, -num, None]
-    weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature) * (scores >= least)
-    blended = (weights / weights.sum(axis=1, keepdims=True)) @ seen
+    lowest = np.partition(scores, -num, axis=1)[:, -num, None]
+    weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature) * (scores >= lowest)
+    blended = (weights / weights.sum(axis=1, keepdims=True)) @ vectors
     unit: np.ndarray = blended / np.linalg.norm(blended, axis=1, keepdims=True)
     return unit.astype(np.float32)
 
@@ -82,3 +75,31 @@ def blend(scores: np.ndarray, seen: np.ndarray, temperature: float, num: int) ->
 def _outcome(rows: pa.Table, vectors: np.ndarray) -> Outcome:
     columns = SCHEMAS["aligned_vectors"].columns
     return Outcome(pa.table([rows["clip_id"], to_lists(vectors)], schema=columns))
+
+
+def _aligner(context: Context) -> Worker:
+    return TrainedAligner(context) if context.options(AlignOptions).method == "trained" else CaptionAligner(context)
+
+
+def _models(config: Config) -> tuple[str, ...]:
+    return ("aligner",) if config.options(AlignOptions).method == "trained" else ("audio", "image_text")
+
+
+def _settings(config: Config) -> dict[str, object]:
+    options = config.options(AlignOptions)
+    if options.method == "trained":
+        return {"method": "trained"}
+    return options.settings() | {"labels": list(options.labels or everyday_sounds())}
+
+
+ALIGNED_VECTORS = Stage(
+    name="align",
+    table="aligned_vectors",
+    reads=("audio_vectors",),
+    rows="SELECT v.clip_id, v.vector FROM audio_vectors v SEMI JOIN present_audio_ids p ON v.clip_id = p.id",
+    options=AlignOptions,
+    settings=_settings,
+    models=_models,
+    worker=_aligner,
+    gpu=True,
+)

@@ -1,104 +1,98 @@
-"""Embed: the frozen encoders hear clips and see images."""
+"""Embed: the frozen encoders turn clips and images into vectors."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from aai.errors import BadItem
-from aai.identity import int64_of
 from aai.media import audio, images
-from aai.media.files import read_bytes
-from aai.models.device import best_device, dtype_on
+from aai.media.files import read_content
+from aai.media.options import IngestOptions
+from aai.options import SPEED_ONLY, Options
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import constants, to_lists
-from tasks.runtime.config import Config
-from tasks.runtime.driver import StageSummary
-from tasks.runtime.run import Run
-from tasks.runtime.tables import TableSource
-from tasks.runtime.work import Batched, Outcome, Reject
-
-_WHERE = ("uri", "offset", "num_bytes")
+from tasks.runtime.stage import Context, Stage
+from tasks.runtime.work import Batched, Outcome, Reject, batches
 
 
-def embed_audio(run: Run) -> StageSummary:
-    """Make a vector of every clip that has none of this recipe."""
-    columns = ("clip_id", *_WHERE, "start_s", "duration_s")
-    source = TableSource(run.workspace, "clips", run.recipe("clips"), columns)
-    return run.drive("audio_vectors", source, partial(AudioEmbedder, run.config, run.pinned("audio")))
+class EmbedOptions(Options):
+    """Embedding by the frozen encoders."""
 
-
-def embed_images(run: Run) -> StageSummary:
-    """Make a vector of every image that has none of this recipe."""
-    source = TableSource(run.workspace, "images", run.recipe("images"), ("image_id", *_WHERE))
-    return run.drive("image_vectors", source, partial(ImageEmbedder, run.config, run.pinned("image_text")))
+    batch_size: int = Field(32, gt=0, json_schema_extra=SPEED_ONLY)
+    """Batch size in clips or images; halved after an out-of-memory error. It changes the speed, not the vectors."""
 
 
 class AudioEmbedder(Batched):
-    """The audio encoder, loaded once per worker: clips in, vectors out."""
+    """The audio encoder, loaded once per worker."""
 
-    def __init__(self, config: Config, pinned: tuple[str, str]) -> None:
+    def __init__(self, context: Context) -> None:
         from aai.models.clap import AudioEncoder
+        from aai.models.device import best_device, dtype_named
 
-        device, model = best_device(), config.models.audio
-        self.encoder = AudioEncoder(model.name, model.revision, device, dtype_on(device, config.models.dtype))
-        self.options, self.pinned, self.batch_size = config.ingest.audio, pinned, config.embed.batch_size
+        device, models = best_device(), context.config.models
+        self.encoder = AudioEncoder(models.audio.name, models.audio.revision, device, dtype_named(models.dtype))
+        self.options, self.revision = context.options(IngestOptions).audio, context.revisions["audio"]
+        self.batch_size = context.options(EmbedOptions).batch_size
 
     def __call__(self, rows: pa.Table) -> Outcome:
-        """Map a slice; a file that holds several of its clips is decoded once."""
+        """Map a slice; a recording that holds several of its clips is decoded once."""
         waves: dict[str, np.ndarray] = {}
         rejects = []
-        rows = rows.sort_by([("uri", "ascending"), ("offset", "ascending"), ("start_s", "ascending")])
-        decoded = _Last(self._decode)
+        rows = rows.sort_by([("content_id", "ascending"), ("start_s", "ascending")])
+        decode = _RememberLast(self._decode)
         for row in rows.to_pylist():
             try:
-                waves[row["clip_id"]] = self._cut(row, decoded)
+                waves[row["clip_id"]] = self._cut(row, decode)
             except BadItem as error:
                 rejects.append(Reject.of(row["clip_id"], error, row["uri"]))
         vectors = self.encoder.embed_clips(list(waves.values()), self.encoder.rate_hz, self.batch_size).numpy()
-        return Outcome(_vector_rows("audio_vectors", list(waves), vectors, self.pinned), rejects)
+        return Outcome(_vector_rows("audio_vectors", list(waves), vectors, self.revision), rejects)
 
-    def _decode(self, uri: str, offset: int | None, num_bytes: int | None) -> tuple[np.ndarray, int]:
-        recording = audio.decode(read_bytes(uri, offset, num_bytes), uri, self.options)
+    def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:
+        recording = audio.decode(read_content(uri, offset, num_bytes, digest), uri, self.options)
         return audio.to_mono(recording.samples), recording.rate_hz
 
-    def _cut(self, row: dict, decoded: "_Last") -> np.ndarray:
-        wave, rate_hz = decoded(row["uri"], row["offset"], row["num_bytes"])
-        part = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
-        return audio.resample(np.ascontiguousarray(part), rate_hz, self.encoder.rate_hz)
+    def _cut(self, row: dict[str, Any], decode: "_RememberLast") -> np.ndarray:
+        wave, rate_hz = decode(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
+        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
+        return audio.resample(np.ascontiguousarray(window), rate_hz, self.encoder.rate_hz)
 
 
 class ImageEmbedder(Batched):
-    """The image-text encoder, loaded once per worker: images in, vectors out."""
+    """The image-text encoder, loaded once per worker."""
 
-    def __init__(self, config: Config, pinned: tuple[str, str]) -> None:
+    def __init__(self, context: Context) -> None:
         from aai.models.clip import ImageTextEncoder
+        from aai.models.device import best_device, dtype_named
 
-        device, model = best_device(), config.models.image_text
-        self.encoder = ImageTextEncoder(model.name, model.revision, device, dtype_on(device, config.models.dtype))
-        self.options, self.pinned, self.batch_size = config.ingest.images, pinned, config.embed.batch_size
+        device, models = best_device(), context.config.models
+        model = models.image_text
+        self.encoder = ImageTextEncoder(model.name, model.revision, device, dtype_named(models.dtype))
+        self.options, self.revision = context.options(IngestOptions).images, context.revisions["image_text"]
+        self.batch_size = context.options(EmbedOptions).batch_size
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice, a batch of decoded images at a time."""
         ids: list[str] = []
-        parts, rejects = [np.empty((0, self.encoder.dim), np.float32)], []
-        for batch in _batches(rows.to_pylist(), self.batch_size):
+        vectors, rejects = [np.empty((0, self.encoder.dim), np.float32)], []
+        for batch in batches(rows.to_pylist(), self.batch_size):
             pixels = {}
             for row in batch:
                 try:
-                    data = read_bytes(row["uri"], row["offset"], row["num_bytes"])
+                    data = read_content(row["uri"], row["offset"], row["num_bytes"], row["image_id"])
                     pixels[row["image_id"]] = images.decode(data, row["uri"], self.options).pixels
                 except BadItem as error:
                     rejects.append(Reject.of(row["image_id"], error, row["uri"]))
             ids += pixels
-            parts.append(self.encoder.embed_images(list(pixels.values()), self.batch_size).numpy())
-        return Outcome(_vector_rows("image_vectors", ids, np.concatenate(parts), self.pinned), rejects)
+            vectors.append(self.encoder.embed_images(list(pixels.values()), self.batch_size).numpy())
+        return Outcome(_vector_rows("image_vectors", ids, np.concatenate(vectors), self.revision), rejects)
 
 
-class _Last:
-    """Remembers the last result of a function: neighbouring rows ask for the same file."""
+class _RememberLast:
+    """Remembers the last result of a function, because neighbouring rows are from one file."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -111,16 +105,33 @@ class _Last:
         return self._value
 
 
-def _batches(rows: list[dict], size: int) -> Iterator[list[dict]]:
-    for first in range(0, len(rows), size):
-        yield rows[first : first + size]
-
-
-def _vector_rows(table: str, ids: list[str], vectors: np.ndarray, pinned: tuple[str, str]) -> pa.Table:
+def _vector_rows(table: str, ids: list[str], vectors: np.ndarray, revision: tuple[str, str]) -> pa.Table:
+    columns = constants(len(ids), model=revision[0], revision=revision[1])
     schema = SCHEMAS[table]
-    columns = {schema.id: ids, "vector": to_lists(vectors)}
-    columns |= constants(len(ids), model=pinned[0], revision=pinned[1])
-    if "number" in schema.columns.names:
-        columns["number"] = [int64_of(item_id) for item_id in ids]
-    return pa.table([pa.array(columns[c.name], c.type) if isinstance(columns[c.name], list) else columns[c.name]
-                     for c in schema.columns], schema=schema.columns)  # fmt: skip
+    return pa.table(columns | {schema.id: ids, "vector": to_lists(vectors)}, schema=schema.columns)
+
+
+IMAGE_VECTORS = Stage(
+    name="embed_images",
+    table="image_vectors",
+    reads=("images",),
+    rows='SELECT image_id, uri, "offset", num_bytes FROM present_images',
+    items="SELECT id AS image_id FROM present_image_ids",
+    options=EmbedOptions,
+    section="embed",
+    models=("image_text",),
+    worker=ImageEmbedder,
+    gpu=True,
+)
+AUDIO_VECTORS = Stage(
+    name="embed_audio",
+    table="audio_vectors",
+    reads=("clips",),
+    rows='SELECT clip_id, content_id, uri, "offset", num_bytes, start_s, duration_s FROM present_clips',
+    items="SELECT id AS clip_id FROM present_audio_ids",
+    options=EmbedOptions,
+    section="embed",
+    models=("audio",),
+    worker=AudioEmbedder,
+    gpu=True,
+)

@@ -1,70 +1,54 @@
-"""Fit: every clip with neighbours gets its AudioCue."""
+"""Fit: each clip with neighbours gets its AudioCue."""
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from aai.errors import BadItem
+from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.identity import seed_of
-from aai.models.device import best_device
-from aai.workspace import SCHEMAS
+from aai.media.options import IngestOptions
+from aai.workspace import SCHEMAS, Query
 from tasks.runtime.arrow import constants, to_array, to_lists
-from tasks.runtime.driver import StageSummary
-from tasks.runtime.models import open_diffusion
-from tasks.runtime.run import Run
-from tasks.runtime.tables import JoinedSource, TableSource
+from tasks.runtime.config import Config
+from tasks.runtime.models import initial_cue, open_diffusion, open_mapper
+from tasks.runtime.stage import Context, Stage
+from tasks.runtime.supervision import SUPERVISED_CLIPS, image_locations, with_images
 from tasks.runtime.work import Outcome, Reject, Worker
-from tasks.train_mapper import load_mapper, start_of
-
-_CLIPS_ON_CPU = 16
-"""More at once are no faster on a CPU, but take gigabytes."""
-
-
-def fit(run: Run) -> StageSummary:
-    """Make a cue for every clip that has neighbours and no cue of this recipe."""
-    source = JoinedSource(
-        TableSource(run.workspace, "neighbours", run.recipe("neighbours"), ("clip_id", "image_ids")),
-        (
-            TableSource(run.workspace, "aligned_vectors", run.recipe("aligned_vectors"), ("clip_id", "vector")),
-            TableSource(run.workspace, "clips", run.recipe("clips"), ("clip_id", "uri", "label")),
-        ),
-    )
-    return run.drive("cues", source, partial(_MAKERS[run.config.fit.method], run))
 
 
 class FittingWorker:
-    """The frozen text-to-image model, beneath which the clips of a slice are fitted many at once.
+    """Fits the cues of many clips at a time under the frozen text-to-image model.
 
-    With the method `adapter` a clip's network starts as the shared mapper; with `inversion` its cue is free, and starts
-    at words that are the same for all clips.
+    With the method `adapter` a clip's network is a copy of the shared mapper; with `inversion` the cue itself is
+    optimised, from the same words for all clips.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, context: Context) -> None:
         from aai.cues.fit import Fitter, FreeCue
         from tasks.runtime.latents import Latents
 
-        config, options, self.method = run.config, run.config.fit, run.config.fit.method
-        diffusion = open_diffusion(config)
-        if diffusion.device.type == "cpu":
-            options = options.model_copy(update={"clips_at_once": min(options.clips_at_once, _CLIPS_ON_CPU)})
-        if self.method == "inversion":
-            options = options.model_copy(update={"learning_rate": options.inversion_rate, "pull": 0.0})
-        free = FreeCue(start_of(run, diffusion, options.num_tokens)) if self.method == "inversion" else None
-        self.fitter = Fitter(diffusion, free or load_mapper(run), options, config.seed)
-        self.latents = Latents(run, diffusion)
-        self.pinned, self.seed = run.pinned("diffusion"), config.seed
+        options = context.options(FitOptions)
+        diffusion = open_diffusion(context.config)
+        if options.method == "inversion":
+            free = FreeCue(initial_cue(context, diffusion, options.num_tokens))
+            options = options.model_copy(update={"learning_rate": options.inversion_rate, "prior_weight": 0.0})
+            self.fitter = Fitter(diffusion, free, options, context.config.seed)
+        else:
+            self.fitter = Fitter(diffusion, open_mapper(context), options, context.config.seed)
+        self.latents = Latents(context.options(IngestOptions).images, diffusion)
+        self.method, self.revision, self.seed = options.method, context.revisions["diffusion"], context.config.seed
 
     def __call__(self, rows: pa.Table) -> Outcome:
-        """Fit a slice."""
+        """Fit a slice. All images are read first, so that a store that fails costs no fitted cue."""
         rejects: list[Reject] = []
         fitted = list(self.fitter.fit(self.latents.clips(rows, rejects)))
-        images = dict(zip(rows["clip_id"].to_pylist(), rows["image_ids"].to_pylist(), strict=True))
-        made = {
+        columns = {
             "clip_id": [cue.clip_id for cue in fitted],
-            "vector": _stacked([cue.vector.cpu().numpy() for cue in fitted]),
+            "vector": [cue.vector.cpu().numpy() for cue in fitted],
             "method": self.method,
             "loss_before": [cue.losses[0] for cue in fitted],
             "loss_after": [cue.loss_after for cue in fitted],
@@ -72,25 +56,24 @@ class FittingWorker:
             "steps": [cue.steps for cue in fitted],
             "stop_reason": [cue.stop_reason for cue in fitted],
             "took_s": [cue.took_s for cue in fitted],
-            "image_ids": [images[cue.clip_id] for cue in fitted],
+            "image_ids": [list(cue.image_ids) for cue in fitted],
         }
-        return Outcome(_cue_rows(made, self.seed, self.pinned), rejects)
+        return Outcome(_cue_rows(columns, self.seed, self.revision), rejects)
 
     def halve_batch(self) -> bool:
-        """Take less memory."""
-        if self.fitter.clips_at_once == 1:
-            return False
-        self.fitter.clips_at_once //= 2
-        return True
+        """Halve the micro-batch."""
+        return self.fitter.halve_memory()
 
 
 class MapperWorker:
-    """The shared mapper alone: aligned vectors in, cues out, without a step."""
+    """The shared mapper alone: aligned vectors in, cues out, without any fitting."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, context: Context) -> None:
+        from aai.models.device import best_device
+
         self.device = best_device()
-        self.mapper = load_mapper(run).to(self.device)
-        self.pinned, self.seed = run.pinned("diffusion"), run.config.seed
+        self.mapper = open_mapper(context).to(self.device)
+        self.revision, self.seed = context.revisions["diffusion"], context.config.seed
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""
@@ -100,47 +83,71 @@ class MapperWorker:
         with torch.inference_mode():
             cues = self.mapper(torch.from_numpy(to_array(rows["vector"])).to(self.device)).cpu().numpy()
         took_s = (time.monotonic() - start_s) / rows.num_rows
-        made = {"clip_id": rows["clip_id"].to_pylist(), "vector": cues, "method": "mapper"}
-        return Outcome(_cue_rows(made | constants(rows.num_rows, took_s=took_s), self.seed, self.pinned))
+        columns = {"clip_id": rows["clip_id"].to_pylist(), "vector": list(cues), "method": "mapper"}
+        return Outcome(_cue_rows(columns | constants(rows.num_rows, took_s=took_s), self.seed, self.revision))
 
 
-class TextWorker:
-    """The clip's label stands in the prompt: the plain diffusion model, to compare with. Its cues have no rows."""
-
-    def __init__(self, run: Run) -> None:
-        self.pinned, self.seed = run.pinned("diffusion"), run.config.seed
-
-    def __call__(self, rows: pa.Table) -> Outcome:
-        """Map a slice."""
-        named = [row for row in rows.to_pylist() if row["label"]]
-        error = BadItem("it has no label, which the method `text` needs: give one in the metadata")
-        rejects = [Reject.of(row["clip_id"], error, row["uri"]) for row in rows.to_pylist() if not row["label"]]
-        cues = np.empty((len(named), 0, 0), np.float32)
-        made = {"clip_id": [row["clip_id"] for row in named], "vector": cues, "method": "text"}
-        return Outcome(_cue_rows(made, self.seed, self.pinned), rejects)
-
-
-_MAKERS: dict[str, Callable[[Run], Worker]] = {
-    "adapter": FittingWorker,
-    "inversion": FittingWorker,
-    "mapper": MapperWorker,
-    "text": TextWorker,
-}
-
-
-def _stacked(cues: list[np.ndarray]) -> np.ndarray:
-    return np.stack(cues) if cues else np.empty((0, 0, 0), np.float32)
-
-
-def _cue_rows(made: dict, seed: int, pinned: tuple[str, str]) -> pa.Table:
-    """Rows of the table `cues`; what `made` does not say is said of a cue that took no step."""
-    cues, ids = made["vector"], made["clip_id"]
-    num = len(ids)
+def _cue_rows(given: dict[str, Any], seed: int, revision: tuple[str, str]) -> pa.Table:
+    """Rows of the table `cues`; what `given` leaves out is that of a cue without fitting."""
+    ids, cues = given["clip_id"], given["vector"]
+    schema, num = SCHEMAS["cues"].columns, len(given["clip_id"])
+    if not num:
+        return schema.empty_table()
+    num_tokens, dim = cues[0].shape
     columns = constants(num, loss_before=None, loss_after=None, loss_curve=None, steps=0, stop_reason=None, took_s=0.0)
-    columns |= constants(num, base_model=pinned[0], base_revision=pinned[1], image_ids=[])
+    columns |= constants(num, base_model=revision[0], base_revision=revision[1], image_ids=[])
     columns |= {"seed": [seed_of(seed, "fit", clip_id, "cue") for clip_id in ids]}
-    columns |= made | constants(num, num_tokens=cues.shape[1], dim=cues.shape[2], method=made["method"])
-    schema = SCHEMAS["cues"].columns
-    arrays = [pa.array(columns[c.name], c.type) if c.name != "vector" else None for c in schema]
-    flat = to_lists(cues.reshape(num, -1))
-    return pa.table([flat if each is None else each for each in arrays], schema=schema)
+    columns |= given | constants(num, num_tokens=num_tokens, dim=dim, method=given["method"])
+    columns["vector"] = to_lists(np.stack(cues).reshape(num, -1))
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _fitter(context: Context) -> Worker:
+    return MapperWorker(context) if context.options(FitOptions).method == "mapper" else FittingWorker(context)
+
+
+def _starts_from_mapper(config: Config) -> bool:
+    return config.options(FitOptions).method != "inversion"
+
+
+def _is_shipped(config: Config) -> bool:
+    return config.options(TrainMapperOptions).method == "shipped"
+
+
+def _reads(config: Config) -> tuple[str, ...]:
+    trained = _starts_from_mapper(config) and not _is_shipped(config)
+    return ("neighbours", "aligned_vectors", *(["mapper"] if trained else []))
+
+
+def _models(config: Config) -> tuple[str, ...]:
+    return ("diffusion", *(["mapper"] if _starts_from_mapper(config) and _is_shipped(config) else []))
+
+
+def _settings(config: Config) -> dict[str, object]:
+    settings = config.options(FitOptions).settings()
+    if not _starts_from_mapper(config):
+        settings["start_words"] = list(config.options(TrainMapperOptions).start_words)
+    return settings
+
+
+def _with_images(query: Query, folder: Path, rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    return with_images(rows, image_locations(query, folder))
+
+
+CUES = Stage(
+    name="fit",
+    table="cues",
+    reads=_reads,
+    rows=SUPERVISED_CLIPS,
+    extend=_with_images,
+    items="SELECT clip_id FROM neighbours n SEMI JOIN present_audio_ids p ON n.clip_id = p.id",
+    options=FitOptions,
+    settings=_settings,
+    models=_models,
+    is_seeded=True,
+    worker=_fitter,
+    gpu=True,
+    slice_size=64,
+    code_version=2,
+    label="cues",
+)

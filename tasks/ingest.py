@@ -1,8 +1,8 @@
-"""Ingest: files become clips and images, named by their contents."""
+"""Ingest: files and tar members become clips and images, named by their contents."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -10,183 +10,179 @@ import pyarrow as pa
 from aai.errors import BadItem
 from aai.identity import clip_id, content_id, image_id
 from aai.media import audio, images
-from aai.media.files import (
-    AUDIO_SUFFIXES,
-    IMAGE_SUFFIXES,
-    Described,
-    File,
-    described_by,
-    find_files,
-    load_descriptions,
-    members,
-    read_bytes,
-)
+from aai.media.files import read_bytes
+from aai.media.options import IngestOptions
 from aai.workspace import SCHEMAS
-from tasks.runtime.driver import StageSummary
-from tasks.runtime.run import Run
+from tasks.runtime.config import Config
+from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Reject
 
-_DESCRIBED = ("label", "caption", "licence", "attributes")
-_FILE_COLUMNS = pa.schema(
-    [("file_id", pa.string()), ("uri", pa.string()), ("num_bytes", pa.int64())]
-    + [("is_tar", pa.bool_()), ("fault", pa.string())]
-    + [(name, pa.string()) for name in _DESCRIBED]
-)
+_MAX_GAP_BYTES = 2**20
+_MAX_RANGE_BYTES = 2**26
+"""Neighbouring tar members are read together, up to 64 MB, if the gaps between them are small."""
 
-Read = Callable[[bytes, dict[str, Any]], list[dict[str, Any]]]
-"""Bytes, and what is known of them, to rows; raises BadItem."""
+Read = Callable[[bytes, str], list[dict[str, Any]]]
+"""Bytes and the name of their file to rows; raises BadItem."""
 
 
-def ingest_audio(run: Run) -> StageSummary:
-    """Take in every recording that is new or changed."""
-    worker = partial(IngestWorker, "clips", AUDIO_SUFFIXES, partial(read_clips, options=run.config.ingest.audio))
-    return run.drive("clips", audio_source(run), worker, sink="files")
+class Ingester:
+    """Opens files and tar members; what cannot be used is rejected with its reason."""
 
-
-def ingest_images(run: Run) -> StageSummary:
-    """Take in every picture that is new or changed."""
-    worker = partial(IngestWorker, "images", IMAGE_SUFFIXES, partial(read_image, options=run.config.ingest.images))
-    return run.drive("images", image_source(run), worker, sink="files")
-
-
-class FileSource:
-    """The files that a configuration names, and what its tables say of them; listed once."""
-
-    def __init__(self, key: str, places: tuple[str, ...], suffixes: frozenset[str], metadata: tuple[str, ...]) -> None:
-        self._files = {file.file_id: file for file in find_files(key, places, suffixes)}
-        self._metadata = metadata
-
-    def ids(self) -> pa.ChunkedArray:
-        """The ids of all files."""
-        return pa.chunked_array([list(self._files)], pa.string())
-
-    def rows(self, ids: pa.ChunkedArray) -> Iterable[pa.Table]:
-        """What workers need of some of them."""
-        said = load_descriptions(self._metadata)
-        yield pa.Table.from_pylist([_file_row(self._files[each], said) for each in ids.to_pylist()], _FILE_COLUMNS)
-
-
-def audio_source(run: Run) -> FileSource:
-    """All recordings.
-
-    Raises:
-        BadConfig: a place does not exist or holds none.
-    """
-    return FileSource("audio", run.config.audio, AUDIO_SUFFIXES, run.config.metadata)
-
-
-def image_source(run: Run) -> FileSource:
-    """All pictures.
-
-    Raises:
-        BadConfig: a place does not exist or holds none.
-    """
-    return FileSource("images", run.config.images, IMAGE_SUFFIXES, run.config.metadata)
-
-
-class IngestWorker:
-    """Opens files, and tars member by member; what cannot be used is rejected with a sentence."""
-
-    def __init__(self, table: str, suffixes: frozenset[str], read: Read) -> None:
-        self.table, self.suffixes, self.read = table, suffixes, read
+    def __init__(self, files: str, items: str, read: Read) -> None:
+        self.files, self.items, self.read = files, items, read
 
     def __call__(self, rows: pa.Table) -> Outcome:
-        """Map a slice."""
-        made: list[dict[str, Any]] = []
-        done, rejects, num_parts = [], [], 0
-        for file in rows.to_pylist():
+        """Map a slice, in the order of the tars that it is from."""
+        items: list[dict[str, Any]] = []
+        files: list[dict[str, Any]] = []
+        rejects = []
+        for row, data in _contents(rows.to_pylist()):
             try:
-                found, bad = self._open(file)
+                if isinstance(data, BadItem):
+                    raise data
+                found = self.read(data, row["name"])
             except BadItem as error:
-                rejects.append(Reject.of(file["file_id"], error, file["uri"]))
+                rejects.append(Reject.of(row["file_id"], error, row["name"]))
                 continue
-            made += found
-            rejects += bad
-            num_parts += len(found) + len(bad) if file["is_tar"] else 0
-            done.append({name: file[name] for name in ("file_id", "uri", "num_bytes")} | {"num_items": len(found)})
-        others = {self.table: pa.Table.from_pylist(made, schema=SCHEMAS[self.table].columns)}
-        return Outcome(pa.Table.from_pylist(done, schema=SCHEMAS["files"].columns), rejects, others, num_parts)
-
-    def _open(self, file: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Reject]]:
-        """The rows of a file, and the rejects among its members.
-
-        Raises:
-            BadItem: nothing in it can be used.
-        """
-        if file["fault"]:
-            raise BadItem(f"{file['uri']}: {file['fault']}")
-        if not file["is_tar"]:
-            known = file | {"offset": None, "num_bytes": None}
-            return self.read(read_bytes(file["uri"]), known), []
-        found, rejects = [], []
-        for number, (name, part) in enumerate(self._parts(file)):
-            try:
-                found += part()
-            except BadItem as error:
-                part_id = content_id(f"{file['file_id']} {number}".encode())
-                rejects.append(Reject.of(part_id, error, f"{file['uri']}#{name}"))
-        return found, rejects
-
-    def _parts(self, file: dict[str, Any]) -> Iterator[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-        """The name of each member of a tar, and what reads it."""
-        uri = file["uri"]
-        for member in members(uri, self.suffixes):
-            if isinstance(member, tuple):
-                yield member[0], partial(_raise, member[1])
-                continue
-            known = {"uri": uri, "offset": member.offset, "num_bytes": member.num_bytes} | asdict(member.described)
-            yield member.name, partial(self._read_member, known, f"{uri}#{member.name}")
-
-    def _read_member(self, known: dict[str, Any], name: str) -> list[dict[str, Any]]:
-        return self.read(read_bytes(known["uri"], known["offset"], known["num_bytes"]), known | {"name": name})
+            items += found
+            files.append({"file_id": row["file_id"], "content_id": content_id(data), "num_items": len(found)})
+        extra = {self.items: pa.Table.from_pylist(items, schema=SCHEMAS[self.items].columns)}
+        return Outcome(pa.Table.from_pylist(files, schema=SCHEMAS[self.files].columns), rejects, extra)
 
 
-def read_clips(data: bytes, known: dict[str, Any], options: audio.AudioOptions) -> list[dict[str, Any]]:
-    """A row of `clips` for each window of a recording in which something is heard.
+def _contents(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes | BadItem]]:
+    """Rows with the bytes of their items; members that lie side by side in a tar are read in one request."""
+    for (uri, _), group in groupby(rows, key=lambda row: (row["uri"], row["offset"] is None)):
+        for run in _ranges(list(group)):
+            faults = [row for row in run if row["fault"]]
+            good = [row for row in run if not row["fault"]]
+            yield from ((row, BadItem(row["fault"], uri=row["name"])) for row in faults)
+            yield from _read_range(uri, good)
+
+
+def _read_range(uri: str, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes | BadItem]]:
+    if not rows:
+        return
+    first, last = rows[0]["offset"], rows[-1]
+    try:
+        data = read_bytes(uri) if first is None else read_bytes(uri, first, last["offset"] + last["num_bytes"] - first)
+    except BadItem as error:
+        yield from ((row, error) for row in rows)
+        return
+    if first is None:
+        yield rows[0], data
+        return
+    for row in rows:
+        start = row["offset"] - first
+        yield row, data[start : start + row["num_bytes"]]
+
+
+def _ranges(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows of one file in runs that are read together."""
+    run: list[dict[str, Any]] = []
+    for row in rows:
+        if run and not _is_next(run, row):
+            yield run
+            run = []
+        run.append(row)
+    if run:
+        yield run
+
+
+def _is_next(run: list[dict[str, Any]], row: dict[str, Any]) -> bool:
+    if row["offset"] is None or row["fault"] or run[-1]["fault"]:
+        return False
+    end = run[-1]["offset"] + run[-1]["num_bytes"]
+    is_near = 0 <= row["offset"] - end <= _MAX_GAP_BYTES
+    return bool(is_near and row["offset"] + row["num_bytes"] - run[0]["offset"] <= _MAX_RANGE_BYTES)
+
+
+def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> list[dict[str, Any]]:
+    """A row of `clips` for each window of a recording that is not silent.
 
     Raises:
-        BadItem: it cannot be used, or is silent throughout.
+        BadItem: the recording cannot be used, or is silent throughout.
     """
-    name = known.get("name", known["uri"])
     recording = audio.decode(data, name, options)
-    wave, rate_hz, file_id = audio.to_mono(recording.samples), recording.rate_hz, content_id(data)
+    wave, rate_hz, digest = audio.to_mono(recording.samples), recording.rate_hz, content_id(data)
     found = audio.windows(wave, rate_hz, options)
     if not found:
-        raise BadItem(f"{name}: nothing is heard in it but in a last window shorter than min_window_s: lower that")
-    common = _common(known) | {"rate_hz": rate_hz, "channels": recording.samples.shape[1]}
+        raise BadItem(
+            "the only sound is in the last window, which is shorter than min_window_s: lower min_window_s", uri=name
+        )
     return [
-        common
-        | {
-            "clip_id": clip_id(file_id, window.start_s, window.duration_s),
+        {
+            "clip_id": clip_id(digest, window.start_s, window.duration_s),
+            "content_id": digest,
             "start_s": window.start_s,
             "duration_s": window.duration_s,
+            "rate_hz": rate_hz,
+            "channels": recording.samples.shape[1],
             "level_dbfs": audio.level_dbfs(audio.cut(wave, rate_hz, window)),
         }
         for window in found
     ]
 
 
-def read_image(data: bytes, known: dict[str, Any], options: images.ImageOptions) -> list[dict[str, Any]]:
-    """The row of `images` of a picture.
+def read_image(data: bytes, name: str, options: images.ImageOptions) -> list[dict[str, Any]]:
+    """The row of `images` of an image file.
 
     Raises:
         BadItem: it cannot be used.
     """
-    decoded = images.decode(data, known.get("name", known["uri"]), options)
+    decoded = images.decode(data, name, options)
     height, width = decoded.pixels.shape[:2]
-    made = {"image_id": image_id(data), "width": width, "height": height, "format": images.format_of(data)}
-    return [_common(known) | made]
+    return [{"image_id": image_id(data), "width": width, "height": height, "format": decoded.format}]
 
 
-def _common(known: dict[str, Any]) -> dict[str, Any]:
-    return {name: known[name] for name in ("uri", "offset", "num_bytes", *_DESCRIBED)}
+def _audio(context: Context) -> Ingester:
+    return Ingester("audio_files", "clips", partial(read_clips, options=context.options(IngestOptions).audio))
 
 
-def _file_row(file: File, said: dict[str, Described]) -> dict[str, Any]:
-    known = {"file_id": file.file_id, "uri": file.uri, "num_bytes": file.num_bytes}
-    known |= {"is_tar": file.is_tar, "fault": file.fault}
-    return known | asdict(described_by(said, file.uri))
+def _images(context: Context) -> Ingester:
+    return Ingester("image_files", "images", partial(read_image, options=context.options(IngestOptions).images))
 
 
-def _raise(error: BadItem) -> list[dict[str, Any]]:
-    raise error
+def _audio_settings(config: Config) -> dict[str, Any]:
+    return config.options(IngestOptions).audio.settings()
+
+
+def _image_settings(config: Config) -> dict[str, Any]:
+    return config.options(IngestOptions).images.settings()
+
+
+_ROWS = """
+    SELECT file_id, uri, uri AS name, NULL::BIGINT AS "offset", NULL::BIGINT AS num_bytes, fault
+    FROM current_{kind}_listing WHERE NOT is_tar
+    UNION ALL
+    SELECT m.file_id, l.uri, l.uri || '#' || m.name, m."offset", m.num_bytes, m.fault
+    FROM {kind}_members m JOIN current_{kind}_listing l ON m.tar_id = l.file_id
+"""
+
+IMAGES = Stage(
+    name="ingest_images",
+    table="image_files",
+    also=("images",),
+    reads=("image_members", "image_listing"),
+    rows=_ROWS.format(kind="image"),
+    options=IngestOptions,
+    section="ingest",
+    settings=_image_settings,
+    worker=_images,
+    code_version=2,
+    label="images",
+)
+CLIPS = Stage(
+    name="ingest_audio",
+    table="audio_files",
+    also=("clips",),
+    reads=("audio_members", "audio_listing"),
+    rows=_ROWS.format(kind="audio"),
+    options=IngestOptions,
+    section="ingest",
+    settings=_audio_settings,
+    worker=_audio,
+    slice_size=64,
+    code_version=2,
+    label="clips",
+)

@@ -1,121 +1,139 @@
-"""Render: cues stand in prompts, and the pictures go to shards."""
+"""Render: cues are injected into prompts, and the pictures are written to tar shards."""
 
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from aai.errors import BadItem
 from aai.inject.prompt import UNNAMED, parse
 from aai.jobs.job import Job
 from aai.media import images, provenance
+from aai.media.options import IngestOptions
 from aai.models.options import RenderOptions
-from aai.workspace import SCHEMAS, Workspace
+from aai.options import SPEED_ONLY
+from aai.workspace import SCHEMAS
 from aai.workspace.shards import ShardWriter
-from tasks.render_source import JobSource
+from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
-from tasks.runtime.run import Run, rates
-from tasks.runtime.work import Batched, Outcome, Reject
+from tasks.runtime.models import open_diffusion
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Context, Stage
+from tasks.runtime.work import Batched, Outcome, Reject, batches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
 
-_AS_ASKED = ("render_id", "mode", "clip_ids", "prompt", "negative_prompt", "seed")
+_REQUEST_COLUMNS = ("render_id", "mode", "clip_ids", "prompt", "negative_prompt", "seed")
 
-_TOLD_ALWAYS = {"source_prompt": "", "edit": "", "image_id": "", "mask_id": ""}
-"""Keys that are there of each picture, as readers take those of a few pictures for those of all."""
+_NO_SOURCE = {"source_prompt": "", "edit": "", "image_id": "", "mask_id": ""}
+"""Keys in the JSON of every picture, because `datasets` infers the columns from the first ones."""
 
 
-def render(run: Run, jobs: Sequence[Job]) -> StageSummary:
-    """Make every picture that the jobs ask for and that is not there, whichever jobs asked for it before.
+class RenderSectionOptions(RenderOptions):
+    """Rendering. A job can override all of these options except `batch_size` and `shard_size`."""
 
-    Raises:
-        BadConfig: there are no cues, or a job's condition cannot be used.
-        Transient: the store failed, or a slice failed too often.
-    """
-    worker = partial(Renderer, run.config, run.pinned("diffusion"), run.workspace, run.recipe("renders"))
-    return run.drive("renders", JobSource(run, jobs), worker)
+    batch_size: int = Field(16, gt=0, json_schema_extra=SPEED_ONLY)
+    """Batch size in pictures; halved after an out-of-memory error. It changes the speed, not the pictures."""
+
+    shard_size: int = Field(1_000, gt=0, json_schema_extra=SPEED_ONLY)
+    """Maximum number of pictures in a tar shard. Shards are smaller if there would be fewer shards than workers."""
+
+    @property
+    def of_jobs(self) -> RenderOptions:
+        """The options that jobs can override."""
+        return RenderOptions(**self.model_dump(include=set(RenderOptions.model_fields)))
 
 
 @dataclass(frozen=True)
 class RenderPlan:
-    """How things stand with what some jobs ask for."""
+    """Counts of the pictures of some jobs."""
 
     total: int
-    """Different pictures."""
+    """Distinct pictures."""
     new: int
-    """Those still to be made."""
+    """Pictures still to be rendered."""
     rejected: int
-    """Those that could not be made; they are not tried again."""
+    """Rejected pictures, which are not tried again."""
     estimate_s: float | None
-    """How long the new ones will take, at the rate of the last run; none without one."""
+    """Estimated time for the new pictures in seconds, at the rate of the last run; None without one."""
     warnings: list[str]
-    """What is odd about the jobs."""
 
 
-def plan(run: Run, jobs: Sequence[Job]) -> RenderPlan:
-    """How things stand with what some jobs ask for, told without a model and without Ray.
+def plan_render(run: Run, source: RenderSource) -> RenderPlan:
+    """Count the pictures of some jobs; no model is loaded and Ray is not started.
 
     Raises:
-        BadConfig: there are no cues, or a job's condition cannot be used.
+        BadConfig: a job's photos do not exist.
         Transient: the store failed.
     """
-    source, recipe = JobSource(run, jobs), run.recipe("renders")
-    ids, rate = source.ids(), rates(run).get("render")
-    undone = run.workspace.undone(ids, "renders", recipe, retry_rejects=True)
-    new = len(run.workspace.undone(undone, "renders", recipe, run.config.run.retry_rejects))
+    pending, rate = source.pending(run.config.run.retry_rejects), run.rates().get(RENDERS.name)
     return RenderPlan(
-        total=len(ids),
-        new=new,
-        rejected=len(undone) - new,
-        estimate_s=new / rate if rate else None,
-        warnings=source.without_cues(),
+        total=pending.total,
+        new=pending.num,
+        rejected=pending.rejected,
+        estimate_s=pending.num / rate if rate else None,
+        warnings=source.warnings(),
     )
 
 
+def render(run: Run, jobs: Sequence[Job], source: RenderSource | None = None) -> StageSummary:
+    """Render the pictures of jobs that do not exist yet.
+
+    `source` is the source of the same jobs, if a plan has expanded them before.
+
+    Raises:
+        BadConfig: there are no cues, or a job's SQL condition is wrong.
+        Transient: the store failed, or a slice failed too often.
+    """
+    return run.do(RENDERS, source or RenderSource(run, jobs))
+
+
 def shards_of(run: Run) -> str:
-    """Where the shards of a run's pictures are, as a glob."""
-    one = run.workspace.shard_uri("renders", run.recipe("renders"), "one")
-    return f"{one.rsplit('/', 1)[0]}/*.tar"
+    """A glob for the shards of a run's pictures."""
+    any_shard = run.workspace.shard_uri("renders", run.recipe("renders"), "any")
+    return f"{any_shard.rpartition('/')[0]}/*.tar"
 
 
 class Renderer(Batched):
-    """The frozen diffusion model, loaded once per worker: cues in prompts in, pictures in a shard out."""
+    """Renders slices of pictures with the frozen diffusion model, each into one shard."""
 
-    def __init__(self, config: Config, pinned: tuple[str, str], workspace: Workspace, recipe: str) -> None:
+    def __init__(self, context: Context) -> None:
         from tasks.edit import Edits
-        from tasks.runtime.models import open_diffusion
 
-        self.diffusion = open_diffusion(config)
-        self.edits = Edits(self.diffusion, config.ingest.images)
-        self.pinned, self.workspace, self.recipe = pinned, workspace, recipe
-        self.batch_size = config.render.batch_size
+        self.diffusion = open_diffusion(context.config)
+        self.edits = Edits(self.diffusion, context.options(IngestOptions).images)
+        self.revision, self.workspace = context.revisions["diffusion"], context.workspace
+        self.recipe = context.recipes["renders"]
+        self.batch_size = context.options(RenderSectionOptions).batch_size
 
     def __call__(self, rows: pa.Table) -> Outcome:
-        """Map a slice into one shard; a batch is encoded and written while the next is rendered."""
-        made: list[dict[str, Any]] = []
+        """Map a slice to one shard; each batch is encoded and written while the next one is rendered."""
+        renders: list[dict[str, Any]] = []
         rejects: list[Reject] = []
-        written: Future[list[dict[str, Any]]] | None = None
+        writing: Future[list[dict[str, Any]]] | None = None
         with ShardWriter(self.workspace, "renders", self.recipe) as shard, ThreadPoolExecutor(1) as writer:
             for batch in _batches(rows.to_pylist(), self.batch_size, rejects):
                 for part, pictures in self._rendered(batch, rejects):
-                    made += written.result() if written else []
-                    written = writer.submit(self._write, shard, part, pictures)
-            made += written.result() if written else []
-        return Outcome(pa.Table.from_pylist(made, schema=SCHEMAS["renders"].columns), rejects)
+                    renders += writing.result() if writing else []
+                    writing = writer.submit(self._write, shard, part, pictures)
+            renders += writing.result() if writing else []
+        return Outcome(pa.Table.from_pylist(renders, schema=SCHEMAS["renders"].columns), rejects)
 
-    def _rendered(self, batch: list[dict], rejects: list[Reject]) -> Iterator[tuple[list[dict], Sequence[np.ndarray]]]:
-        """The pictures of a batch; where one cannot be made, it is found by halving, and the others are made."""
+    def _rendered(
+        self, batch: Sequence[dict], rejects: list[Reject]
+    ) -> Iterator[tuple[Sequence[dict], Sequence[np.ndarray]]]:
+        """Render a batch. If a picture cannot be rendered, bisect the batch to reject that picture alone."""
         try:
             pictures = self._render(batch)
         except BadItem as error:
@@ -128,11 +146,11 @@ class Renderer(Batched):
         else:
             yield batch, pictures
 
-    def _render(self, batch: list[dict]) -> Sequence[np.ndarray]:
+    def _render(self, batch: Sequence[dict]) -> Sequence[np.ndarray]:
         import torch
 
-        prompts = [_in_words(row) for row in batch]
-        cues = torch.stack([self._cues(row) for row in batch]) if batch[0]["num_tokens"] else None
+        prompts = [row["prompt"] for row in batch]
+        cues = torch.stack([self._cues(row) for row in batch]) if _num_cues(batch[0]) else None
         if batch[0]["edit"] is not None:
             return self.edits(batch, prompts, cues)
         seeds, negatives = [row["seed"] for row in batch], [row["negative_prompt"] for row in batch]
@@ -140,7 +158,7 @@ class Renderer(Batched):
         return list(self.diffusion.render(prompts, seeds, cues, negatives, options))
 
     def _cues(self, row: dict) -> "Tensor":
-        """The rows of a picture's cues, one after the other as the prompt names them."""
+        """The token vectors of a picture's cues, in the order of the prompt."""
         import torch
 
         from aai.cues.interpolate import between
@@ -152,101 +170,114 @@ class Renderer(Batched):
             cues[first : first + 2] = [between(start, end, row["blend"], self.diffusion.cue_dims)]
         return torch.cat(cues)
 
-    def _write(self, shard: ShardWriter, batch: list[dict], pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    def _write(self, shard: ShardWriter, batch: Sequence[dict], pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         return [self._write_one(shard, row, pixels) for row, pixels in zip(batch, pictures, strict=True)]
 
     def _write_one(self, shard: ShardWriter, row: dict, pixels: np.ndarray) -> dict[str, Any]:
-        """Put a picture and its recipe into the shard, and make its row of `renders`."""
+        """Write a picture and its JSON to the shard, and return its row of `renders`."""
         options = RenderOptions.model_validate_json(row["options"])
-        asked = self._asked(row, pixels, options)
-        xmp = provenance.packet(*self.pinned, row["prompt"], version("aai"), asked, _kind_of_source(row))
+        request = self._request(row, pixels, options)
+        xmp = provenance.xmp_packet(*self.revision, row["prompt"], version("aai"), request, _digital_source_type(row))
         key, data = row["render_id"], images.encode(pixels, _KINDS[options.format], options.quality, xmp)
-        place = shard.add(key, options.format, data)
-        shard.add(key, "json", json.dumps(_TOLD_ALWAYS | asked | self._known(row), sort_keys=True).encode())
-        said = {key: row[key] for key in ("job", "image_id", "image_uri", "source_prompt", "edit")}
-        return asked | vars(place) | said
+        location = shard.add(key, options.format, data)
+        shard.add(
+            key, "json", json.dumps(_NO_SOURCE | request | self._context_of(row, options), sort_keys=True).encode()
+        )
+        own = {key: row[key] for key in ("job", "image_id", "image_uri", "source_prompt", "edit")}
+        return request | vars(location) | own
 
-    def _known(self, row: dict) -> dict[str, Any]:
-        """What else is told beside the picture; no null, as readers take the kind of a key from a few pictures."""
+    def _context_of(self, row: dict, options: RenderOptions) -> dict[str, Any]:
+        """The rest of a picture's JSON; without nulls, because `datasets` infers types from the first pictures."""
         return {
             "job": row["job"],
-            "quality": RenderOptions.model_validate_json(row["options"]).quality,
+            "quality": options.quality,
             "labels": [label or "" for label in row["labels"]],
             "licences": [licence or "" for licence in row["licences"]],
-            "method": row["method"],
+            "method": row["method"] or "",
             "recipe": self.recipe,
             "aai_version": version("aai"),
-            "digital_source_type": _kind_of_source(row),
+            "digital_source_type": _digital_source_type(row),
         }
 
-    def _asked(self, row: dict, pixels: np.ndarray, options: RenderOptions) -> dict[str, Any]:
-        """All that the picture depends on; no null, as in `_known`."""
+    def _request(self, row: dict, pixels: np.ndarray, options: RenderOptions) -> dict[str, Any]:
+        """Everything that the picture depends on; without nulls."""
         blend = {} if row["blend"] is None else {"blend": row["blend"]}
         return (
             blend
-            | _said_of_source(row)
-            | {name: row[name] for name in _AS_ASKED}
+            | _source_columns(row)
+            | {name: row[name] for name in _REQUEST_COLUMNS}
             | {
                 "steps": options.steps,
                 "guidance": options.guidance,
-                "scheduler": _scheduler_of(row, options) or type(self.diffusion.own_scheduler).__name__,
+                "scheduler": _scheduler_of(row, options) or type(self.diffusion.default_scheduler).__name__,
                 "width": pixels.shape[1],
                 "height": pixels.shape[0],
                 "format": options.format,
-                "base_model": self.pinned[0],
-                "base_revision": self.pinned[1],
+                "base_model": self.revision[0],
+                "base_revision": self.revision[1],
             }
         )
 
 
-def _batches(rows: list[dict], size: int, rejects: list[Reject]) -> Iterator[list[dict]]:
-    """Rows that can be rendered together; those that cannot be rendered at all become rejects."""
+def _batches(rows: list[dict], size: int, rejects: list[Reject]) -> Iterator[Sequence[dict]]:
+    """Batches of rows that can be rendered together; rows with a fault become rejects."""
     rejects += [_reject(row, BadItem(row["fault"])) for row in rows if row["fault"]]
     good = [row for row in rows if not row["fault"]]
-    for _, alike in groupby(good, key=_shape):
-        group = list(alike)
-        for first in range(0, len(group), size):
-            yield group[first : first + size]
+    for _, group in groupby(good, key=_batch_key):
+        yield from batches(list(group), size)
 
 
-def _shape(row: dict) -> tuple[Any, ...]:
-    """What pictures have in common that are rendered together: options, and how many rows their cues have."""
-    num_cues = len(row["clip_ids"]) - (row["blend"] is not None)
+def _batch_key(row: dict) -> tuple[Any, ...]:
+    """What pictures of one batch have in common: options, kind of source, and the number of cue tokens."""
     sources = row["edit"], row["image_id"] is not None, row["mask_id"] is not None
-    return row["options"], *sources, row["num_tokens"] * num_cues
+    return row["options"], *sources, (row["num_tokens"] or 0) * _num_cues(row)
 
 
-def _kind_of_source(row: dict) -> str:
+def _num_cues(row: dict) -> int:
+    return len(parse(row["prompt"]).names)
+
+
+def _digital_source_type(row: dict) -> str:
     return provenance.COMPOSITE if row["image_id"] else provenance.GENERATED
 
 
 def _scheduler_of(row: dict, options: RenderOptions) -> str | None:
-    """The sampler by name, if it is not the checkpoint's own: photos are edited with DDIM."""
+    """Name of the sampler, None for the checkpoint's own; photos are always edited with DDIM."""
     return "ddim" if row["image_id"] else options.scheduler
 
 
 def _reject(row: dict, error: BadItem) -> Reject:
-    """A picture that cannot be made, with the file to look at: the photo it is made from, else the clip's."""
+    """The reject of a picture. If the error names no file, it is the photo, else the clip's recording."""
     return Reject.of(row["render_id"], error, row["image_uri"] or row["uri"])
 
 
-def _in_words(row: dict) -> str:
-    """The prompt as the model reads it: where cues have no rows, the clips' labels stand for them.
-
-    Raises:
-        BadItem: a word cannot do what is asked of a cue.
-    """
-    if row["num_tokens"]:
-        return row["prompt"]
-    prompt = parse(row["prompt"])
-    if prompt.changed or row["blend"] is not None:
-        raise BadItem(f"prompt {row['prompt']!r}: cues of method text are words, which have no strength and no blend")
-    return prompt.in_words(dict(zip(prompt.names, row["labels"], strict=True)))
-
-
-def _said_of_source(row: dict) -> dict[str, object]:
-    """What a picture tells of how it was made from another; nothing if it was not."""
+def _source_columns(row: dict) -> dict[str, object]:
+    """The columns about the source image; empty without one."""
     if row["edit"] is None:
         return {}
     of_photo = {key: row[key] for key in ("image_id", "mask_id") if row[key]}
     return {"source_prompt": row["source_prompt"], "edit": row["edit"]} | of_photo
+
+
+def _settings(config: Config) -> dict[str, object]:
+    """Options are part of the pictures' ids, not of the recipe."""
+    return {}
+
+
+def _slice_size(config: Config) -> int:
+    return config.options(RenderSectionOptions).shard_size
+
+
+RENDERS = Stage(
+    name="render",
+    table="renders",
+    reads=("cues",),
+    options=RenderSectionOptions,
+    settings=_settings,
+    models=("diffusion",),
+    worker=Renderer,
+    gpu=True,
+    slice_size=_slice_size,
+    command="render",
+    label="pictures",
+)

@@ -1,64 +1,83 @@
-"""What jobs ask for, picture by picture: the items of the stage `render`.
+"""The pictures that jobs ask for, as the items of the stage `render`.
 
-Jobs of millions of pictures are never a list in memory: only ids are, which cues each filter lets through, and which
-photos there are. Pictures come in the order in which they are best rendered: those with the same options beside one
-another, then those with the same prompt; all that is made from one source comes together.
+Jobs are expanded once. Two tables on disk hold the result: combinations of job, prompt, cues and source, and for each
+picture its id, its seed and its combination. Pictures come in the order in which they are best rendered: those with the
+same options beside one another, then those with the same prompt; all pictures from one source come together.
 """
 
 import json
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from aai.errors import BadItem
-from aai.identity import content_id
-from aai.jobs.job import Job, fill
-from aai.jobs.selection import CueFilter, choose
+from aai.errors import BadConfig, BadItem
+from aai.jobs.job import Job, fields_of, fill
+from aai.jobs.selection import CueFilter, select_cues
+from aai.workspace import Query
 from tasks.runtime.photos import Photo, find_photos
 from tasks.runtime.run import Run
-from tasks.runtime.tables import described_cues, look_up, with_columns
+from tasks.runtime.stage import Pending
 
-_ROWS_AT_ONCE = 8_192
-"""Pictures whose rows are in memory together: 50 MB of cues of 2 x 768 numbers."""
+_COMBINATIONS_AT_ONCE = 10_000
+_PICTURES_AT_ONCE = 100_000
+_BATCH_ROWS = 4_000
+"""Rows in memory at a time: 25 MB of cues of 2 x 768 numbers, 66 MB of SDXL's."""
 
-_IDS_AT_ONCE = 100_000
-_CUES_AT_ONCE = 10_000
-_KNOWN = ("clip_id", "label", "caption", "attributes")
+_ID_BYTES = 16
 
-ROWS = pa.schema(
+_COMBINATION = pa.schema(
     [
-        pa.field("render_id", pa.string()),
-        pa.field("job", pa.string()),
-        pa.field("mode", pa.string()),
-        pa.field("clip_ids", pa.list_(pa.string())),  # whose cues the prompt names, in order; of a blend both ends
-        pa.field("labels", pa.list_(pa.string())),
-        pa.field("blend", pa.float64()),  # how far from one end to the other; none without a blend
-        pa.field("source_prompt", pa.string()),  # this and what follows to `mask_uri`: none without a source
-        pa.field("edit", pa.string()),  # its options as JSON
-        pa.field("image_id", pa.string()),
-        pa.field("image_uri", pa.string()),
-        pa.field("mask_id", pa.string()),
-        pa.field("mask_uri", pa.string()),
-        pa.field("prompt", pa.string()),
-        pa.field("fault", pa.string()),  # why it cannot be rendered, if so
-        pa.field("negative_prompt", pa.string()),
-        pa.field("seed", pa.int64()),
-        pa.field("options", pa.string()),  # as JSON
+        ("combination", pa.int64()),
+        ("job", pa.string()),
+        ("mode", pa.string()),
+        ("clip_ids", pa.list_(pa.string())),  # of the cues that the prompt names, in order; of a blend both ends
+        ("labels", pa.list_(pa.string())),
+        ("licences", pa.list_(pa.string())),
+        ("uri", pa.string()),  # the first clip's file
+        ("blend", pa.float64()),  # position between both ends, 0 to 1; null without a blend
+        ("source_prompt", pa.string()),  # this and the next five: null without a source
+        ("edit", pa.string()),  # options as JSON
+        ("image_id", pa.string()),
+        ("image_uri", pa.string()),
+        ("mask_id", pa.string()),
+        ("mask_uri", pa.string()),
+        ("prompt", pa.string()),
+        ("fault", pa.string()),  # why it cannot be rendered
+        ("negative_prompt", pa.string()),
+        ("options", pa.string()),  # as JSON
     ]
 )
-"""What a picture's row holds, before columns of its cues and its clips come to it."""
+"""A row has these columns, `render_id`, `seed`, and of its cues `num_tokens`, `dim`, `method` and `vectors`."""
+
+_WITHOUT_NUMBER = pa.schema(list(_COMBINATION)[1:])
+
+_PICTURE = pa.schema(
+    [("render_id", pa.string()), ("seed", pa.int64()), ("combination", pa.int64()), ("number", pa.int64())]
+)
 
 _PLAIN = {"mode": "generate", "blend": None, "source_prompt": None, "edit": None, "image_id": None, "mask_id": None}
-"""What is said of most pictures, and not in their addresses, so that these stay as they are."""
+"""What most pictures have in common; it is no part of their ids."""
 
-_OF_FIRST_CUE = ("num_tokens", "dim", "method")  # the same for all cues of a recipe
+_CUE_COLUMNS = ("clip_id", "label", "licence", "uri")
+
+_PENDING = """
+    SELECT render_id, arg_min(seed, number) AS seed, arg_min(combination, number) AS combination, min(number) AS number
+    FROM pictures p ANTI JOIN renders r ON p.render_id = r.render_id {rejected} GROUP BY p.render_id
+"""
+
+_FAULTS = """
+    SELECT fault, count(DISTINCT render_id) AS num FROM pictures
+    JOIN (SELECT combination, fault FROM combinations WHERE fault IS NOT NULL) USING (combination)
+    GROUP BY fault ORDER BY num DESC, fault LIMIT 3
+"""
 
 
-class JobSource:
+class RenderSource:
     """The pictures that some jobs ask for under a run's configuration.
 
     Raises:
@@ -67,158 +86,239 @@ class JobSource:
     """
 
     def __init__(self, run: Run, jobs: Sequence[Job]) -> None:
-        self._workspace, self._run_seed = run.workspace, run.config.seed
-        self._cue_recipe, self._clip_recipe = run.recipe("cues"), run.recipe("clips")
-        self._model = run.model_pin("diffusion")
-        cues = described_cues(run.workspace, self._cue_recipe, self._clip_recipe)
-        self._jobs = jobs
+        self._run, self._jobs = run, jobs
         self._photos: dict[tuple[tuple[str, ...], ...], list[Photo]] = {}
-        self._chosen: dict[CueFilter, pa.Table] = {}
-        for job, key, wanted in self._filters():
-            if wanted not in self._chosen:
-                self._chosen[wanted] = choose(cues, wanted, job.place, key).select(_KNOWN)
+        self._selected: dict[CueFilter, pa.Table] = {}
+        fields = {field for job in jobs for prompt in (*job.prompts, job.source_prompt) for field in fields_of(prompt)}
+        columns = (*_CUE_COLUMNS, *(["caption"] if "caption" in fields else []))
+        columns += ("attributes",) if fields - {"label", "caption", "clip_id", "licence"} else ()
+        for job, key, cue_filter in self._filters():
+            if cue_filter not in self._selected:
+                self._selected[cue_filter] = _select(run, cue_filter, columns, f"{job.position}: {key}")
 
-    def without_cues(self) -> list[str]:
-        """A sentence for each filter of a job that lets no cue through: nothing is rendered where it is needed."""
-        empty = {(job.place, key) for job, key, wanted in self._filters() if not self._chosen[wanted].num_rows}
-        said = {"cues": "no cue passes its filter"}
-        return [f"{place}: {said.get(key, f'no cue passes the filter of {key}')}" for place, key in sorted(empty)]
+    def warnings(self) -> list[str]:
+        """A sentence for each filter that selects no cue, and for the most frequent faults of pictures."""
+        empty = {
+            (job.position, key) for job, key, cue_filter in self._filters() if not self._selected[cue_filter].num_rows
+        }
+        return [
+            f"{position}: {'no cue passes its filter' if key == 'cues' else f'no cue passes the filter of {key}'}"
+            for position, key in sorted(empty)
+        ] + [f"{row['num']:,} of the pictures cannot be rendered: {row['fault']}" for row in self._faults()]
 
-    def _filters(self) -> Iterator[tuple[Job, str, CueFilter]]:
-        """Each choice of cues, with the key that says it."""
-        for job in self._jobs:
-            for prompt in job.prompts:
-                for key, wanted in job.filters_of(prompt).items():
-                    yield job, key, wanted
+    def _faults(self) -> list[dict[str, Any]]:
+        return self._expanded.table(_FAULTS).to_pylist()
 
-    def ids(self) -> pa.ChunkedArray:
-        """The ids of all pictures, each once; the photos of jobs are read for them.
+    def pending(self, retry_rejects: bool = False) -> Pending:
+        """Count the pictures; rows are streamed once they are iterated over.
 
         Raises:
-            BadConfig: a job's photos or masks are not there, or it is unclear which they are.
+            BadConfig: a job's photos or masks do not exist, or it is unclear which they are.
             Transient: the store failed.
         """
-        return self._ids
+        query = self._expanded
+        total = query.number("SELECT count(DISTINCT render_id) FROM pictures")
+        query.keep("rejected", "SELECT DISTINCT id FROM rejects i ANTI JOIN renders r ON i.id = r.render_id")
+        rejected = query.number(
+            "SELECT count(DISTINCT render_id) FROM pictures p SEMI JOIN rejected r ON p.render_id = r.id"
+        )
+        excluded = "" if retry_rejects else "ANTI JOIN rejected x ON p.render_id = x.id"
+        num = query.keep("pending", _PENDING.format(rejected=excluded))
+        return Pending(total, num, 0 if retry_rejects else rejected, self._rows() if num else ())
 
     @cached_property
-    def _ids(self) -> pa.ChunkedArray:
-        ids = (render_id for render_id, _, _ in self._wanted())
-        chunks = iter(lambda: pa.array(islice(ids, _IDS_AT_ONCE), pa.string()), pa.array([], pa.string()))
-        return pa.chunked_array([pa.chunked_array(chunks, pa.string()).unique()])
+    def _expanded(self) -> Query:
+        """A connection with the tables `combinations` and `pictures`."""
+        query = self._run.query({"rejects": self._run.recipe("renders")})
+        weakref.finalize(self, query.close)
+        query.fill("combinations", _COMBINATION)
+        query.fill("pictures", _PICTURE)
+        num_combinations = num_pictures = 0
+        for combinations, pictures in self._expand():
+            numbers = pa.array(range(num_combinations, num_combinations + combinations.num_rows), pa.int64())
+            query.fill("combinations", _COMBINATION, combinations.add_column(0, "combination", numbers))
+            for ids, seeds, positions in pictures:
+                owners = [num_combinations + position for position in positions]
+                own = range(num_pictures, num_pictures + len(ids))
+                query.fill("pictures", _PICTURE, pa.table([ids, seeds, owners, own], schema=_PICTURE))
+                num_pictures += len(ids)
+            num_combinations += combinations.num_rows
+        return query
 
-    def rows(self, ids: pa.ChunkedArray) -> Iterable[pa.Table]:
-        """The rows of some of them, which come in the order of all."""
-        wanted = self._wanted()
-        pending = (each.as_py() for chunk in ids.chunks for each in chunk)
-        # Both are in one order, so for each id that is pending, one only has to go on until it comes.
-        found = (next(one for one in wanted if one[0] == each) for each in pending)
-        while some := [row | {"render_id": each, "seed": seed} for each, seed, row in islice(found, _ROWS_AT_ONCE)]:
-            yield self._with_cues(pa.Table.from_pylist(some, schema=ROWS))
+    def _rows(self) -> Iterator[pa.Table]:
+        """Rows of the pending pictures.
 
-    def _wanted(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
-        """Of each picture its id, its seed, and the rest of its row; those that share much follow one another."""
+        Generated pictures come in the order of the cues' files, so that the cues are read once and never held together;
+        within a batch, and in all if they have sources, they come in the order of the jobs.
+        """
+        query = self._expanded
+        longest = query.number("SELECT max(len(clip_ids)) FROM pending JOIN combinations USING (combination)")
+        query.keep(
+            "wanted", "SELECT p.*, c.* EXCLUDE (combination) FROM pending p JOIN combinations c USING (combination)"
+        )
+        others = "".join(
+            f" LEFT JOIN (SELECT clip_id, vector FROM cues SEMI JOIN (SELECT clip_ids[{n}] AS clip_id FROM wanted) "
+            f"USING (clip_id)) c{n} ON w.clip_ids[{n}] = c{n}.clip_id"
+            for n in range(2, longest + 1)
+        )
+        vectors = ", ".join(["c.vector", *(f"c{n}.vector" for n in range(2, longest + 1))])
+        columns = f"w.*, c.num_tokens, c.dim, c.method, list_filter([{vectors}], lambda v: v IS NOT NULL) AS vectors"
+        streamed = "w.edit IS NULL AND len(w.clip_ids) > 0"
+        for sql in (
+            f"SELECT {columns} FROM cues c JOIN wanted w ON c.clip_id = w.clip_ids[1] {others} WHERE {streamed}",
+            f"SELECT {columns} FROM wanted w LEFT JOIN (SELECT * FROM cues SEMI JOIN (SELECT clip_ids[1] AS clip_id "
+            f"FROM wanted) USING (clip_id)) c ON c.clip_id = w.clip_ids[1] {others} "
+            f"WHERE NOT ({streamed}) ORDER BY w.number",
+        ):
+            for rows in query.batches(sql, _BATCH_ROWS):
+                yield rows.sort_by("number").drop_columns(["number", "combination"])
+
+    def _filters(self) -> Iterator[tuple[Job, str, CueFilter]]:
+        """Each selection of cues, with the key under which the job has it."""
+        for job in self._jobs:
+            for prompt in job.prompts:
+                for key, cue_filter in job.filters_of(prompt).items():
+                    yield job, key, cue_filter
+
+    def _expand(self) -> Iterator[tuple[pa.Table, Iterator[tuple[list[str], list[int], list[int]]]]]:
+        """Combinations in chunks, each with its pictures: ids, seeds, and positions in the chunk."""
         for job, prompts in _in_order(self._jobs):
-            seeds = job.seeds_under(self._run_seed)
+            seeds = job.seeds_under(self._run.config.seed)
             for source in self._sources_of(job):
-                # From one source, which has a seed, all is made at a time; elsewhere a prompt is read for all seeds.
-                for some in ([seed] for seed in seeds) if job.has_source else (seeds,):
-                    for row in self._rows_of(job, prompts, source):
-                        address = self._address(row)
-                        for seed in some:
-                            yield content_id(b"%s%d" % (address, seed)), seed, row
+                # Pictures from one source and seed come together; otherwise a prompt is expanded for all seeds.
+                for some_seeds in ([seed] for seed in seeds) if job.has_source else (seeds,):
+                    for prompt in prompts:
+                        for combinations in self._combinations(job, prompt, source):
+                            yield combinations, _pictures(self._addresses(combinations), some_seeds)
 
-    def _rows_of(self, job: Job, prompts: Sequence[str], source: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Rows, but for their ids and seeds, of all that is made under some prompts and from one source, if any."""
-        said = {"job": job.name, "mode": job.mode, "negative_prompt": job.negative_prompt, "options": _options_of(job)}
-        shared = _PLAIN | said | source
-        for prompt in prompts:
-            for clips in self._together(job, prompt):
-                filled = shared | _filled(prompt, job.source_prompt, clips[0]) | _of_all(clips)
-                fault = source.get("fault") or filled["fault"]
-                for at in job.blend.positions if job.blend else (None,):
-                    yield filled | {"blend": at, "fault": fault}
+    def _combinations(self, job: Job, prompt: str, source: dict[str, Any]) -> Iterator[pa.Table]:
+        """Rows of a job, prompt and source: one for each cue or group of cues and each position of a blend."""
+        shared = _PLAIN | {"job": job.name, "mode": job.mode, "negative_prompt": job.negative_prompt}
+        shared |= {"options": _options_of(job), "image_uri": None, "mask_uri": None} | source
+        shared |= {"prompt": prompt, "source_prompt": job.source_prompt, "fault": source.get("fault")}
+        positions = job.blend.positions if job.blend else (None,)
+        is_filled = bool(fields_of(prompt) or fields_of(job.source_prompt))
+        for tables in self._groups(job, prompt):
+            num = tables[0].num_rows if tables else 1
+            columns: dict[str, Any] = {name: [value] * num * len(positions) for name, value in shared.items()}
+            columns |= _of_clips(tables, len(positions)) | {"blend": list(positions) * num}
+            if is_filled:
+                filled = [
+                    _filled(prompt, job.source_prompt, clip, source.get("fault")) for clip in tables[0].to_pylist()
+                ]
+                for name in filled[0] if filled else ():
+                    columns[name] = [values[name] for values in filled for _ in positions]
+            yield pa.table({name: columns[name] for name in _COMBINATION.names[1:]}, schema=_WITHOUT_NUMBER)
+
+    def _groups(self, job: Job, prompt: str) -> Iterator[list[pa.Table]]:
+        """The cues that come together in a prompt, in chunks: a table of each filter; shorter selections repeat."""
+        tables = [self._selected[cue_filter] for cue_filter in job.filters_of(prompt).values()]
+        if not tables:
+            yield []
+            return
+        counts = [table.num_rows for table in tables]
+        num = min(max(counts), job.limit or max(counts)) if all(counts) else 0
+        for first in range(0, num, _COMBINATIONS_AT_ONCE):
+            indices = np.arange(first, min(first + _COMBINATIONS_AT_ONCE, num))
+            yield [table.take(pa.array(indices % table.num_rows)) for table in tables]
 
     def _sources_of(self, job: Job) -> Iterable[dict[str, Any]]:
-        """What is said of each photo that a job's pictures are made from, or of them all if from none."""
+        """The columns of each source of a job's pictures; a single one with nothing special if they have none."""
         if not job.has_source:
             return ({},)
         edit = {"edit": _edit_of(job)}
         if not job.photos:
             return (edit,)
-        places = job.source_images, job.source_masks
-        if places not in self._photos:
-            self._photos[places] = find_photos(job)
-        return (edit | vars(photo) for photo in self._photos[places])
+        locations = job.source_images, job.source_masks
+        if locations not in self._photos:
+            self._photos[locations] = find_photos(job)
+        return (edit | vars(photo) for photo in self._photos[locations])
 
-    def _together(self, job: Job, prompt: str) -> Iterator[tuple[dict[str, Any], ...]]:
-        """What is known of the cues that come together in a prompt: one of each filter, in turn."""
-        filters = [self._chosen[wanted] for wanted in job.filters_of(prompt).values()]
-        counts = [each.num_rows for each in filters]
-        num = min(max(counts), job.limit or max(counts)) if all(counts) else 0
-        for first in range(0, num, _CUES_AT_ONCE):
-            places = range(first, min(first + _CUES_AT_ONCE, num))
-            yield from zip(*(_in_turn(each, places) for each in filters), strict=True)
+    def _addresses(self, combinations: pa.Table) -> Iterator[bytes]:
+        """All that the pictures of a combination depend on but the seed, as JSON."""
+        start = json.dumps([self._run.recipe("cues"), self._model])[:-1]
+        names = ("clip_ids", "prompt", "negative_prompt", "options", *_PLAIN)
+        ends: dict[tuple[Any, ...], str] = {}
+        for ids, prompt, *rest in zip(*(combinations[name].to_pylist() for name in names), strict=True):
+            if (key := tuple(rest)) not in ends:
+                special = {
+                    name: value for (name, plain), value in zip(_PLAIN.items(), rest[2:], strict=True) if value != plain
+                }
+                ends[key] = json.dumps([*rest[:2], *([special] if special else [])])[1:]
+            quoted = '", "'.join(ids)
+            yield f'{start}, ["{quoted}"], {json.dumps(prompt)}, {ends[key]}'.encode()
 
-    def _address(self, row: dict[str, Any]) -> bytes:
-        """All that a picture depends on but its seed, and nothing else."""
-        asked = [row["clip_ids"], row["prompt"], row["negative_prompt"], row["options"]]
-        special = {name: row[name] for name, plain in _PLAIN.items() if row[name] != plain}
-        return json.dumps([self._cue_recipe, self._model, *asked, *([special] if special else [])]).encode()
-
-    def _with_cues(self, rows: pa.Table) -> pa.Table:
-        """Rows with the cues of all their clips and the licences of these, and what else is the same for all."""
-        rows = rows.combine_chunks()
-        rows = rows.append_column("clip_id", pc.list_element(rows["clip_ids"], 0))
-        ids = rows["clip_ids"].combine_chunks().flatten().unique().to_pylist()
-        cues = look_up(self._workspace, "cues", self._cue_recipe, ids, ["vector", *_OF_FIRST_CUE])
-        clips = look_up(self._workspace, "clips", self._clip_recipe, ids, ["uri", "licence"])
-        for name, theirs, of_each in (("vectors", cues, "vector"), ("licences", clips, "licence")):
-            rows = rows.append_column(name, _of_each(rows["clip_ids"], theirs, of_each))
-        rows = with_columns(rows, "clip_id", cues.select(["clip_id", *_OF_FIRST_CUE]))
-        return with_columns(rows, "clip_id", clips.select(["clip_id", "uri"]))
+    @cached_property
+    def _model(self) -> str:
+        return self._run.recipes["renders"].models["diffusion"]
 
 
-def _in_turn(cues: pa.Table, places: range) -> list[dict[str, Any]]:
-    """The cues at some places, were they over and over."""
-    return cues.take(pa.array([place % cues.num_rows for place in places])).to_pylist()
+def _select(run: Run, cue_filter: CueFilter, columns: Sequence[str], key: str) -> pa.Table:
+    """The cues that a filter selects, with some columns of their clips, in the order of their ids."""
+    with run.query() as query:
+        if not query.number("SELECT count(*) FROM (SELECT clip_id FROM cues LIMIT 1)"):
+            raise BadConfig(
+                f"{run.workspace.uri} has no cues of this configuration: run `aai build` with it first", key="workspace"
+            )
+        return select_cues(query.described_cues(), cue_filter, columns, key)
 
 
-def _of_all(clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {"clip_ids": [clip["clip_id"] for clip in clips], "labels": [clip["label"] for clip in clips]}
+def _pictures(addresses: Iterable[bytes], seeds: Sequence[int]) -> Iterator[tuple[list[str], list[int], list[int]]]:
+    """Ids, seeds, and positions of the addresses, in chunks."""
+    texts = [b"%d" % seed for seed in seeds]
+    ids: list[str] = []
+    positions: list[int] = []
+    for position, address in enumerate(addresses):
+        ids += [blake2b(address + text, digest_size=_ID_BYTES).hexdigest() for text in texts]
+        positions += [position] * len(texts)
+        if len(ids) >= _PICTURES_AT_ONCE:
+            yield ids, list(seeds) * (len(ids) // len(seeds)), positions
+            ids, positions = [], []
+    if ids:
+        yield ids, list(seeds) * (len(ids) // len(seeds)), positions
 
 
-def _of_each(clip_ids: pa.ChunkedArray, theirs: pa.Table, name: str) -> pa.ListArray:
-    """For lists of clips, lists of what a column says of these."""
-    lists = clip_ids.combine_chunks()
-    places = pc.index_in(lists.flatten(), value_set=theirs["clip_id"])
-    return pa.ListArray.from_arrays(lists.offsets, theirs[name].take(places).combine_chunks())
+def _of_clips(tables: Sequence[pa.Table], num_positions: int) -> dict[str, Any]:
+    """The columns about the cues of each combination, for each position of a blend."""
+    if not tables:
+        return {"clip_ids": [[]], "labels": [[]], "licences": [[]], "uri": [None]}
+    num = tables[0].num_rows
+    once = {
+        column: list(zip(*(table[name].to_pylist() for table in tables), strict=True))
+        for column, name in (("clip_ids", "clip_id"), ("labels", "label"), ("licences", "licence"))
+    }
+    once["uri"] = tables[0]["uri"].to_pylist()
+    if num_positions == 1:
+        return once
+    return {
+        name: [values[index] for index in range(num) for _ in range(num_positions)] for name, values in once.items()
+    }
 
 
 def _in_order(jobs: Sequence[Job]) -> list[tuple[Job, tuple[str, ...]]]:
-    """Jobs in the order in which they are rendered, with all of their prompts if they have sources, else with each."""
-    parts = [(job, some) for job in jobs for some in ([job.prompts] if job.has_source else zip(job.prompts))]
+    """Jobs in the order in which they are rendered: with all prompts if they have sources, else once per prompt."""
+    parts = [(job, prompts) for job in jobs for prompts in ([job.prompts] if job.has_source else zip(job.prompts))]
     return sorted(parts, key=lambda part: (_options_of(part[0]), _edit_of(part[0]), part[0].negative_prompt, part[1]))
 
 
 def _edit_of(job: Job) -> str:
-    """How pictures take after their sources, as one text; empty if they have none."""
+    """The options of edits as one text; empty without a source."""
     return json.dumps(job.edit.model_dump(), sort_keys=True) if job.has_source else ""
 
 
 def _options_of(job: Job) -> str:
     """The options that a picture depends on, as one text."""
-    unchanging = {"batch_size"} | ({"quality"} if job.options.format == "png" else set())
-    if job.photos:  # which have their own size and sampler
-        unchanging |= {"width", "height", "scheduler"}
-    return json.dumps(job.options.model_dump(exclude=unchanging), sort_keys=True)
+    excluded = {"quality"} if job.options.format == "png" else set()
+    if job.photos:  # they have their own size, and are always sampled with DDIM
+        excluded |= {"width", "height", "scheduler"}
+    return json.dumps(job.options.model_dump(exclude=excluded), sort_keys=True)
 
 
-def _filled(prompt: str, source_prompt: str | None, clip: dict[str, Any]) -> dict[str, Any]:
-    """The prompts as they are for a clip, or why they cannot be."""
-    found: dict[str, Any] = {"prompt": prompt, "source_prompt": source_prompt, "fault": None}
-    if clip["attributes"] and "{" in prompt + (source_prompt or ""):
-        clip = json.loads(clip["attributes"]) | clip
+def _filled(prompt: str, source_prompt: str | None, clip: dict[str, Any], fault: str | None) -> dict[str, Any]:
+    """The prompts with the clip's metadata, or why they cannot be filled."""
+    values = json.loads(clip.get("attributes") or "{}") | clip
+    texts = {"prompt": prompt} | ({} if source_prompt is None else {"source_prompt": source_prompt})
     try:
-        return found | {key: fill(found[key], clip) for key in ("prompt", "source_prompt") if found[key] is not None}
+        return {name: fill(text, values) for name, text in texts.items()} | {"fault": fault}
     except BadItem as error:
-        return found | {"fault": str(error)}
+        return texts | {"fault": fault or error.sentence}

@@ -1,31 +1,23 @@
-"""Retrieve: for each clip a few images that fit it."""
+"""Retrieve: for each clip the images nearest to it, near-duplicates left out."""
 
-from collections.abc import Callable
-from functools import partial
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from aai.errors import BadConfig, BadItem
 from aai.identity import seed_of
-from aai.retrieve.neighbours import query_mean, retrieve
+from aai.retrieve.image_index import ImageIndex
+from aai.retrieve.neighbours import retrieve
+from aai.retrieve.options import RetrieveOptions
 from aai.workspace import SCHEMAS
-from tasks.index import newest_version, open_index
 from tasks.runtime.arrow import to_array
-from tasks.runtime.driver import StageSummary
-from tasks.runtime.run import Run
-from tasks.runtime.tables import JoinedSource, TableSource, look_up
+from tasks.runtime.config import Config
+from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Reject, Worker
-
-
-def retrieve_images(run: Run) -> StageSummary:
-    """Choose images for every clip that has none of this recipe."""
-    source = JoinedSource(
-        TableSource(run.workspace, "aligned_vectors", run.recipe("aligned_vectors"), ("clip_id", "vector")),
-        (TableSource(run.workspace, "clips", run.recipe("clips"), ("clip_id", "uri", "label")),),
-    )
-    return run.drive("neighbours", source, partial(_MAKERS[run.config.retrieve.method], run))
 
 
 class Retriever:
@@ -35,85 +27,108 @@ class Retriever:
         BadConfig: there is no index.
     """
 
-    def __init__(self, run: Run) -> None:
-        artifact = newest_version(run)
-        if artifact is None:
-            raise BadConfig("images: there is no index of them yet: build it first")
-        self.options, self.version, self.index = run.config.retrieve, artifact.version, open_index(run, artifact)
-        self.images, self.recipe = run.workspace.table("image_vectors"), run.recipe("image_vectors")
-        aligned = run.workspace.table("aligned_vectors").read(["clip_id", "vector"], run.recipe("aligned_vectors"))
-        # In the order of ids, as the mean of the same clips in the order of commits differs in its last bits.
-        self.mean = query_mean(to_array(aligned.sort_by("clip_id")["vector"]), self.options)
+    def __init__(self, context: Context) -> None:
+        self.images, self.version = _open_index(context, self)
+        self.options = context.options(RetrieveOptions)
+        has_mean = self.images.num_clips >= self.options.min_bank_clips
+        self.mean = self.images.query_mean if has_mean else None
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""
-        names: dict[int, str] = {}
-
-        def vectors_of(numbers: np.ndarray) -> np.ndarray:
-            found = self.images.read(["number", "vector", "image_id"], self.recipe, pc.field("number").isin(numbers))
-            stored = found["number"].to_numpy()
-            names.update(zip(stored.tolist(), found["image_id"].to_pylist(), strict=True))
-            order = np.argsort(stored)
-            places: np.ndarray = order[np.searchsorted(stored, numbers, sorter=order)]
-            return to_array(found["vector"])[places]
-
-        chosen = retrieve(to_array(rows["vector"]), self.index.search, vectors_of, self.options, self.mean)
-        made = {
+        images = self.images
+        found = retrieve(to_array(rows["vector"]), images.index.search, images.vectors_of, self.options, self.mean)
+        columns = {
             "clip_id": rows["clip_id"].to_pylist(),
-            "image_ids": [[names[number] for number in each.numbers.tolist()] for each in chosen],
-            "similarities": [each.similarities.tolist() for each in chosen],
-            "index_version": [self.version] * len(chosen),
+            "image_ids": [images.ids_of(neighbours.numbers) for neighbours in found],
+            "similarities": [neighbours.similarities.tolist() for neighbours in found],
+            "index_version": [self.version] * len(found),
         }
-        return Outcome(pa.table(made, schema=SCHEMAS["neighbours"].columns))
+        return Outcome(pa.table(columns, schema=SCHEMAS["neighbours"].columns))
 
 
 class LabelRetriever:
-    """Images that have the clip's label, drawn at random: whatever else is heard plays no part."""
+    """Random images with the clip's label, as a baseline without audio."""
 
-    def __init__(self, run: Run) -> None:
-        labelled = run.workspace.table("images").read(["image_id", "label"], run.recipe("images")).sort_by("image_id")
+    def __init__(self, context: Context) -> None:
+        self.images, self.version = _open_index(context, self)
+        self.num, self.seed = context.options(RetrieveOptions).num_neighbours, context.config.seed
         self.by_label: dict[str, list[str]] = {}
-        for row in labelled.to_pylist():
-            if row["label"]:
-                self.by_label.setdefault(row["label"], []).append(row["image_id"])
-        artifact = newest_version(run)
-        self.version = artifact.version if artifact else 0
-        self.num, self.seed, self.workspace = run.config.retrieve.num_neighbours, run.config.seed, run.workspace
-        self.recipe = run.recipe("image_vectors")
+        with context.query() as query:
+            sql = (
+                "SELECT image_id, label FROM present_images SEMI JOIN image_vectors USING (image_id) WHERE label <> ''"
+            )
+            for batch in query.batches(sql):
+                for image_id, label in zip(batch["image_id"].to_pylist(), batch["label"].to_pylist(), strict=True):
+                    self.by_label.setdefault(label, []).append(image_id)
+        for ids in self.by_label.values():
+            ids.sort()
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""
-        chosen, rejects = {}, []
+        chosen, similarities, rejects = {}, [], []
         for row in rows.to_pylist():
             try:
-                chosen[row["clip_id"]] = self._choose(row["clip_id"], row["label"])
+                ids = self._choose(row["clip_id"], row["label"])
             except BadItem as error:
                 rejects.append(Reject.of(row["clip_id"], error, row["uri"]))
-        wanted = {image_id for ids in chosen.values() for image_id in ids}
-        found = look_up(self.workspace, "image_vectors", self.recipe, wanted, ("vector",))
-        seen = dict(zip(found["image_id"].to_pylist(), to_array(found["vector"]), strict=True))
-        heard = dict(zip(rows["clip_id"].to_pylist(), to_array(rows["vector"]), strict=True))
-        made = {
+                continue
+            chosen[row["clip_id"]] = ids
+            similarities.append((self.images.vectors_by_id(ids) @ np.array(row["vector"], np.float32)).tolist())
+        columns = {
             "clip_id": list(chosen),
             "image_ids": list(chosen.values()),
-            "similarities": [[float(seen[i] @ heard[clip_id]) for i in ids] for clip_id, ids in chosen.items()],
+            "similarities": similarities,
             "index_version": [self.version] * len(chosen),
         }
-        return Outcome(pa.table(made, schema=SCHEMAS["neighbours"].columns), rejects)
+        return Outcome(pa.table(columns, schema=SCHEMAS["neighbours"].columns), rejects)
 
     def _choose(self, clip_id: str, label: str | None) -> list[str]:
-        """Some images of the clip's label.
+        """Images with the clip's label.
 
         Raises:
-            BadItem: it has none, or no image has it.
+            BadItem: it has no label, or no image has it.
         """
         if not label:
-            raise BadItem("it has no label, which retrieve.method `label` needs: give one in the metadata")
-        images = self.by_label.get(label, [])
-        if not images:
-            raise BadItem(f"no image has its label {label!r}: give images labels in the metadata")
+            raise BadItem("it has no label, which retrieve.method `label` needs: give one in the metadata", id=clip_id)
+        ids = self.by_label.get(label, [])
+        if not ids:
+            raise BadItem(f"no image has its label {label!r}: give images labels in the metadata", id=clip_id)
         rng = np.random.default_rng(seed_of(self.seed, "retrieve", clip_id, "label"))
-        return [images[i] for i in rng.permutation(len(images))[: self.num]]
+        return [ids[number] for number in rng.permutation(len(ids))[: self.num]]
 
 
-_MAKERS: dict[str, Callable[[Run], Worker]] = {"audio": Retriever, "label": LabelRetriever}
+def _open_index(context: Context, owner: Worker) -> tuple[ImageIndex, int]:
+    """The newest index and its version; an index from a bucket is removed with its owner.
+
+    Raises:
+        BadConfig: there is none.
+    """
+    newest = context.workspace.newest_artifact("index", context.recipes["index"])
+    if newest is None:
+        raise BadConfig("there is no index of them yet: run `aai build`", key="images")
+    folder = tempfile.mkdtemp(prefix="aai-index-")
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return ImageIndex(newest.fetch(Path(folder))), newest.version
+
+
+def _retriever(context: Context) -> Worker:
+    return Retriever(context) if context.options(RetrieveOptions).method == "audio" else LabelRetriever(context)
+
+
+def _settings(config: Config) -> dict[str, object]:
+    """The options, with the seed where images are drawn at random."""
+    options = config.options(RetrieveOptions)
+    return options.settings() | ({"seed": config.seed} if options.method == "label" else {})
+
+
+NEIGHBOURS = Stage(
+    name="retrieve",
+    table="neighbours",
+    reads=("aligned_vectors", "index"),
+    rows="SELECT v.clip_id, v.vector, c.uri, c.label FROM aligned_vectors v JOIN present_clips c USING (clip_id)",
+    items="SELECT clip_id FROM aligned_vectors v SEMI JOIN present_audio_ids p ON v.clip_id = p.id",
+    options=RetrieveOptions,
+    settings=_settings,
+    worker=_retriever,
+    code_version=2,
+)

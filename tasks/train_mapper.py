@@ -1,125 +1,179 @@
-"""Learn: the mapper that all clips share, from a sample of the bank's own clips; or the shipped one."""
+"""Train the mapper that all clips share, on a sample of the bank's clips and the images retrieved for them."""
 
 import tempfile
+import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from aai.cues.mapper import CueMapper
+from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig
-from aai.identity import seed_of
-from tasks.runtime.driver import StageSummary, open_pool
-from tasks.runtime.models import open_diffusion
-from tasks.runtime.run import PLANS, Run
-from tasks.runtime.tables import JoinedSource, TableSource
+from aai.media.options import IngestOptions
+from tasks.runtime.config import Config
+from tasks.runtime.driver import StageSummary, open_pool, stopping_on_signals
+from tasks.runtime.models import initial_cue, open_diffusion
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Context, Stage
+from tasks.runtime.supervision import SUPERVISED_CLIPS, locations_of, with_images
 from tasks.runtime.work import Outcome, Reject
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from aai.models.diffusion import Diffusion
+    from aai.cues.denoising import ClipToFit
+    from aai.cues.train_mapper import MapperTraining
 
 METHODS = ("adapter", "mapper")
 """The methods of `fit` that start from a mapper."""
 
-_FILES = ("config.json", "model.safetensors")
+_ROUND_STEPS = 20
+"""Training steps between two states from which another worker can go on."""
+
+_CONFIG, _WEIGHTS, _STATE = "config.json", "model.safetensors", "state"
+_KEY = "first_step"
+_ROUND = pa.schema(
+    [(_KEY, pa.string()), ("num_steps", pa.int64()), (_STATE, pa.binary()), ("clip_ids", pa.list_(pa.string()))]
+)
 
 
-def learn(run: Run) -> StageSummary:
-    """Learn the mapper, once per recipe; where one is shipped, or none is needed, there is nothing to do.
+class MapperTrainer:
+    """Trains in rounds. A round is a slice of one row, which carries the state of the training."""
 
-    Raises:
-        BadConfig: no clip has neighbours to learn from.
-    """
-    if run.config.learn.method == "shipped" or run.config.fit.method not in METHODS:
-        return StageSummary(
-            PLANS["mapper"].stage, run.recipe("mapper"), done=0, new=0, rejected=0, took_s=0.0, rate=0.0
-        )
-    return run.make_artifact("mapper", 1, partial(_write, run))
-
-
-def load_mapper(run: Run) -> CueMapper:
-    """The shared mapper of a run.
-
-    Raises:
-        BadConfig: none is there.
-    """
-    if run.config.learn.method == "shipped":
-        assert run.config.models.mapper is not None, "its recipe names it"
-        return CueMapper.load(run.config.models.mapper)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return CueMapper.load(run.workspace.artifact("mapper", run.recipe("mapper")).fetch(Path(folder)))
-        except FileNotFoundError as error:
-            raise BadConfig("learn: the mapper is not learned yet: run `aai build`") from error
-
-
-def start_of(run: Run, diffusion: "Diffusion", num_tokens: int) -> "Tensor":
-    """The cue that a network starts at which knows nothing yet: the mean of the bank's labels, or of given words."""
-    labels = run.workspace.table("clips").read(["label"], run.recipe("clips"))["label"]
-    words = sorted({label for label in labels.to_pylist() if label}) or list(run.config.learn.start_words)
-    return diffusion.word_embeddings(words).mean(0, keepdim=True).expand(num_tokens, -1).clone()
-
-
-def _write(run: Run, folder: Path) -> int:
-    """Have the mapper learned where the GPUs are, and write its files."""
-    rows = _sample(run)
-    pool = run.config.pool_of("learn")
-    workers = open_pool(partial(Learner, run), "clip_id", pool)
-    made = [done.outcome for finished in workers.map([rows], run.stop) for done in finished]
-    if not made:
-        raise BadConfig("learn: it was stopped before the mapper was learned: run `aai build` again")
-    [outcome] = made
-    if outcome.rows is None:
-        raise BadConfig(f"learn: {outcome.rejects[0].sentence}")
-    [files] = outcome.rows["files"].to_pylist()[:1]
-    for name, data in zip(_FILES, files, strict=True):
-        (folder / name).write_bytes(data)
-    return rows.num_rows
-
-
-def _sample(run: Run) -> pa.Table:
-    """Clips to learn from, chosen by the run's seed among those that have neighbours."""
-    source = JoinedSource(
-        TableSource(run.workspace, "neighbours", run.recipe("neighbours"), ("clip_id", "image_ids")),
-        (
-            TableSource(run.workspace, "aligned_vectors", run.recipe("aligned_vectors"), ("clip_id", "vector")),
-            TableSource(run.workspace, "clips", run.recipe("clips"), ("clip_id", "uri")),
-        ),
-    )
-    seed = run.config.seed
-    ids = sorted(source.ids().to_pylist(), key=lambda clip_id: seed_of(seed, "learn", clip_id, "sample"))
-    if not ids:
-        raise BadConfig("learn: no clip has neighbours to learn from: look into the table `rejects`")
-    chosen = pa.chunked_array([pa.array(sorted(ids[: run.config.learn.num_clips]), pa.string())])
-    return pa.concat_tables(source.rows(chosen)).sort_by("clip_id")
-
-
-class Learner:
-    """Learns the mapper from one slice, the whole sample."""
-
-    def __init__(self, run: Run) -> None:
+    def __init__(self, context: Context) -> None:
         from tasks.runtime.latents import Latents
 
-        self.run, self.diffusion = run, open_diffusion(run.config)
-        self.latents = Latents(run, self.diffusion)
+        self.context, self.options = context, context.options(TrainMapperOptions)
+        self.diffusion = open_diffusion(context.config)
+        self.latents = Latents(context.options(IngestOptions).images, self.diffusion)
+        self.clips: list[ClipToFit] = []
+        self.training: MapperTraining | None = None
 
     def __call__(self, rows: pa.Table) -> Outcome:
-        """Learn, and give the mapper's files with each clip that it learned from."""
-        from aai.cues.train_mapper import learn_mapper
+        """Do a round; the files are the new state, and after the last step the mapper, too.
 
+        Raises:
+            BadConfig: no image of the sample can be read.
+            Transient: the store failed.
+        """
+        [row] = rows.to_pylist()
+        first, until = int(row[_KEY]), int(row[_KEY]) + row["num_steps"]
+        if self.training is None or not first <= self.training.step < until:
+            self.training = self._training(row)
+        self.training.run(until - self.training.step)  # after an out-of-memory error a part is done already
+        files = {_STATE: self.training.state()}
+        if self.training.step >= self.options.steps:
+            with tempfile.TemporaryDirectory() as folder:
+                self.training.result().cpu().save(folder)
+                files |= {name: Path(folder, name).read_bytes() for name in (_CONFIG, _WEIGHTS)}
+        return Outcome(pa.table({_KEY: [row[_KEY]]}), files=files)
+
+    def halve_batch(self) -> bool:
+        """Halve the micro-batch."""
+        return self.training is not None and self.training.halve_memory()
+
+    def _training(self, row: dict[str, Any]) -> "MapperTraining":
+        from aai.cues.train_mapper import MapperTraining
+
+        self.clips = self.clips or self._load_clips(row["clip_ids"])
+        start = initial_cue(self.context, self.diffusion, self.options.num_tokens)
+        return MapperTraining(self.diffusion, self.clips, start, self.options, self.context.config.seed, row[_STATE])
+
+    def _load_clips(self, clip_ids: list[str]) -> "list[ClipToFit]":
+        with self.context.query() as query:
+            query.keep_ids("sample", clip_ids)
+            sql = f"SELECT r.* FROM ({SUPERVISED_CLIPS}) r SEMI JOIN sample s ON r.clip_id = s.id"
+            query.narrow("sample", "clip_id", sql)
+            found = query.table(sql)
+            [rows] = with_images([found], locations_of(query, found))
         rejects: list[Reject] = []
-        options = self.run.config.learn
-        clips = list(self.latents.clips(rows, rejects))
+        clips = self.latents.clips(rows.sort_by("clip_id"), rejects)
         if not clips:
-            return Outcome(None, rejects)
-        start = start_of(self.run, self.diffusion, options.num_tokens)
-        mapper = learn_mapper(self.diffusion, clips, start, options, self.run.config.seed)
-        with tempfile.TemporaryDirectory() as folder:
-            mapper.cpu().save(folder)
-            files = [(Path(folder) / name).read_bytes() for name in _FILES]
-        ids = [clip.clip_id for clip in clips]
-        made = pa.array([files] + [None] * (len(ids) - 1), pa.list_(pa.binary()))
-        return Outcome(pa.table({"clip_id": ids, "files": made}), rejects)
+            raise BadConfig(f"no clip has an image that can be read: {rejects[0].sentence}", key="train_mapper")
+        return clips
+
+
+class _Rounds:
+    """The rounds as slices; the next one is available once the result of the last is there."""
+
+    def __init__(self, num_steps: int, clip_ids: list[str]) -> None:
+        self.num_steps, self.clip_ids = num_steps, clip_ids
+        self.step, self.files = 0, dict[str, bytes]()
+        self._is_waiting = False
+
+    def __iter__(self) -> Iterator[pa.Table | None]:
+        while self.step < self.num_steps:
+            if self._is_waiting:
+                yield None
+                continue
+            self._is_waiting = True
+            num = min(_ROUND_STEPS, self.num_steps - self.step)
+            row = {_KEY: str(self.step), "num_steps": num, _STATE: self.files.get(_STATE), "clip_ids": self.clip_ids}
+            yield pa.Table.from_pylist([row], schema=_ROUND)
+
+    def finish(self, files: dict[str, bytes]) -> None:
+        """Take in the result of a round."""
+        self.step, self.files, self._is_waiting = min(self.step + _ROUND_STEPS, self.num_steps), files, False
+
+
+def train_mapper(run: Run) -> StageSummary:
+    """Train the mapper, once per recipe.
+
+    Raises:
+        BadConfig: no clip has neighbours to train on.
+        Transient: the store failed, or a worker failed too often.
+    """
+    return run.make_artifact("mapper", 1, lambda folder: _train(run, folder))
+
+
+def _train(run: Run, folder: Path) -> int:
+    """Train where the GPUs are, and write the mapper's files."""
+    clip_ids, start_s = _sample(run), time.monotonic()
+    rounds = _Rounds(run.config.options(TrainMapperOptions).steps, clip_ids)
+    progress = run.watch(MAPPER.name) if run.watch else None
+    pool = run.config.pool_of(MAPPER.name, 1)
+    workers = open_pool(partial(MapperTrainer, run.context()), _KEY, pool, MAPPER.gpu)
+    with stopping_on_signals(run.stop):
+        for finished in workers.map(rounds, run.stop):
+            for done in finished:
+                if done.outcome.rejects:
+                    raise BadConfig(f"training failed: {done.outcome.rejects[0].sentence}", key="train_mapper")
+                rounds.finish(done.outcome.files)
+            if progress and finished:
+                progress(rounds.step, rounds.num_steps, rounds.step / (time.monotonic() - start_s))
+    if _WEIGHTS not in rounds.files:
+        raise BadConfig("it was stopped before the mapper was trained: run `aai build` again", key="train_mapper")
+    for name in (_CONFIG, _WEIGHTS):
+        (folder / name).write_bytes(rounds.files[name])
+    return len(clip_ids)
+
+
+def _sample(run: Run) -> list[str]:
+    """Clips to train on, chosen by the run's seed among those that have neighbours."""
+    num = run.config.options(TrainMapperOptions).num_clips
+    with run.query() as query:
+        ids = query.table(
+            f"SELECT clip_id FROM neighbours n SEMI JOIN present_audio_ids p ON n.clip_id = p.id "
+            f"ORDER BY md5(clip_id || '{run.config.seed}'), clip_id LIMIT {num}"
+        )["clip_id"].to_pylist()
+    if not ids:
+        raise BadConfig("no clip has neighbours to train on: look into the table `rejects`", key="train_mapper")
+    return sorted(ids)
+
+
+def _is_trained(config: Config) -> bool:
+    return config.options(TrainMapperOptions).method != "shipped" and config.options(FitOptions).method in METHODS
+
+
+MAPPER = Stage(
+    name="train_mapper",
+    table="mapper",
+    reads=("neighbours", "aligned_vectors"),
+    options=TrainMapperOptions,
+    models=("diffusion",),
+    is_seeded=True,
+    make=train_mapper,
+    gpu=True,
+    is_needed=_is_trained,
+    code_version=2,
+)

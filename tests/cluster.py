@@ -1,4 +1,4 @@
-"""A real Ray cluster on loopback, of processes that are started as on any machine: a head, and nodes that join it."""
+"""A real Ray cluster on loopback, of separate processes: a head, and nodes that join it."""
 
 import os
 import secrets
@@ -14,18 +14,19 @@ from pathlib import Path
 import psutil
 
 RAY = Path(sys.executable).with_name("ray")
-CPUS = 2  # of a worker for which either node has room once; the pool leaves one more CPU free
-STORE_BYTES = 100_000_000  # the least that Ray takes is 75 MB
+CPUS = 2  # of a worker: each node has room for one, and the pool leaves one more CPU free
+STORE_BYTES = 100_000_000  # Ray's minimum is 75 MB
 _START_S = 120  # the machine may be busy
-_WORKER = "ray::_RemoteHost"  # what Ray calls the process of a pool's actor
+IDLE_WORKER = "ray::_RayWorkerRunner"
+"""Process title of a pool's actor that has loaded and waits; while it works, the name of the method follows."""
 
 
 class Node:
-    """`ray start --block` and all that came of it."""
+    """`ray start --block` and its child processes."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], *how: str) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], *options: str) -> None:
         self.log = folder / f"node-{time.monotonic_ns()}.log"
-        command = [RAY, "start", "--block", "--object-store-memory", str(STORE_BYTES), *how]
+        command = [RAY, "start", "--block", "--object-store-memory", str(STORE_BYTES), *options]
         with self.log.open("wb") as log:
             self.starter = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         end_s = time.monotonic() + _START_S
@@ -40,32 +41,36 @@ class Node:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of its actors."""
-        return [each for each in self.processes() if _name(each).startswith(_WORKER)]
+        return [process for process in self.processes() if title_of(process).startswith(IDLE_WORKER)]
 
     def kill(self) -> None:
         """Switch the machine off: SIGKILL to all of its processes at once."""
         processes = self.processes()
-        for each in processes:
-            each.kill()
+        for process in processes:
+            process.kill()
         self.starter.wait()
         psutil.wait_procs(processes)
 
 
 class TwoNodes:
-    """A head and a second node, which is put back where it was killed."""
+    """A head and a second node, which is started again after a test killed it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.nodes: list[Node] = []
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
         (folder / "token").write_text(secrets.token_hex())
         (folder / "token").chmod(0o600)
-        given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
-        self.environment = os.environ | given
-        where = (f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")
-        self.nodes.append(Node(folder, self.environment, "--head", f"--num-cpus={CPUS + 1}", *where))
+        variables = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        self.environment = os.environ | variables
+        options = (f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")
+        self.nodes.append(Node(folder, self.environment, "--head", f"--num-cpus={CPUS + 1}", *options))
 
     @property
     def second(self) -> Node:
@@ -74,20 +79,20 @@ class TwoNodes:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of all actors."""
-        return [each for node in self.nodes for each in node.workers()]
+        return [process for node in self.nodes for process in node.workers()]
 
     def _join(self) -> Node:
         return Node(self._folder, self.environment, f"--address={self.address}", f"--num-cpus={CPUS}")
 
     def whole(self) -> "TwoNodes":
-        """See to it that both nodes are there."""
+        """Start the second node again if it was killed."""
         self.nodes = [node for node in self.nodes if node.starter.poll() is None]
         if len(self.nodes) < 2:
             self.nodes.append(self._join())
         return self
 
     def kill(self) -> None:
-        """End it all."""
+        """Kill both nodes."""
         for node in reversed(self.nodes):
             if node.starter.poll() is None:
                 node.kill()
@@ -95,8 +100,8 @@ class TwoNodes:
 
 @contextmanager
 def two_nodes() -> Iterator[TwoNodes]:
-    """The cluster, as long as it is needed."""
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path, as sockets are in it
+    """The cluster, for the length of a `with` block."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path, because it holds sockets
         cluster = TwoNodes(Path(folder))
         try:
             yield cluster.whole()
@@ -104,7 +109,8 @@ def two_nodes() -> Iterator[TwoNodes]:
             cluster.kill()
 
 
-def _name(process: psutil.Process) -> str:
+def title_of(process: psutil.Process) -> str:
+    """The first word of the command line, which Ray sets; empty for a process that has ended."""
     try:
         return process.cmdline()[0]
     except (psutil.NoSuchProcess, IndexError):

@@ -1,8 +1,8 @@
-"""What several folders of tests share."""
+"""Fixtures of several folders of tests."""
 
 import os
 
-# As `aai` has it: threads that wait by spinning take the processor from one another. Read as torch is loaded.
+# As in `aai`: threads that wait by spinning take the processor from one another. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Iterator  # noqa: E402
@@ -16,18 +16,18 @@ from tests.models.shrunk import write_sd15, write_sdxl  # noqa: E402
 
 @pytest.fixture(scope="session")
 def sd15_folder(tmp_path_factory) -> Path:
-    """A shrunk Stable Diffusion 1.5 with random weights, to be left as it is."""
+    """A shrunk Stable Diffusion 1.5 with random weights; tests must not change it."""
     return write_sd15(tmp_path_factory.mktemp("models") / "shrunk-sd15")
 
 
 @pytest.fixture(scope="session")
 def sdxl_folder(tmp_path_factory) -> Path:
-    """A shrunk SDXL with random weights, to be left as it is."""
+    """A shrunk SDXL with random weights; tests must not change it."""
     return write_sdxl(tmp_path_factory.mktemp("models") / "shrunk-sdxl")
 
 
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[TwoNodes]:
-    """A real cluster of two nodes on loopback; ask for `whole()`, as a test may have killed one."""
+    """A real cluster of two nodes on loopback; `whole()` restarts the one that an earlier test killed."""
     with two_nodes() as cluster:
         yield cluster

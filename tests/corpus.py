@@ -1,7 +1,7 @@
-"""Malformed files of every kind that a collection has, each with what is to be said of it, beside good ones.
+"""Malformed files of every kind that collections have, beside good ones.
 
-`write_corpus` writes them; `MALFORMED` has, for what a reject is about (a file's name, a tar's `name#member`), a part
-of its sentence.
+`write_corpus` writes them; `MALFORMED` has a part of each reject's sentence, by the file's name or a tar's
+`name#member`.
 """
 
 import io
@@ -48,11 +48,11 @@ MALFORMED = {
     "silent.wav": "silent",
     "one-sample.wav": "too short",
     "no-samples.wav": "too short",
-    "nan.wav": "not numbers",
-    "infinite.wav": "not numbers",
+    "nan.wav": "NaN or infinite",
+    "infinite.wav": "NaN or infinite",
     "unscaled.wav": "full scale",
-    "slow.wav": "rate of 1 Hz",
-    "fast.wav": "rate of 2000000000 Hz",
+    "slow.wav": "sample rate of 1 Hz",
+    "fast.wav": "sample rate of 2000000000 Hz",
     "no-channels.wav": "damaged",
     "many-channels.wav": "channels",
     "ten-hours.flac": "too long",
@@ -83,15 +83,15 @@ MALFORMED = {
     "no-palette.png": "palette",
     "no-pixels.png": "damaged",
     "flipped-bit.png": "damaged",
-    "floats.tif": "range",
+    "floats.tif": "no defined range",
     "header.tif": "damaged",
     r"caf\xe9.png": "UTF-8",
     "nowhere.png": "link",
     "itself.png": "link",
     # tars, and what is in them
     "zero-bytes.tar": "empty",
-    "text.tar": "no tar",
-    "nothing.tar": "nothing",
+    "text.tar": "not a tar",
+    "nothing.tar": "no members",
     "compressed.tar": "compressed",
     "compressed.tar.gz": "compressed",
     "cut.tar#the end": "cut short",
@@ -114,20 +114,20 @@ MALFORMED = {
 
 
 def write_corpus(folder: Path) -> Path:
-    """Folders `sounds` and `images`, and `said.csv`, of whose rows some are broken, too."""
+    """Folders `sounds` and `images`, and `labels.csv`, of which some rows name no file."""
     sounds, images = folder / "sounds", folder / "images"
-    for place in (sounds / "folder.wav", images / "2.png"):
-        place.mkdir(parents=True)
+    for parent in (sounds / "folder.wav", images / "2.png"):
+        parent.mkdir(parents=True)
     pixels = list(render(sample_scenes(8 + GOOD_MEMBERS, 79)).pixels)
     _write_sounds(sounds)
     _write_odd_sounds(sounds)
     _write_images(images, pixels)
     _write_odd_images(images)
-    _write_tars(images, [encode(each, "png") for each in pixels[8:]])
-    for place, suffix in ((sounds, "wav"), (images, "png")):
-        _write_odd_names(place, suffix)
-    rows = ["file,label", "rain.flac,rain", "fire.wav", "clock.ogg,clock,and,more", "gone.wav,gone", "", ",nameless"]
-    (folder / "said.csv").write_text("\n".join(rows) + "\n")
+    _write_tars(images, [encode(picture, "png") for picture in pixels[8:]])
+    for parent, suffix in ((sounds, "wav"), (images, "png")):
+        _write_odd_names(parent, suffix)
+    rows = ["file,label", "sounds/rain.flac,rain", "sounds/fire.wav,", "", "sounds/gone.wav,gone", ",nameless"]
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return folder
 
 
@@ -178,7 +178,7 @@ def _write_odd_sounds(folder: Path) -> None:
 
 def _write_images(folder: Path, pixels: list[np.ndarray]) -> None:
     """The good ones, and parts of them."""
-    pictures = [Image.fromarray(each) for each in pixels]
+    pictures = [Image.fromarray(picture) for picture in pixels]
     wide = [picture.resize((256, 256)) for picture in pictures]
     alpha = pictures[7].convert("RGBA")
     alpha.putalpha(128)
@@ -232,7 +232,7 @@ def _write_odd_images(folder: Path) -> None:
 
 
 def _write_odd_names(folder: Path, suffix: str) -> None:
-    """Names and links; a pipe and a link to a device would keep whoever reads them for ever, and are no files."""
+    """Names and links; a pipe and a link to a device, which would block a reader for ever, are no files."""
     (folder / f"{NOT_UTF8}.{suffix}").write_bytes(b"whatever")
     (folder / f"nowhere.{suffix}").symlink_to(folder / "gone")
     (folder / f"itself.{suffix}").symlink_to(f"itself.{suffix}")
@@ -265,7 +265,7 @@ def _write_tars(folder: Path, pictures: list[bytes]) -> None:
 
 
 def _mixed_tar(pictures: list[bytes]) -> bytes:
-    """Good members, of which one has a broken description, among others that are not."""
+    """Good members, one with a broken sidecar, among others that cannot be used."""
     members: list[tuple[str, bytes, bytes]] = [
         ("folder.png", tarfile.DIRTYPE, b""),
         *((f"{number}.png", tarfile.REGTYPE, data) for number, data in enumerate(pictures)),
@@ -308,7 +308,7 @@ def _sound(wave: np.ndarray, kind: str, subtype: str | None = None) -> bytes:
 
 
 def _wav(rate_hz: int, channels: int, wave: np.ndarray, claimed: int | None = None) -> bytes:
-    """A WAV file whose header says what it is told to."""
+    """A WAV file with this header, right or wrong."""
     data = (wave * 32_767).astype("<i2").tobytes()
     size = len(data) if claimed is None else claimed
     header = struct.pack("<HHIIHH", 1, channels, rate_hz, rate_hz * 2 & 0xFFFFFFFF, 2 * channels, 16)
@@ -323,7 +323,7 @@ def _picture(kind: str, image: Image.Image, **how) -> bytes:
 
 
 def _png(width: int, height: int, colour: int, data: bytes) -> bytes:
-    """A PNG file whose header says what it is told to."""
+    """A PNG file with this header, right or wrong."""
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
     parts = []

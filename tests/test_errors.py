@@ -4,17 +4,20 @@ import pickle
 
 import pytest
 
-from aai.errors import AaiError, BadConfig, BadItem, Transient
+from aai.errors import AaiError, BadConfig, BadItem, Transient, Unavailable
 
 
-@pytest.mark.parametrize("kind", [BadItem, Transient, BadConfig])
+@pytest.mark.parametrize("kind", [BadItem, Unavailable, Transient, BadConfig])
 def test_an_error_survives_the_way_from_a_worker_with_all_its_data(kind):
     error = pickle.loads(pickle.dumps(kind("it is empty: copy it again", key="audio", uri="a.wav", id="12ab")))
     assert type(error) is kind and isinstance(error, AaiError)
     assert (error.sentence, error.key, error.uri, error.id) == ("it is empty: copy it again", "audio", "a.wav", "12ab")
 
 
-def test_the_text_names_key_and_file_before_the_sentence():
+def test_the_text_names_file_and_key_before_the_sentence():
+    assert str(BadConfig("choose a number above 0", key="fit.steps", uri="aai.yaml")).startswith(
+        "aai.yaml: fit.steps: c"
+    )
     assert str(BadConfig("choose a number above 0", key="fit.steps")) == "fit.steps: choose a number above 0"
     assert str(BadItem("it is empty", uri="a.wav")) == "a.wav: it is empty"
     assert str(Transient("the store failed")) == "the store failed"

@@ -1,25 +1,54 @@
-"""The library costs nothing to import until it is used."""
+"""Nothing heavy is imported until it is used."""
 
 import subprocess
 import sys
 
 import pytest
 
+HEAVY = {"diffusers", "prefect", "ray", "torch", "transformers"}
 LIGHT = [
     "aai",
     "aai.errors",
     "aai.identity",
+    "aai.jobs.jobfile",
     "aai.media.audio",
+    "aai.media.files",
     "aai.media.images",
+    "aai.models.judge",
+    "aai.profiles",
     "aai.retrieve.index",
     "aai.retrieve.neighbours",
     "aai.workspace",
+    "tasks.stages",  # planning a run
+    "tasks.views.plan",
+    "tasks.views.report",
+    "flows.steps",
+    "flows.app.cli",
 ]
-HEAVY = {"diffusers", "prefect", "ray", "torch", "transformers"}
+HELP = ["--help", "build --help", "render --help", "imagine --help", "bank --help", "bank export --help"]
+
+
+def loaded_by(code: str, modules: set[str]) -> list[str]:
+    """Those of the modules that a process has loaded after it ran some code."""
+    probe = f"import sys\n{code}\nprint(); print(*sorted({modules!r} & sys.modules.keys()))"
+    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return ran.stdout.splitlines()[-1].split()
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_importing_the_library_pulls_in_nothing_heavy(module):
-    probe = f"import sys, {module}; print(*sorted({HEAVY} & sys.modules.keys()))"
-    imported = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout
-    assert imported.split() == []
+def test_importing_a_module_loads_nothing_heavy(module):
+    assert loaded_by(f"import {module}", HEAVY) == []
+
+
+def test_importing_the_package_loads_next_to_nothing():
+    assert loaded_by("import aai", HEAVY | {"duckdb", "numpy", "pyarrow", "pydantic"}) == []
+
+
+@pytest.mark.parametrize("arguments", HELP)
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "from flows.app.cli import app\n"
+        f"try: app({arguments.split()!r})\n"
+        "except SystemExit as end: assert end.code == 0"
+    )
+    assert loaded_by(code, HEAVY | {"duckdb", "faiss", "numpy", "pyarrow"}) == []

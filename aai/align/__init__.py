@@ -1,1 +1,1 @@
-"""Align: an audio embedding is brought into the image encoder's space."""
+"""Alignment of audio embeddings with the image embedding space."""

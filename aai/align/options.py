@@ -8,23 +8,24 @@ from aai.options import Options
 
 
 class AlignOptions(Options):
-    """How a clip's vector comes into the image encoder's space."""
+    """Alignment of audio vectors with the image encoder's space."""
 
     method: Literal["trained", "labels"] = "labels"
-    """`trained`: the aligner of `models.aligner`. `labels`: no training; the audio encoder scores a bank of captions,
-    and the weighted image-space embeddings of these are the clip's vector."""
+    """`trained`: the pretrained aligner in `models.aligner`. `labels`: no training; CLAP scores a list of captions
+    against the clip, and the softmax-weighted mean of their CLIP text embeddings is the clip's aligned vector."""
 
     labels: tuple[str, ...] = ()
-    """What may be heard, as [rain, a barking dog], for `labels`; empty for the shipped list of everyday sounds."""
+    """For `labels`: the sounds to score, such as [rain, a barking dog]. Empty uses the shipped list of 260 everyday
+    sounds."""
 
     audio_prompt: str = Field("This is a sound of *.", pattern=r"\*")
-    """What the audio encoder reads of each of them; CLAP learned from such captions."""
+    """For `labels`: caption template for the audio encoder, `*` is the label. CLAP was trained on such captions."""
 
     image_prompt: str = Field("a photo of *", pattern=r"\*")
-    """What the image-text encoder reads of each of them."""
+    """For `labels`: caption template for the image-text encoder, `*` is the label."""
 
     temperature: float = Field(0.01, gt=0)
-    """Of the softmax over captions in `labels`: the lower, the fewer captions count."""
+    """For `labels`: softmax temperature over the caption scores. Lower values give the best captions more weight."""
 
     num_labels: int = Field(16, ge=1)
-    """Most captions that count for a clip in `labels`."""
+    """For `labels`: number of best captions (top-k) that enter the mean."""

@@ -1,6 +1,6 @@
-"""Align: an audio embedding is brought into the image encoder's space.
+"""Projection of audio embeddings into the image embedding space, and the contrastive loss to train it.
 
-The image space stays as it is, so an index of images built before remains valid; only audio moves.
+The image encoder is frozen, so an existing image index stays valid.
 """
 
 import torch
@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aai.pretrained import Network
+from aai.pretrained import PretrainedModule
 
 
-class Projector(Network):
-    """A small network from audio embeddings to unit vectors in the image space; a folder of safetensors on disk."""
+class Projector(PretrainedModule):
+    """MLP from audio embeddings to unit vectors in the image embedding space."""
 
     def __init__(self, audio_dim: int, image_dim: int, hidden_dim: int = 256) -> None:
         super().__init__()
@@ -25,32 +25,32 @@ class Projector(Network):
         )
 
     def forward(self, audio: Float[Tensor, "*clips audio_dim"]) -> Float[Tensor, "*clips image_dim"]:
-        """Aligned vectors of length 1."""
+        """Aligned embeddings, L2-normalised."""
         return F.normalize(self.layers(audio), dim=-1)
 
 
-def contrast(logits: Float[Tensor, "left right"], pairs: Float[Tensor, "left right"]) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE over a batch, where `pairs` says how much a left and a right item belong together.
+_MIN_TOTAL_WEIGHT = 0.05  # an item with less has no positive
 
-    With a diagonal `pairs` it is the contrastive loss of CLIP; a row without any pair does not count.
+
+def info_nce(logits: Float[Tensor, "left right"], weights: Float[Tensor, "left right"]) -> Float[Tensor, ""]:
+    """Symmetric InfoNCE with soft positives: `weights`, in [0, 1], is how much a left and a right item match.
+
+    The identity matrix gives CLIP's contrastive loss; items without a positive are left out of the mean.
 
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", figure 3;
-    several pairs in a row as in Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2.
+    multiple positives as in Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2.
     """
-    return (_contrast_rows(logits, pairs) + _contrast_rows(logits.T, pairs.T)) / 2
+    return (_info_nce_of_rows(logits, weights) + _info_nce_of_rows(logits.T, weights.T)) / 2
 
 
-_LEAST_PAIR = 0.05
+def _info_nce_of_rows(logits: Tensor, weights: Tensor) -> Tensor:
+    total = weights.sum(dim=1)
+    targets = weights / total.clamp(min=_MIN_TOTAL_WEIGHT)[:, None]
+    losses = -(targets * F.log_softmax(logits, dim=1)).sum(dim=1)
+    has_positive = total >= _MIN_TOTAL_WEIGHT
+    return (losses * has_positive).sum() / has_positive.sum().clamp(min=1)
 
 
-def _contrast_rows(logits: Tensor, pairs: Tensor) -> Tensor:
-    total = pairs.sum(dim=1)
-    wanted = pairs / total.clamp(min=_LEAST_PAIR)[:, None]
-    losses = -(wanted * F.log_softmax(logits, dim=1)).sum(dim=1)
-    paired = total >= _LEAST_PAIR
-    return (losses * paired).sum() / paired.sum().clamp(min=1)
-
-
-def temperature() -> nn.Parameter:
-    """A learnable log of the factor on cosine similarities, 1/0.07 at first."""
+def logit_scale() -> nn.Parameter:
+    """CLIP's learnable log of the inverse softmax temperature, initially log(1/0.07)."""
     return nn.Parameter(torch.tensor(1 / 0.07).log())

@@ -9,22 +9,22 @@ from torch import Tensor
 
 
 def between(
-    start: Float[Tensor, "*rows dim"], end: Float[Tensor, "*rows dim"], at: float, dims: Sequence[int]
-) -> Float[Tensor, "*rows dim"]:
-    """The cue at some part of the way between two, from 0 to 1: each row turns from one to the other at an even pace.
+    start: Float[Tensor, "*tokens dim"], end: Float[Tensor, "*tokens dim"], at: float, dims: Sequence[int]
+) -> Float[Tensor, "*tokens dim"]:
+    """Spherical interpolation (slerp) of the token vectors' directions, linear interpolation of their norms.
 
-    The norm goes the straight way, as a slerp of what differs in norm has none of its own. `dims` are the lengths of a
-    row's parts, one for each text encoder; each part turns for itself. Rows in opposite directions have no way between.
+    `at` is the fraction of the way, in [0, 1]. `dims` are the embedding sizes of the text encoders, whose vectors are
+    concatenated in a token vector; each part is interpolated on its own. Opposite directions have no interpolation.
 
     Source: Shoemake 1985, "Animating Rotation with Quaternion Curves", section 3.3.
     """
     if at in (0, 1):
         return end if at else start
     pairs = zip(start.split(tuple(dims), dim=-1), end.split(tuple(dims), dim=-1), strict=True)
-    return torch.cat([_turned(first, second, at) for first, second in pairs], dim=-1)
+    return torch.cat([_slerp(first, second, at) for first, second in pairs], dim=-1)
 
 
-def _turned(first: Tensor, second: Tensor, at: float) -> Tensor:
+def _slerp(first: Tensor, second: Tensor, at: float) -> Tensor:
     norm = torch.lerp(first.norm(dim=-1, keepdim=True), second.norm(dim=-1, keepdim=True), at)
     first, second = F.normalize(first, dim=-1), F.normalize(second, dim=-1)
     angle = 2 * torch.atan2((first - second).norm(dim=-1, keepdim=True), (first + second).norm(dim=-1, keepdim=True))

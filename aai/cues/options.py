@@ -1,77 +1,111 @@
-"""Options of the mapper's training and of fitting cues."""
+"""Options of training the mapper and of fitting cues."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from aai.options import Options
+from aai.options import PLACEHOLDER, SPEED_ONLY, Options
+
+
+def _check_templates(templates: tuple[str, ...]) -> tuple[str, ...]:
+    if not templates:
+        raise ValueError(f"there is no template: give at least one, as [a photo of {PLACEHOLDER}]")
+    for template in templates:
+        if PLACEHOLDER not in template:
+            raise ValueError(f"{template!r} has no {PLACEHOLDER}: write one where the cue goes")
+    return templates
+
+
+def _check_words(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words or not all(word.strip() for word in words):
+        raise ValueError("a word is missing or empty: give at least one, as [sound]")
+    return words
+
+
+Templates = Annotated[tuple[str, ...], AfterValidator(_check_templates)]
+"""Prompts with a placeholder for the cue, at least one."""
+
+Words = Annotated[tuple[str, ...], AfterValidator(_check_words)]
+"""Words that are not empty, at least one."""
 
 
 class TrainMapperOptions(Options):
-    """How the mapper that all clips share is learned."""
+    """Training of the mapper, the shared network from aligned audio vectors to cues."""
 
     method: Literal["shipped", "learned"] = "learned"
-    """`shipped`: the mapper of `models.mapper`. `learned`: from a sample of the bank's own clips and neighbours."""
+    """`shipped`: the pretrained mapper in `models.mapper`. `learned`: a mapper trained on a sample of this bank's clips
+    and the images retrieved for them."""
 
     num_clips: int = Field(2_000, gt=0)
-    """Most clips of the sample."""
+    """Training set size: maximum number of clips in the sample."""
 
     num_tokens: int = Field(2, ge=1, le=8)
-    """Rows of a cue."""
+    """Token vectors per cue. More of them hold more detail and take more of the prompt's 77 tokens."""
 
     steps: int = Field(600, gt=0)
-    """Optimiser steps."""
+    """Training steps."""
 
     batch_size: int = Field(32, gt=0)
-    """Rows (clip, image, timestep, noise) in a step."""
+    """Batch size of a training step, in samples (clip, image, timestep, noise)."""
+
+    max_rows: int = Field(64, gt=0, json_schema_extra=SPEED_ONLY)
+    """Micro-batch size: maximum number of samples in one forward and backward pass; gradients are accumulated for a
+    larger batch. Memory grows with it; it is halved after an out-of-memory error. It changes the speed, not the mapper.
+    """
 
     learning_rate: float = Field(1.5e-3, gt=0)
-    """Of AdamW, after a short warm-up, falling along a cosine."""
+    """Peak learning rate of AdamW: a short warm-up, then cosine decay to 0."""
 
-    start_words: tuple[str, ...] = ("scene", "sound")
-    """Words whose mean a cue starts as before the first step, where the bank's clips have no labels to take."""
+    start_words: Words = ("scene", "sound")
+    """Initialisation: before training, and before `fit.method: inversion`, every cue is the mean token embedding of
+    these words. Choose words that describe the whole collection."""
 
-    templates: tuple[str, ...] = ("a photo of *", "a picture of *", "a * place", "a picture in the style of *")
-    """Prompts in which a neighbour is described by its clip's cue: as noun, verb and adjective."""
+    templates: Templates = ("a photo of *", "a picture of *", "a * place", "a picture in the style of *")
+    """Training prompts; `*` is the cue. Use it as noun, verb and adjective, as later prompts will."""
 
 
 class FitOptions(Options):
-    """How AudioCues are fitted."""
+    """Fitting of the AudioCues."""
 
-    method: Literal["adapter", "mapper", "inversion", "text"] = "adapter"
-    """`adapter`: the shared mapper as start, refined per clip on its neighbours. `mapper`: that start, no steps.
-    `inversion`: a free cue on the neighbours, without audio (the paper's ablation). `text`: the clip's label as prompt
-    (the plain diffusion model)."""
+    method: Literal["adapter", "mapper", "inversion"] = "adapter"
+    """`adapter`: a copy of the mapper per clip, fine-tuned on the images retrieved for the clip. `mapper`: the mapper's
+    output without fine-tuning, which is fastest. `inversion`: textual inversion on the retrieved images, without audio
+    (an ablation)."""
 
     num_tokens: int = Field(2, ge=1, le=8)
-    """Rows of a cue that no mapper gives."""
+    """Token vectors per cue, for `inversion`. The other methods have those of the mapper."""
 
     steps: int = Field(24, ge=0)
-    """Most optimiser steps a clip may take; it leaves earlier once its loss is steady."""
+    """Maximum number of optimiser steps per clip; early stopping may end it sooner (see `min_improvement`)."""
 
     rows_per_step: int = Field(4, gt=0)
-    """Rows (image, timestep, noise) of a clip in a step."""
+    """Batch size per clip: samples (image, timestep, noise) in an optimiser step."""
 
-    clips_at_once: int = Field(64, gt=0)
-    """Clips that are fitted together; halved where memory is short. Changes no cue."""
+    max_rows: int = Field(64, gt=0, json_schema_extra=SPEED_ONLY)
+    """Micro-batch size: maximum number of samples of all clips in one forward and backward pass. So `max_rows /
+    rows_per_step` clips are fitted at the same time; gradients are accumulated if one clip has more samples. Memory
+    grows with it; it is halved after an out-of-memory error. It changes the speed, not the cues."""
 
     learning_rate: float = Field(3e-4, gt=0)
-    """Of each clip's own Adam, for `adapter`: every weight of the mapper's copy moves by about this much in a step."""
+    """Peak learning rate of Adam for `adapter`: a short warm-up, then linear decay. Larger values fit the images more
+    closely, backgrounds included."""
 
     inversion_rate: float = Field(0.1, gt=0)
-    """The same for `inversion`, in units of the root mean square of the words it starts from."""
+    """Peak learning rate for `inversion`, relative to the root mean square of the initial word embeddings."""
 
-    pull: float = Field(0.1, ge=0)
-    """Weight of the squared distance between a cue and the one it started from, in units of the latter's square."""
+    prior_weight: float = Field(0.1, ge=0)
+    """Regularisation: weight of the squared distance of a cue from its initial value, relative to the initial value's
+    squared norm. Raise it if cues reproduce backgrounds of the retrieved images."""
 
-    check_every: int = Field(8, gt=0)
-    """Steps between two looks at the loss of noise that is held out; the best cue seen is kept."""
+    eval_every: int = Field(8, gt=0)
+    """Steps between evaluations of the validation loss; the cue with the lowest one is kept."""
 
-    held_out_rows: int = Field(8, gt=0)
-    """Rows of a clip in such a look."""
+    eval_rows: int = Field(8, gt=0)
+    """Samples (image, timestep, noise) per clip in the validation loss, the same at every evaluation."""
 
-    least_gain: float = Field(0.002, ge=0)
-    """A clip whose loss fell by less than this share of its first since the best look is steady, and leaves."""
+    min_improvement: float = Field(0.002, ge=0)
+    """Early stopping: minimum improvement of the validation loss over the best so far, relative to its initial value.
+    With 0 a clip stops only where the loss rises."""
 
-    templates: tuple[str, ...] = ("a photo of *", "a picture of *")
-    """Prompts under which a neighbour is rebuilt."""
+    templates: Templates = ("a photo of *", "a picture of *")
+    """Prompts of the denoising loss; `*` is the cue."""

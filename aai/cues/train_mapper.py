@@ -1,7 +1,7 @@
-"""Adapt, for all clips: the mapper that they share is learned from a sample of them and the images retrieved for them.
+"""Trains the mapper that all clips share, on a sample of the bank's clips and the images retrieved for them.
 
-It sees cues in every use, as noun, verb and adjective, where fitting one clip for itself sees too little to keep the
-prompt's other words alive (D9).
+The templates use the cue as noun, verb and adjective: a cue fitted to one template alone overrides the other words of
+later prompts (D9).
 """
 
 import copy
@@ -10,77 +10,149 @@ from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load, save
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
-from aai.cues.fit import ClipToFit, TextToImage, draw_rows, losses_on
+from aai.cues.denoising import ClipToFit, SampleRows, TextToImage, draw_rows, losses_and_gradient
 from aai.cues.mapper import CueMapper, unit_for
 from aai.cues.options import TrainMapperOptions
 from aai.identity import seed_of
 
-_WEIGHT_DECAY, _WARMUP_STEPS, _AVERAGE = 1e-3, 10, 0.98
-_LARGEST_ROW, _LENGTH_WEIGHT = 1.5, 0.1
-"""A cue's row that is longer than this many rows of the start costs something: it would drown the other words."""
+_WEIGHT_DECAY, _WARMUP_STEPS, _EMA_DECAY = 1e-3, 10, 0.98
+_MAX_RELATIVE_NORM, _NORM_WEIGHT = 1.5, 0.1
+"""Penalty on token vectors with more than 1.5 times the norm of the start's: they would dominate the prompt."""
 
 
-def learn_mapper(
-    model: TextToImage,
-    clips: Sequence[ClipToFit],
-    start: Float[Tensor, "rows dim"],
-    options: TrainMapperOptions,
-    run_seed: int,
-    progress: Callable[[int, float], None] | None = None,
-) -> CueMapper:
-    """Learn a mapper that makes cues under which the model denoises each clip's images best.
+class MapperTraining:
+    """Trains the mapper to minimise the denoising loss of each clip's images under the frozen model.
+
+    Training may be split into rounds, each in another process: pass the `state` of one round to the next. The result is
+    the same as without the split.
 
     Args:
         model: the frozen text-to-image model.
-        clips: the sample; their latents may lie in the CPU's memory.
-        start: the cue of every clip before the first step.
+        clips: the training set; latents may be in CPU memory.
+        start: every clip's cue before the first step; a `state` has its own.
         options: steps, batch size, learning rate and templates.
-        run_seed: the seed that all random numbers come from.
-        progress: is told of the step and its loss.
+        run_seed: the seed of the run.
+        state: the return value of `state` in the round before.
     """
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed_of(run_seed, "learn", "", "weights"))
-        mapper = CueMapper(len(clips[0].aligned), start.shape[1], len(start), unit=unit_for(start))
-    mapper.start_at(start.cpu())
-    mapper.to(model.device)
-    average = copy.deepcopy(mapper).eval()
-    longest = _LARGEST_ROW * start.norm(dim=1).mean().to(model.device)
-    optimiser = torch.optim.AdamW(mapper.parameters(), options.learning_rate, (0.9, 0.99), weight_decay=_WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, options.steps))
-    for step in range(options.steps):
-        batch = _draw_clips(clips, options.batch_size, run_seed, step)
-        rows = []
-        for place, clip in enumerate(batch):
-            seed = seed_of(run_seed, "learn", clip.clip_id, f"row {place}", step)
-            rows.append(draw_rows(seed, clip, 1, options.templates, model.num_train_timesteps))
-        cues = mapper(torch.stack([clip.aligned for clip in batch]).to(model.device))
-        loss = losses_on(model, batch, cues, rows).mean()
-        too_long = (cues.norm(dim=-1) / longest - 1).clamp(min=0).square().mean()
-        optimiser.zero_grad(set_to_none=True)
-        (loss + _LENGTH_WEIGHT * too_long).backward()
-        optimiser.step()
-        schedule.step()
-        _follow(average, mapper, step)
-        if progress:
-            progress(step + 1, loss.item())
-    return average.requires_grad_(False)
+
+    def __init__(
+        self,
+        model: TextToImage,
+        clips: Sequence[ClipToFit],
+        start: Float[Tensor, "tokens dim"],
+        options: TrainMapperOptions,
+        run_seed: int,
+        state: bytes | None = None,
+    ) -> None:
+        self.model, self.clips, self.options, self.run_seed = model, clips, options, run_seed
+        self.max_rows = min(options.max_rows, options.batch_size)
+        tensors = load(state) if state else {"start": start.cpu(), "step": torch.tensor(0)}
+        self.start, self.step = tensors["start"], int(tensors["step"])
+        self.mapper = self._new_mapper()
+        self.average = AveragedModel(self.mapper, avg_fn=_exponential_average)
+        self.optimiser = torch.optim.AdamW(
+            [{"params": list(self.mapper.parameters()), "initial_lr": options.learning_rate}],
+            options.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=_WEIGHT_DECAY,
+        )
+        if state:
+            self._load_state(tensors)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._decay, last_epoch=self.step - 1)
+
+    def run(self, num_steps: int, progress: Callable[[int, float], None] | None = None) -> None:
+        """Run the next steps, at most those that are left; `progress` gets the number of steps so far and the loss.
+
+        It may be called again after an out-of-memory error, which leaves the state before the failed step.
+        """
+        for _ in range(min(num_steps, self.options.steps - self.step)):
+            loss = self._train_step()
+            if progress:
+                progress(self.step, loss)
+
+    def halve_memory(self) -> bool:
+        """Halve the rows in a pass, after an out-of-memory error; false if it is a single row already."""
+        if self.max_rows == 1:
+            return False
+        self.max_rows //= 2
+        return True
+
+    def state(self) -> bytes:
+        """The state of the training as safetensors: mapper, moving average, optimiser moments, start and step."""
+        tensors = {"start": self.start, "step": torch.tensor(self.step)}
+        tensors |= _prefixed("mapper", self.mapper.state_dict())
+        tensors |= _prefixed("average", self.average.state_dict())
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= _prefixed(f"optimiser.{index}", moments)
+        return save({name: tensor.contiguous() for name, tensor in tensors.items()})
+
+    def result(self) -> CueMapper:
+        """The mapper with the moving average of the weights."""
+        mapper = copy.deepcopy(self.mapper)
+        mapper.load_state_dict(self.average.module.state_dict())
+        return mapper.requires_grad_(False).eval()
+
+    def _new_mapper(self) -> CueMapper:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed_of(self.run_seed, "learn", "", "weights"))
+            num_tokens, token_dim = self.start.shape
+            mapper = CueMapper(len(self.clips[0].aligned), token_dim, num_tokens, unit=unit_for(self.start))
+        mapper.start_at(self.start)
+        return mapper.to(self.model.device)
+
+    def _load_state(self, tensors: dict[str, Tensor]) -> None:
+        self.mapper.load_state_dict(_without_prefix("mapper", tensors))
+        self.average.load_state_dict(_without_prefix("average", tensors))
+        state = self.optimiser.state_dict()
+        if self.step:
+            indices = range(len(list(self.mapper.parameters())))
+            state["state"] = {index: _without_prefix(f"optimiser.{index}", tensors) for index in indices}
+        self.optimiser.load_state_dict(state)
+
+    def _train_step(self) -> float:
+        batch = self._draw_clips()
+        rows = [self._draw_row(clip, index) for index, clip in enumerate(batch)]
+        cues = self.mapper(torch.stack([clip.aligned for clip in batch]).to(self.model.device))
+        losses, gradient = losses_and_gradient(self.model, cues, rows, self.max_rows)
+        max_norm = _MAX_RELATIVE_NORM * self.start.norm(dim=1).mean().to(cues.device)
+        penalty = _NORM_WEIGHT * (cues.norm(dim=-1) / max_norm - 1).clamp(min=0).square().mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward([cues, penalty], [gradient / len(batch), None])
+        self.optimiser.step()
+        self.schedule.step()
+        self.average.update_parameters(self.mapper)
+        self.step += 1
+        return losses.mean().item()
+
+    def _draw_clips(self) -> list[ClipToFit]:
+        rng = torch.Generator().manual_seed(seed_of(self.run_seed, "learn", "", "clips", self.step))
+        indices = torch.randint(len(self.clips), (self.options.batch_size,), generator=rng).tolist()
+        return [self.clips[index] for index in indices]
+
+    def _draw_row(self, clip: ClipToFit, index: int) -> SampleRows:
+        """One row of a clip, the `index`th of the batch."""
+        seed = seed_of(self.run_seed, "learn", clip.clip_id, f"row {index}", self.step)
+        return draw_rows(seed, clip, 1, self.options.templates, self.model.num_train_timesteps)
+
+    def _decay(self, step: int) -> float:
+        """Linear warm-up times cosine decay."""
+        return min(1.0, (step + 1) / _WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / self.options.steps))
 
 
-def _draw_clips(clips: Sequence[ClipToFit], num: int, run_seed: int, step: int) -> list[ClipToFit]:
-    rng = torch.Generator().manual_seed(seed_of(run_seed, "learn", "", "clips", step))
-    return [clips[i] for i in torch.randint(len(clips), (num,), generator=rng).tolist()]
+def _exponential_average(average: Tensor, weight: Tensor, num_averaged: Tensor | int) -> Tensor:
+    """Exponential moving average of the weights, with a smaller decay in the first steps."""
+    decay = torch.as_tensor((num_averaged + 1) / (num_averaged + 10)).clamp(max=_EMA_DECAY)
+    return torch.lerp(weight, average, decay)
 
 
-def _rate(step: int, num_steps: int) -> float:
-    """The share of the learning rate: a warm-up along a line, then down along a cosine."""
-    return min(1.0, (step + 1) / _WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-@torch.no_grad()
-def _follow(average: CueMapper, mapper: CueMapper, step: int) -> None:
-    """Move the average of the weights; over the first steps, which are far from the end, it forgets faster."""
-    keep = min(_AVERAGE, (step + 1) / (step + 10))
-    for mean, weight in zip(average.parameters(), mapper.parameters(), strict=True):
-        mean.lerp_(weight, 1 - keep)
+def _without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

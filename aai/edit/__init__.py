@@ -1,1 +1,1 @@
-"""Edit and stylise: pictures made from a source image."""
+"""Image editing and stylisation with cues: Prompt-to-Prompt attention control, inversion of photos, compositing."""

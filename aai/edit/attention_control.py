@@ -1,7 +1,8 @@
-"""Attention in which edits take after their sources, and which tells where their cues act.
+"""Prompt-to-Prompt attention control: cross- and self-attention injection, and the cues' attention maps.
 
-Attention is linear in its values, so no attention map is held in memory: where Prompt-to-Prompt replaces maps, an
-edit's values are attended to with its source's queries and keys. Maps are made where they are looked at, in few layers.
+Attention is linear in its values, so injection needs no attention map in memory: where Prompt-to-Prompt replaces an
+edit's maps by its source's, the edit's values are attended to with the source's queries and keys. Maps are computed for
+attention-based edit masks alone, in the few layers of suitable resolution.
 
 Source: Hertz et al. 2022, "Prompt-to-Prompt Image Editing with Cross Attention Control", section 3.
 """
@@ -18,155 +19,193 @@ from diffusers.models.attention_processor import Attention
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from aai.errors import BadItem
+from aai.errors import BadConfig, BadItem
 
-_TELLING_SIDES = (16, 32)
-"""Sides of the maps, in positions, that tell where a cue acts: coarser ones are vague, finer ones see much else."""
+_MIN_MAP_SIDE, _MAX_MAP_SIDE = 16, 32
+"""Longer sides, in positions, of the maps that locate a cue: coarser ones are too vague, finer ones too noisy."""
+
+_UNSUPPORTED_MODULES = ("add_k_proj", "group_norm", "norm_cross", "norm_k", "norm_q", "spatial_norm")
+"""Optional parts of diffusers' `Attention` that the controlled processor does not compute."""
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What the tokens of edits' prompts have in common with those of their sources' prompts."""
+class TokenAlignment:
+    """Alignment of the tokens of edit prompts with those of their source prompts."""
 
-    column: Int[Tensor, "edits tokens"]
-    """Where the same token stands in the source's prompt; anything for a token that does not."""
+    source_position: Int[Tensor, "edits tokens"]
+    """Position of the same token in the source prompt; arbitrary where `is_shared` is 0."""
 
-    share: Float[Tensor, "edits tokens"]
-    """How much of a token's map is the source's: 1 for tokens of both, 0 for what is new."""
+    is_shared: Float[Tensor, "edits tokens"]
+    """1 for tokens of both prompts, whose attention maps are injected; 0 for new tokens."""
 
     weight: Float[Tensor, "edits tokens"]
-    """Factor on what a token says; 1 for most."""
+    """Factor on a token's attention (reweighting)."""
 
     is_cue: Bool[Tensor, "edits tokens"]
-    """The tokens whose maps tell where the edit is."""
+    """The cues' tokens, whose maps locate the edit."""
 
-    def to(self, device: torch.device) -> "Shared":
-        """The same on a device."""
-        return Shared(*(value.to(device) for value in (self.column, self.share, self.weight, self.is_cue)))
+    def to(self, device: torch.device) -> "TokenAlignment":
+        """Move to a device."""
+        parts = (self.source_position, self.is_shared, self.weight, self.is_cue)
+        return TokenAlignment(*(part.to(device) for part in parts))
 
 
-def match_tokens(sources: Sequence[Sequence[int]], edits: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """`Shared.column` and `Shared.share` of prompts in tokens: the longest runs that both have, in order.
+def align_tokens(sources: Sequence[Sequence[int]], edits: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """`TokenAlignment.source_position` and `is_shared`, from the longest common runs of token ids, in order.
 
-    Source: as above, "prompt refinement": words of both take the source's maps, new ones keep their own.
+    Source: as above, "prompt refinement": shared words take the source's maps, new words keep their own.
     """
-    column = torch.zeros(len(edits), len(edits[0]), dtype=torch.long)
-    share = torch.zeros(len(edits), len(edits[0]))
-    for row, (source, edit) in enumerate(zip(sources, edits, strict=True)):
-        for start, at, size in SequenceMatcher(None, source, edit, autojunk=False).get_matching_blocks():
-            column[row, at : at + size] = torch.arange(start, start + size)
-            share[row, at : at + size] = 1
-    return column, share
+    source_position = torch.zeros(len(edits), len(edits[0]), dtype=torch.long)
+    is_shared = torch.zeros(len(edits), len(edits[0]))
+    for index, (source, edit) in enumerate(zip(sources, edits, strict=True)):
+        for in_source, in_edit, size in SequenceMatcher(None, source, edit, autojunk=False).get_matching_blocks():
+            source_position[index, in_edit : in_edit + size] = torch.arange(in_source, in_source + size)
+            is_shared[index, in_edit : in_edit + size] = 1
+    return source_position, is_shared
 
 
 @dataclass
-class Sharing:
-    """Who takes after whom in the UNet's batch, and how far at this step."""
+class AttentionControl:
+    """Which batch elements are edits, which are their sources, and which injections are active at this step."""
 
     edits: Int[Tensor, " edits"]
-    """Rows of edits, those under their prompts."""
+    """Batch indices of the edits' conditional predictions."""
 
     sources: Int[Tensor, " edits"]
-    """Their sources' rows."""
+    """Batch index of each edit's source."""
 
-    shared: Shared
+    alignment: TokenAlignment
 
-    sides: tuple[int, int]
-    """Of the latents: down and across."""
+    latent_size: tuple[int, int]
+    """Height and width of the latents."""
 
-    most_positions: int
-    """Self-attention over more positions than these is each picture's own."""
+    max_self_positions: int
+    """Self-attention is injected in maps of at most this many positions."""
 
-    self_on: bool = False
-    cross_on: bool = False
+    records_maps: bool = False
+    """Whether the cues' cross-attention maps are recorded."""
 
-    heat: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-    """Of each size of map, edits x positions: how much each looked at cues, summed over layers and steps."""
+    self_injection: bool = False
+    cross_injection: bool = False
 
-    def where_cues_act(self) -> Float[Tensor, "edits height width"]:
-        """How much was made of cues so far, at the latents' size: from 0 to 1 in each edit.
+    maps: dict[tuple[int, int], Float[Tensor, "edits positions"]] = field(default_factory=dict)
+    """By map size: attention to the cues, averaged over heads and summed over layers and steps."""
+
+    def record_map(self, query: Float[Tensor, "edits heads n dim"], key: Float[Tensor, "edits heads m dim"]) -> None:
+        """Add the edits' attention to their cues, if maps of this size locate cues."""
+        size = _map_size(self.latent_size, query.shape[2])
+        if _MIN_MAP_SIDE <= max(size) <= _MAX_MAP_SIDE:
+            attention = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1).mean(1)
+            cue_map = (attention * self.alignment.is_cue[:, None]).sum(-1).float()
+            self.maps[size] = cue_map + self.maps.get(size, 0)
+
+    def cue_map(self) -> Float[Tensor, "edits height width"]:
+        """The recorded attention to the cues at the latents' size, scaled to [0, 1] in each edit.
 
         Raises:
-            BadItem: no layer has maps of a size that tells.
+            BadItem: no layer has maps of a suitable size.
         """
-        if not self.heat:
+        if not self.maps:
             raise BadItem(
-                f"edit.mask: pictures of {self.sides[1]} x {self.sides[0]} latents are too small to see in the model's "
-                "attention where a cue acts: set it to difference"
+                f"latents of {self.latent_size[1]} x {self.latent_size[0]} are too small to locate a cue in attention "
+                "maps: choose difference, or render larger images",
+                key="edit.mask",
             )
-        maps = [F.interpolate(each.view(-1, 1, *size), self.sides, mode="bilinear") for size, each in self.heat.items()]
-        summed = sum(each / each.mean((1, 2, 3), keepdim=True) for each in maps)
-        assert isinstance(summed, Tensor)
-        low, high = summed.amin((1, 2, 3), keepdim=True), summed.amax((1, 2, 3), keepdim=True)
-        return ((summed - low) / (high - low).clamp(min=1e-6))[:, 0]
-
-    def look(self, query: Tensor, key: Tensor) -> None:
-        """Note how much each position of the edits looks at the cues, if maps of this size tell."""
-        size = _halved(self.sides, query.shape[2])
-        if _TELLING_SIDES[0] <= max(size) <= _TELLING_SIDES[1]:
-            weights = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1).mean(1)
-            seen = (weights * self.shared.is_cue[:, None]).sum(-1).float()
-            self.heat[size] = seen + self.heat.get(size, 0)
+        total = torch.zeros(())
+        for size, cue_map in self.maps.items():
+            resized = F.interpolate(cue_map.view(-1, 1, *size), self.latent_size, mode="bilinear")
+            total = total.to(resized) + resized / resized.mean((1, 2, 3), keepdim=True)
+        low, high = total.amin((1, 2, 3), keepdim=True), total.amax((1, 2, 3), keepdim=True)
+        return ((total - low) / (high - low).clamp(min=1e-6))[:, 0]
 
 
 @contextmanager
-def sharing_attention(unet: UNet2DConditionModel, sharing: Sharing) -> Iterator[None]:
-    """While this is open, rows of edits take after their sources."""
-    before = unet.attn_processors
-    unet.set_attn_processor(_SharingProcessor(sharing))
+def controlled_attention(unet: UNet2DConditionModel, control: AttentionControl) -> Iterator[None]:
+    """Context manager: the UNet's attention layers obey `control`.
+
+    Raises:
+        BadConfig: the attention layers have features that control does not support.
+    """
+    _check_attention(unet)
+    processors = unet.attn_processors
+    unet.set_attn_processor(_ControlledAttnProcessor(control))
     try:
         yield
     finally:
-        unet.set_attn_processor(before)
+        unet.set_attn_processor(processors)
 
 
-class _SharingProcessor:
-    """Attention as ever, but for the rows of edits."""
+def _check_attention(unet: UNet2DConditionModel) -> None:
+    for name, layer in unet.named_modules():
+        if isinstance(layer, Attention) and (unsupported := _unsupported_features(layer)):
+            raise BadConfig(
+                f"this model cannot edit: its attention layer {name} has {', '.join(unsupported)}, which attention "
+                "control does not support: choose a Stable Diffusion 1.x or XL checkpoint",
+                key="models.diffusion",
+            )
 
-    def __init__(self, sharing: Sharing) -> None:
-        self.sharing = sharing
+
+def _unsupported_features(layer: Attention) -> list[str]:
+    features = [name for name in _UNSUPPORTED_MODULES if getattr(layer, name) is not None]
+    settings = {
+        "residual_connection": layer.residual_connection,
+        "rescale_output_factor": layer.rescale_output_factor != 1,
+        "fused_projections": layer.fused_projections,
+        "kv_heads": layer.inner_kv_dim != layer.inner_dim,
+        "scale_qk=False": not layer.scale_qk,
+        "is_causal": layer.is_causal,
+    }
+    return features + [name for name, is_set in settings.items() if is_set]
+
+
+class _ControlledAttnProcessor:
+    """Scaled dot-product attention with Prompt-to-Prompt injection for the edits."""
+
+    def __init__(self, control: AttentionControl) -> None:
+        self.control = control
 
     def __call__(
         self,
         attn: Attention,
-        hidden_states: Float[Tensor, "rows positions dim"],
-        encoder_hidden_states: Float[Tensor, "rows tokens context_dim"] | None = None,
+        hidden_states: Float[Tensor, "batch positions dim"],
+        encoder_hidden_states: Float[Tensor, "batch tokens context_dim"] | None = None,
         attention_mask: None = None,
         temb: Tensor | None = None,
-    ) -> Float[Tensor, "rows positions dim"]:
-        read = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        parts = attn.to_q(hidden_states), attn.to_k(read), attn.to_v(read)
-        query, key, value = (part.unflatten(2, (attn.heads, -1)).transpose(1, 2) for part in parts)
-        attend = self._to_itself if encoder_hidden_states is None else self._to_words
-        mixed = attend(query, key, value).transpose(1, 2).flatten(2)
-        return attn.to_out[1](attn.to_out[0](mixed))
+    ) -> Float[Tensor, "batch positions dim"]:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        projections = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        query, key, value = (part.unflatten(2, (attn.heads, -1)).transpose(1, 2) for part in projections)
+        attend = self._self_attention if encoder_hidden_states is None else self._cross_attention
+        output = attend(query, key, value).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](output))
 
-    def _to_itself(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Queries and keys are the source's, values the edit's own: they keep its layout and not its looks."""
-        sharing = self.sharing
-        if sharing.self_on and query.shape[2] <= sharing.most_positions:
-            query = query.index_copy(0, sharing.edits, query[sharing.sources])
-            key = key.index_copy(0, sharing.edits, key[sharing.sources])
+    def _self_attention(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Injection: the source's queries and keys, hence its layout, with the edit's values, hence its appearance."""
+        control = self.control
+        if control.self_injection and query.shape[2] <= control.max_self_positions:
+            query = query.index_copy(0, control.edits, query[control.sources])
+            key = key.index_copy(0, control.edits, key[control.sources])
         return F.scaled_dot_product_attention(query, key, value)
 
-    def _to_words(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Tokens of both prompts are seen where the source saw them, new ones where the edit sees them."""
-        sharing, edits, sources = self.sharing, self.sharing.edits, self.sharing.sources
-        sharing.look(query[edits], key[edits])
-        said = value[edits] * sharing.shared.weight[:, None, :, None].to(value.dtype)
-        share = sharing.shared.share[:, None, :, None].to(value.dtype) * sharing.cross_on
-        mixed = F.scaled_dot_product_attention(query, key, value.index_copy(0, edits, said * (1 - share)))
-        if not sharing.cross_on:
-            return mixed
-        columns = sharing.shared.column[:, None, :, None].expand_as(said)
-        aligned = torch.zeros_like(said).scatter_add(2, columns, said * share)
-        return mixed.index_add(0, edits, F.scaled_dot_product_attention(query[sources], key[sources], aligned))
+    def _cross_attention(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Injection: shared tokens have the source's attention maps, new tokens the edit's."""
+        control, edits, sources = self.control, self.control.edits, self.control.sources
+        if control.records_maps:
+            control.record_map(query[edits], key[edits])
+        edit_value = value[edits] * control.alignment.weight[:, None, :, None].to(value.dtype)
+        injected = control.alignment.is_shared[:, None, :, None].to(value.dtype) * control.cross_injection
+        output = F.scaled_dot_product_attention(query, key, value.index_copy(0, edits, edit_value * (1 - injected)))
+        if not control.cross_injection:
+            return output
+        positions = control.alignment.source_position[:, None, :, None].expand_as(edit_value)
+        aligned = torch.zeros_like(edit_value).scatter_add(2, positions, edit_value * injected)
+        return output.index_add(0, edits, F.scaled_dot_product_attention(query[sources], key[sources], aligned))
 
 
-def _halved(sides: tuple[int, int], num_positions: int) -> tuple[int, int]:
-    """Down and across of a map: the latents halved, and halved again, until there are so many positions."""
-    down, across = sides
-    while down * across > num_positions:
-        down, across = (down + 1) // 2, (across + 1) // 2
-    assert down * across == num_positions, f"{num_positions} positions are no halving of {sides}"
-    return down, across
+def _map_size(latent_size: tuple[int, int], num_positions: int) -> tuple[int, int]:
+    """Height and width of an attention map: the latents', halved as often as the number of positions says."""
+    height, width = latent_size
+    while height * width > num_positions:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    assert height * width == num_positions, f"{latent_size} cannot be halved to {num_positions} positions"
+    return height, width

@@ -1,6 +1,6 @@
-"""Photos: brought to a size that a model takes, and edits put back into them.
+"""Compositing: photos resized for a model, and edits composited into them at full size.
 
-What an edit leaves alone is the photo's own pixels: a way through a model's latents loses what is fine in them.
+Outside the mask the result keeps the photo's own pixels: the VAE loses fine detail.
 """
 
 import math
@@ -12,13 +12,13 @@ from scipy.ndimage import distance_transform_edt
 
 from aai.edit.options import EditOptions
 
-_SMOOTH = Image.Resampling.LANCZOS
+_RESAMPLING = Image.Resampling.LANCZOS
 
 
 def size_for(height: int, width: int, num_pixels: int, multiple_of: int) -> tuple[int, int]:
-    """Down and across of a photo as a model takes it: as many pixels as it was made for, in nearly the photo's shape.
+    """The height and width at which a model edits a photo: about `num_pixels` in nearly the photo's aspect ratio.
 
-    The shorter side is one `multiple_of` at least, so a very long photo is squeezed; `put_back` undoes that.
+    Each side is at least `multiple_of`, so a very long photo is squeezed; `composite` reverses that.
     """
     scale = math.sqrt(num_pixels / (height * width))
     down, across = (max(1, round(side * scale / multiple_of)) * multiple_of for side in (height, width))
@@ -26,49 +26,47 @@ def size_for(height: int, width: int, num_pixels: int, multiple_of: int) -> tupl
     return min(down, longest), min(across, longest)
 
 
-def resized(pixels: UInt8[np.ndarray, "_ _ 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture at another size, given as down and across."""
-    return pixels if pixels.shape[:2] == size else np.array(Image.fromarray(pixels).resize(size[::-1], _SMOOTH))
+def resize(pixels: UInt8[np.ndarray, "_ _ 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
+    """Resize an image to (height, width)."""
+    return pixels if pixels.shape[:2] == size else np.array(Image.fromarray(pixels).resize(size[::-1], _RESAMPLING))
 
 
-def soften(
+def feather_mask(
     mask: Float[np.ndarray, "_ _"], size: tuple[int, int], grow: float, feather: float
 ) -> Float[np.ndarray, "height width"]:
-    """A mask at a picture's size, grown, and falling to 0 beyond; `grow` and `feather` are in the mask's own pixels.
-
-    Farther from the mask than both together it is 0.
-    """
+    """A binary mask resized, dilated by `grow` and faded to 0 over `feather`, both in pixels of `mask`."""
     shape = np.array(mask.shape)
-    centres = [(np.arange(side) + 0.5) * known / side for side, known in zip(size, shape, strict=True)]
-    inside = mask[np.ix_(*(each.astype(int) for each in centres))] > 0.5
+    centres = [(np.arange(side) + 0.5) * mask_side / side for side, mask_side in zip(size, shape, strict=True)]
+    inside = mask[np.ix_(*(axis.astype(int) for axis in centres))] > 0.5
     if inside.all() or not inside.any():
         return inside.astype(np.float32)
     distance = distance_transform_edt(~inside, sampling=shape / size)
     return np.clip((grow + feather - distance) / feather, 0, 1).astype(np.float32)
 
 
-def put_back(
+def composite(
     photo: UInt8[np.ndarray, "height width 3"],
     edit: UInt8[np.ndarray, "_ _ 3"],
     rebuilt: UInt8[np.ndarray, "_ _ 3"],
     alpha: Float[np.ndarray, "_ _"],
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A photo in which its edit stands as far as `alpha` says, from 0 to 1; where that is 0, the photo's own pixels.
+    """Alpha-composite an edit over its photo; where `alpha` is 0, the photo's pixels are unchanged.
 
-    `edit` and `alpha` may be of other sizes. `rebuilt` is what the model makes of the photo without an edit: as much of
-    what it loses comes back to the edit as the photo counts there, or a seam would show.
+    `edit` and `alpha`, from 0 to 1, may have other sizes. `rebuilt` is the photo after a round trip through the VAE: in
+    the feathered border, the detail that the VAE lost is added back to the edit in proportion to 1 - alpha, so that no
+    seam shows.
     """
     size = photo.shape[:2]
-    share = np.array(Image.fromarray(alpha).resize(size[::-1], Image.Resampling.BILINEAR)).clip(0, 1)
-    part = tuple(slice(places.min(), places.max() + 1) for places in share.nonzero()) if share.any() else ()
-    if not part:
+    alpha = np.array(Image.fromarray(alpha).resize(size[::-1], Image.Resampling.BILINEAR)).clip(0, 1)
+    if not alpha.any():
         return photo
-    share, made = share[part][:, :, None], photo.copy()
-    own = photo[part].astype(np.float32)
-    changed = resized(edit, size)[part] + (1 - share) * (own - resized(rebuilt, size)[part])
-    mixed = share * changed.clip(0, 255) + (1 - share) * own
-    made[part] = np.where(share > 0, mixed.round(), own)
-    return made
+    box = tuple(slice(indices.min(), indices.max() + 1) for indices in alpha.nonzero())
+    weight, result = alpha[box][:, :, None], photo.copy()
+    original = photo[box].astype(np.float32)
+    restored = resize(edit, size)[box] + (1 - weight) * (original - resize(rebuilt, size)[box])
+    blended = weight * restored.clip(0, 255) + (1 - weight) * original
+    result[box] = np.where(weight > 0, blended.round(), original)
+    return result
 
 
 def finish(
@@ -79,12 +77,12 @@ def finish(
     options: EditOptions,
     allowed: Float[np.ndarray, "_ _"] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """An edit as a model makes it becomes a picture of its source's size, which keeps what the options say.
+    """Turn a model's edit into the final image, at the size of its source.
 
-    `mask` is 1 where the edit is, in latents. A generated source is its own `photo` and `rebuilt`. Where `allowed` says
-    how much of the edit is wanted, from 0 to 1 and at any size, that alone counts: the seam is as soft as its edges.
+    `mask` is the edit mask in latent pixels. A generated source is both `photo` and `rebuilt`. A user's mask `allowed`,
+    from 0 to 1 and of any size, replaces the feathered edit mask as alpha.
     """
     if options.preserve != "pixels":
-        return resized(edit, photo.shape[:2])
-    alpha = soften(mask, edit.shape[:2], options.grow, options.feather) if allowed is None else allowed
-    return put_back(photo, edit, rebuilt, alpha)
+        return resize(edit, photo.shape[:2])
+    alpha = feather_mask(mask, edit.shape[:2], options.grow, options.feather) if allowed is None else allowed
+    return composite(photo, edit, rebuilt, alpha)

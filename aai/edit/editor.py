@@ -1,7 +1,7 @@
-"""Edits: pictures that are made from others and keep all but what their cues bring.
+"""Image editing with a frozen diffusion model, from generated sources and from photos.
 
-Sources and edits go through the UNet in one batch: each source once, however many edits it has, under its own prompt;
-each edit under its prompt and, for guidance, under its negative one.
+Sources and edits share one UNet batch: each distinct source once, however many edits it has, under its own prompt; each
+edit under its prompt and, for classifier-free guidance, under its negative prompt.
 
 Sources: Hertz et al. 2022, "Prompt-to-Prompt Image Editing with Cross Attention Control"; for masks Couairon et al.
 2023, "DiffEdit: Diffusion-based Semantic Image Editing with Mask Guidance".
@@ -16,230 +16,282 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aai.edit.attention_control import Shared, Sharing, match_tokens, sharing_attention
+from aai.edit.attention_control import AttentionControl, TokenAlignment, align_tokens, controlled_attention
 from aai.edit.options import EditOptions
-from aai.edit.trajectories import Course, Inversions, Mixed, Rendered, Replayed, invert
+from aai.edit.trajectories import Generated, InversionCache, Inverted, Trajectory, VirtualInversion, invert
 from aai.errors import BadItem
 from aai.inject.prompt import parse
-from aai.inject.splice import NO_ROW
+from aai.inject.splice import NO_CUE
 from aai.inject.text_encoder import Conditioning
 from aai.models.diffusion import Diffusion
 from aai.models.options import RenderOptions
-from aai.models.schedulers import Levels, new_scheduler
+from aai.models.schedulers import NoiseLevels, new_scheduler
 
-_NEIGHBOURHOOD = 3
-"""Latents a side of which the largest value counts, so that a mask has no holes."""
+_MASK_DILATION = 3
+"""Side, in latent pixels, of the max-pooling window that closes holes in a mask."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A batch of edits; each list has an item for each."""
+class EditRequest:
+    """A batch of edits; each sequence has one item per edit."""
 
     source_prompts: Sequence[str]
-    """What the sources show."""
+    """Descriptions of the sources."""
 
     prompts: Sequence[str]
     seeds: Sequence[int]
-    cues: Float[Tensor, "edits rows cue_dim"] | None
+    cues: Float[Tensor, "edits vectors cue_dim"] | None
     negative_prompts: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Photos:
-    """What edits are made from, if not from generated pictures."""
+    """The photos that a batch of edits is made from."""
 
     pixels: UInt8[np.ndarray, "photos height width 3"]
-    """Of a size that the model takes."""
+    """At a size that the model accepts; see `aai.edit.composite.size_for`."""
 
     keys: Sequence[Hashable]
-    """What tells each photo from others, as its content's id: its inversion is remembered by that."""
+    """Identity of each photo, such as its content id, by which its inversion is cached."""
 
     photo_of: Sequence[int]
-    """Each edit's photo."""
+    """The index of each edit's photo."""
 
     masks: Float[np.ndarray, "edits height width"] | None = None
-    """Where each edit is allowed, from 0 to 1; without, that is found out."""
+    """A user's edit masks, from 0 to 1; without them the model finds the masks."""
 
 
 @dataclass(frozen=True)
-class Edited:
-    """What became of a batch of edits."""
+class EditResult:
+    """The model's output for a batch of edits."""
 
     pictures: UInt8[np.ndarray, "edits height width 3"]
-    """The edits as the model makes them, not yet put into their sources' pixels."""
+    """The edits, before compositing."""
 
     sources: UInt8[np.ndarray, "edits height width 3"]
-    """The sources as the model makes them: generated, or a photo rebuilt from its latents."""
+    """The sources: generated images, or photos after a round trip through the VAE."""
 
-    masks: Float[np.ndarray, "edits height_of_latents width_of_latents"]
-    """Where the edits are, from 0 to 1; 1 everywhere if nothing is to be kept."""
+    masks: Float[np.ndarray, "edits latent_height latent_width"]
+    """The edit masks, from 0 to 1; all 1 if nothing is preserved."""
 
 
 class Editor:
-    """Edits on a frozen diffusion model."""
+    """Prompt-to-Prompt editing with a frozen diffusion model."""
 
     def __init__(self, diffusion: Diffusion, render: RenderOptions, edit: EditOptions) -> None:
         self.diffusion, self.render, self.edit = diffusion, render, edit
 
     @torch.inference_mode()
-    def from_prompts(self, wanted: Wanted) -> Edited:
-        """Edits of generated sources: an edit has its source's seed and noise.
+    def from_prompts(self, request: EditRequest) -> EditResult:
+        """Edit generated sources; an edit has its source's seed and initial noise.
 
         Raises:
-            BadItem: as `Diffusion.encode_prompts`; a word to be reweighted is not in its prompt.
+            BadItem: as `Diffusion.encode_prompts`; a reweighted word is not in its prompt.
         """
-        asked = list(zip(wanted.source_prompts, wanted.seeds, wanted.negative_prompts, strict=True))
-        different = list(dict.fromkeys(asked))
-        scheduler = new_scheduler(self.diffusion.own_scheduler, self.render.scheduler)
+        keys = list(zip(request.source_prompts, request.seeds, request.negative_prompts, strict=True))
+        distinct = list(dict.fromkeys(keys))
+        sources = _Sources(
+            [prompt for prompt, _, _ in distinct],
+            [negative for _, _, negative in distinct],
+            [distinct.index(key) for key in keys],
+        )
+        scheduler = new_scheduler(self.diffusion.default_scheduler, self.render.scheduler)
         scheduler.set_timesteps(self.render.steps, device=self.diffusion.device)
-        seeds = [seed for _, seed, _ in different] + list(wanted.seeds)
+        seeds = [*(seed for _, seed, _ in distinct), *request.seeds]
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        noise = self.diffusion.noise(generators, self.render)
-        extra = self.diffusion.step_arguments(scheduler)
-        course = Rendered(scheduler, extra, noise, generators, len(different))
-        prompts, negatives = [prompt for prompt, _, _ in different], [negative for _, _, negative in different]
-        return self._run(course, wanted, _Sources(prompts, negatives, [different.index(each) for each in asked]), None)
+        noise = self.diffusion.initial_noise(generators, self.render)
+        step_kwargs = self.diffusion.extra_step_kwargs(scheduler, generators)
+        trajectory = Generated(scheduler, step_kwargs, noise[: len(distinct)], noise[len(distinct) :])
+        return self._run(trajectory, request, sources, None)
 
     @torch.inference_mode()
-    def from_photos(self, wanted: Wanted, photos: Photos, inversions: Inversions) -> Edited:
-        """Edits of photos, whose size the pictures have. Under direct inversion seeds change nothing.
+    def from_photos(self, request: EditRequest, photos: Photos, inversions: InversionCache) -> EditResult:
+        """Edit photos at their size. Direct inversion ignores seeds.
 
         Raises:
             BadItem: as `from_prompts`.
         """
-        virtual = self.edit.inversion == "virtual"
-        seeds = wanted.seeds if virtual else [0] * len(wanted.seeds)
-        asked = list(zip(photos.photo_of, wanted.source_prompts, seeds, strict=True))
-        different = list(dict.fromkeys(asked))
-        of = [different.index(each) for each in asked]
-        prompts = [prompt for _, prompt, _ in different]
-        pixels = torch.from_numpy(photos.pixels[[photo for photo, _, _ in different]]).permute(0, 3, 1, 2)
+        is_virtual = self.edit.inversion == "virtual"
+        seeds = request.seeds if is_virtual else [0] * len(request.seeds)
+        keys = list(zip(photos.photo_of, request.source_prompts, seeds, strict=True))
+        distinct = list(dict.fromkeys(keys))
+        prompts = [prompt for _, prompt, _ in distinct]
+        sources = _Sources(prompts, [""] * len(prompts), [distinct.index(key) for key in keys])
+        pixels = torch.from_numpy(photos.pixels[[photo for photo, _, _ in distinct]]).permute(0, 3, 1, 2)
         clean = self.diffusion.encode_images(pixels / 127.5 - 1)
-        scheduler = new_scheduler(self.diffusion.own_scheduler, "ddim")
+        scheduler = new_scheduler(self.diffusion.default_scheduler, "ddim")
         scheduler.set_timesteps(self.render.steps, device=self.diffusion.device)
-        levels = Levels(scheduler)
-        course: Course
-        if virtual:
-            course = Mixed(levels, clean, [seed for _, _, seed in different], of)
+        levels = NoiseLevels(scheduler)
+        trajectory: Trajectory
+        if is_virtual:
+            trajectory = VirtualInversion(levels, clean, [seed for _, _, seed in distinct], sources.index)
         else:
-            keys = [(photos.keys[photo], prompt, self.render.steps, clean.shape[2:]) for photo, prompt, _ in different]
+            photo_keys = [photos.keys[photo] for photo, _, _ in distinct]
+            inverted = self._invert(photo_keys, prompts, clean, levels, inversions)
+            trajectory = Inverted(levels, inverted, clean, sources.index)
+        return self._run(trajectory, request, sources, photos.masks)
 
-            def make(places: list[int]) -> Tensor:
-                said = self.diffusion.encode_prompts([prompts[place] for place in places])
-                return invert(lambda noisy, t: self.diffusion.predict(noisy, t, said), levels, clean[places])
+    def _invert(
+        self,
+        photo_keys: Sequence[Hashable],
+        prompts: Sequence[str],
+        clean: Float[Tensor, "sources c h w"],
+        levels: NoiseLevels,
+        inversions: InversionCache,
+    ) -> Float[Tensor, "sources levels c h w"]:
+        """The DDIM inversions of photos under their prompts, computed unless cached."""
+        steps, size = self.render.steps, clean.shape[2:]
+        keys = [(key, prompt, steps, size) for key, prompt in zip(photo_keys, prompts, strict=True)]
 
-            course = Replayed(levels, inversions.of(keys, make), clean, of)
-        return self._run(course, wanted, _Sources(prompts, [""] * len(prompts), of), photos.masks)
+        def invert_some(indices: list[int]) -> Tensor:
+            conditioning = self.diffusion.encode_prompts([prompts[index] for index in indices])
+            return invert(lambda noisy, t: self.diffusion.predict(noisy, t, conditioning), levels, clean[indices])
+
+        return inversions.get(keys, invert_some)
 
     def _run(
-        self, course: Course, wanted: Wanted, sources: "_Sources", masks: Float[np.ndarray, "edits h w"] | None
-    ) -> Edited:
-        num, of, begun = len(sources.prompts), sources.of, course.latents()[1]
-        said, sizes = self._said(course, wanted, sources)
-        rows, places = torch.arange(num, num + len(of)), torch.tensor(of)
-        sharing = Sharing(
-            rows.to(begun.device),
-            places.to(begun.device),
-            self._shared(wanted),
-            sides=(begun.shape[2], begun.shape[3]),
-            most_positions=self.edit.self_side**2,
-        )
-        change = _Change(self.edit, sharing, None if masks is None else torch.from_numpy(masks).to(begun))
-        num_steps = len(course.levels.timesteps)
-        with sharing_attention(self.diffusion.pipeline.unet, sharing):
-            for at, timestep in enumerate(course.levels.timesteps):
-                sharing.self_on = at < self.edit.self_fraction * num_steps
-                sharing.cross_on = at < self.edit.cross_fraction * num_steps
-                source, edit = course.inputs(at)
+        self,
+        trajectory: Trajectory,
+        request: EditRequest,
+        sources: "_Sources",
+        masks: Float[np.ndarray, "edits height width"] | None,
+    ) -> EditResult:
+        """Denoise sources and edits together, then decode them."""
+        levels, of = trajectory.levels, sources.index
+        num_steps = len(levels.timesteps)
+        conditioning, sizes = self._conditioning(trajectory, request, sources)
+        control = self._control(trajectory, request, sources, records_maps=self._uses_maps and masks is None)
+        edit_mask = _EditMask(self.edit, control, masks)
+        with controlled_attention(self.diffusion.pipeline.unet, control):
+            for index, timestep in enumerate(levels.timesteps):
+                control.self_injection = index < self.edit.self_fraction * num_steps
+                control.cross_injection = index < self.edit.cross_fraction * num_steps
+                source, edit = trajectory.model_inputs(index)
                 batch = torch.cat([source, edit, edit, source][: len(sizes)])
-                of_source, of_edit, *unsaid = self.diffusion.predict(batch, timestep, said).split(sizes)
-                guided_source = self._guided(of_source, unsaid[1:])
-                if at < (1 - self.edit.strength) * num_steps:
-                    course.step(at, guided_source, guided_source[of])
-                    course.keep(course.latents()[0][of])
+                outputs = self.diffusion.predict(batch, timestep, conditioning).split(sizes)
+                source_output, edit_output, *unconditional = outputs
+                guided_source = self._guide(source_output, unconditional[1:])
+                if index < (1 - self.edit.strength) * num_steps:  # not edited yet: the edit equals its source
+                    trajectory.step(index, guided_source, guided_source[of])
+                    trajectory.replace_edits(trajectory.latents()[0][of])
                     continue
-                change.note(course.levels, at, (source[of], edit), (of_source[of], of_edit))
-                course.step(at, guided_source, self._guided(of_edit, unsaid[:1]))
-                if self.edit.preserve != "none" and at >= self.edit.blend_from * num_steps:
-                    source, edit = course.latents()
-                    course.keep(source[of] + change.mask() * (edit - source[of]))
-        source, edit = course.latents()
-        made = self.diffusion.decode(torch.cat([source, edit]))
-        mask = torch.ones_like(edit[:, 0]) if self.edit.preserve == "none" else change.mask()[:, 0]
-        return Edited(made[num:], made[:num][of], mask.float().cpu().numpy())
+                edit_mask.update(levels, index, (source[of], edit), (source_output[of], edit_output))
+                trajectory.step(index, guided_source, self._guide(edit_output, unconditional[:1]))
+                if self.edit.preserve != "none" and index >= self.edit.blend_from * num_steps:
+                    source, edit = trajectory.latents()
+                    trajectory.replace_edits(source[of] + edit_mask.current() * (edit - source[of]))
+        return self._decode(trajectory, of, edit_mask)
 
-    def _said(self, course: Course, wanted: Wanted, sources: "_Sources") -> tuple[Conditioning, list[int]]:
-        """What the UNet attends to: of sources, of edits, then of edits and perhaps sources without their prompts."""
+    def _decode(self, trajectory: Trajectory, source_index: list[int], edit_mask: "_EditMask") -> EditResult:
+        source, edit = trajectory.latents()
+        pictures = self.diffusion.decode(torch.cat([source, edit]))
+        mask = torch.ones_like(edit[:, 0]) if self.edit.preserve == "none" else edit_mask.current()[:, 0]
+        return EditResult(pictures[len(source) :], pictures[: len(source)][source_index], mask.float().cpu().numpy())
+
+    @property
+    def _uses_maps(self) -> bool:
+        return self.edit.preserve != "none" and self.edit.mask == "attention"
+
+    def _conditioning(
+        self, trajectory: Trajectory, request: EditRequest, sources: "_Sources"
+    ) -> tuple[Conditioning, list[int]]:
+        """Conditioning and sizes of the parts of the UNet batch: sources, edits, unconditional edits and sources."""
         parts = [
             self.diffusion.encode_prompts(sources.prompts),
-            self.diffusion.encode_prompts(wanted.prompts, wanted.cues),
+            self.diffusion.encode_prompts(request.prompts, request.cues),
         ]
         if self.render.guidance > 1:
-            parts.append(self.diffusion.encode_negatives(wanted.negative_prompts))
-            if course.guides_sources:
-                parts.append(self.diffusion.encode_negatives(sources.negatives))
+            parts.append(self.diffusion.encode_negatives(request.negative_prompts))
+            if trajectory.guides_sources:
+                parts.append(self.diffusion.encode_negatives(sources.negative_prompts))
         return Conditioning.join(parts), [len(part.context) for part in parts]
 
-    def _guided(self, said: Tensor, unsaid: list[Tensor]) -> Tensor:
-        return unsaid[0] + self.render.guidance * (said - unsaid[0]) if unsaid else said
+    def _guide(self, conditional: Tensor, unconditional: Sequence[Tensor]) -> Tensor:
+        """Classifier-free guidance, if there is an unconditional output."""
+        if not unconditional:
+            return conditional
+        return unconditional[0] + self.render.guidance * (conditional - unconditional[0])
 
-    def _shared(self, wanted: Wanted) -> Shared:
-        """How prompts agree in tokens, as the first text encoder has them: all read the same tokens."""
+    def _control(
+        self, trajectory: Trajectory, request: EditRequest, sources: "_Sources", records_maps: bool
+    ) -> AttentionControl:
+        edits, num_sources = trajectory.latents()[1], len(sources.prompts)
+        return AttentionControl(
+            edits=torch.arange(num_sources, num_sources + len(edits), device=edits.device),
+            sources=torch.tensor(sources.index, device=edits.device),
+            alignment=self._align(request).to(edits.device),
+            latent_size=(edits.shape[2], edits.shape[3]),
+            max_self_positions=self.edit.self_side**2,
+            records_maps=records_maps,
+        )
+
+    def _align(self, request: EditRequest) -> TokenAlignment:
+        """Alignment by the first text encoder's tokens, which all text encoders share."""
         encoder = self.diffusion.text_encoders[0]
-        sources, _ = encoder.tokens([parse(prompt) for prompt in wanted.source_prompts])
-        num_rows = 0 if wanted.cues is None else wanted.cues.shape[1]
-        edits, rows = encoder.tokens([parse(prompt) for prompt in wanted.prompts], num_rows)
-        is_cue = rows != NO_ROW
-        column, share = match_tokens(sources.tolist(), edits.where(~is_cue, -1).tolist())
-        if not num_rows:  # words stand for cues, and what the sources' prompts do not have is these
-            is_cue = share == 0
-        weight = torch.ones_like(share)
+        sources, _ = encoder.token_ids([parse(prompt) for prompt in request.source_prompts])
+        num_vectors = 0 if request.cues is None else request.cues.shape[1]
+        edits, vector_indices = encoder.token_ids([parse(prompt) for prompt in request.prompts], num_vectors)
+        is_cue = vector_indices != NO_CUE
+        source_position, is_shared = align_tokens(sources.tolist(), edits.where(~is_cue, -1).tolist())
+        if not num_vectors:  # words stand for cues: those that the source prompt does not have
+            is_cue = is_shared == 0
+        weight = torch.ones_like(is_shared)
         for word, factor in self.edit.reweight.items():
-            asked = encoder.tokenise([word])[0]
-            for row, prompt in enumerate(wanted.prompts):
-                weight[row, _places(word, asked, prompt, edits[row].tolist())] = factor
-        return Shared(column, share, weight, is_cue).to(self.diffusion.device)
+            word_ids = encoder.tokenise([word])[0]
+            for index, prompt in enumerate(request.prompts):
+                weight[index, _positions_of(word, word_ids, prompt, edits[index].tolist())] = factor
+        return TokenAlignment(source_position, is_shared, weight, is_cue)
 
 
 @dataclass(frozen=True)
 class _Sources:
-    """Different sources, and which of them each edit has."""
+    """The distinct sources of a batch of edits."""
 
     prompts: Sequence[str]
-    negatives: Sequence[str]
-    of: list[int]
+    negative_prompts: Sequence[str]
+
+    index: list[int]
+    """The index of each edit's source."""
 
 
-def _places(word: str, asked: Sequence[int], prompt: str, tokens: Sequence[int]) -> list[int]:
-    """Where a word's tokens stand in a prompt's.
+def _positions_of(word: str, word_ids: Sequence[int], prompt: str, ids: Sequence[int]) -> list[int]:
+    """The positions of a word's tokens among a prompt's.
 
     Raises:
-        BadItem: they do not.
+        BadItem: the word is not in the prompt.
     """
-    starts = [at for at in range(len(tokens)) if list(tokens[at : at + len(asked)]) == list(asked)] if asked else []
+    size = len(word_ids)
+    starts = [start for start in range(len(ids)) if size and list(ids[start : start + size]) == list(word_ids)]
     if not starts:
-        raise BadItem(f"prompt {prompt!r}: {word!r} is to be reweighted, but does not stand in it: leave it out")
-    return [at + step for at in starts for step in range(len(asked))]
+        raise BadItem(f"the prompt {prompt!r} does not contain {word!r}: remove this word", key="edit.reweight")
+    return [start + offset for start in starts for offset in range(size)]
 
 
-class _Change:
-    """Where edits come to differ from their sources."""
+class _EditMask:
+    """The edit mask: given by the user, or from the difference of predictions or the cues' attention maps."""
 
     def __init__(
-        self, options: EditOptions, sharing: Sharing, given: Float[Tensor, "edits height width"] | None
+        self, options: EditOptions, control: AttentionControl, masks: Float[np.ndarray, "edits height width"] | None
     ) -> None:
-        self._options, self._sharing, self._sum = options, sharing, torch.zeros(())
-        self._given = None if given is None else F.adaptive_max_pool2d(given[:, None], sharing.sides)
+        self._options, self._control, self._difference = options, control, torch.zeros(())
+        self._given = None
+        if masks is not None:
+            given = torch.from_numpy(masks)[:, None].to(control.alignment.is_shared)
+            self._given = F.adaptive_max_pool2d(given, control.latent_size)
 
-    def note(self, levels: Levels, at: int, latents: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> None:
-        """Add how far the pictures that the model predicts differ, by as much as can be seen of them in the noise."""
-        source, edit = (levels.split(noisy, said, at)[0] for noisy, said in zip(latents, outputs, strict=True))
-        self._sum = self._sum + levels.signal(at) * (edit - source).abs().mean(1, keepdim=True).float()
+    def update(
+        self, levels: NoiseLevels, index: int, latents: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]
+    ) -> None:
+        """Add the difference of the predicted clean latents of sources and edits, weighted by the signal level."""
+        source, edit = (levels.split(noisy, output, index)[0] for noisy, output in zip(latents, outputs, strict=True))
+        self._difference = self._difference + levels.signal(index) * (edit - source).abs().mean(1, keepdim=True).float()
 
-    def mask(self) -> Float[Tensor, "edits 1 height width"]:
-        """1 where an edit is, 0 where its source stays."""
+    def current(self) -> Float[Tensor, "edits 1 latent_height latent_width"]:
+        """1 inside the edit, 0 outside."""
         if self._given is not None:
             return self._given
-        seen = self._sum if self._options.mask == "difference" else self._sharing.where_cues_act()[:, None]
-        grown = F.max_pool2d(seen, _NEIGHBOURHOOD, 1, _NEIGHBOURHOOD // 2)
-        return (grown > self._options.threshold * grown.amax((1, 2, 3), keepdim=True)).to(self._sharing.shared.share)
+        by_difference = self._options.mask == "difference"
+        heatmap = self._difference if by_difference else self._control.cue_map()[:, None]
+        dilated = F.max_pool2d(heatmap, _MASK_DILATION, 1, _MASK_DILATION // 2)
+        threshold = self._options.threshold * dilated.amax((1, 2, 3), keepdim=True)
+        return (dilated > threshold).to(self._control.alignment.is_shared)

@@ -1,4 +1,4 @@
-"""Cues as files that diffusers, AUTOMATIC1111's web UI and ComfyUI load, with a model card."""
+"""Export of cues as textual-inversion files for diffusers, AUTOMATIC1111 and ComfyUI, with a model card."""
 
 from aai.export.card import model_card
 from aai.export.files import CARD, INDEX, Entry, Folder, Program, attribution, name_of, recording

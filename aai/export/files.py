@@ -1,7 +1,7 @@
-"""Cues as files that other programs load: diffusers, AUTOMATIC1111's web UI and ComfyUI.
+"""Textual-inversion files for diffusers, AUTOMATIC1111's web UI and ComfyUI.
 
-They call it a textual inversion: one safetensors file with the rows, one tensor for each text encoder. Beside the files
-lie `cues.csv`, which says of each what it is and under which licence its recording came, and a model card.
+A cue is one safetensors file with a tensor per text encoder. An export folder also has `cues.csv`, an index with label,
+licence and provenance of each cue, and a model card.
 
 Source: the loaders `TextualInversionLoaderMixin` (diffusers), `create_embedding_from_data` (AUTOMATIC1111) and
 `load_embed` (ComfyUI); docs/EXPORT.md has their rules.
@@ -16,10 +16,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from safetensors.numpy import save
 
 from aai.errors import BadConfig
 
@@ -27,29 +28,32 @@ Program = Literal["diffusers", "a1111", "comfyui"]
 
 INDEX, CARD = "cues.csv", "README.md"
 
+METADATA_KEY = "aai"
+"""Key of the JSON object in the metadata of a cue's file."""
+
 SDXL_KEYS = ("clip_l", "clip_g")
-"""What all three call the parts of a cue for SDXL."""
+"""Tensor names of a cue for SDXL, in all three programs."""
 
 _ID_DIGITS = 12  # of a clip's id
-_MOST_LETTERS = 40
+_MAX_SLUG_LENGTH = 40
 _CREDIT = ("title", "author", "artist", "creator", "uploader", "username", "credit", "source", "url")
-"""Columns of the metadata that say whose a recording is, where there is no `attribution`."""
+"""Metadata columns that credit the author of a recording, used in the absence of `attribution`."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is said of an exported cue: a row of the index, and the metadata in its file."""
+    """Description of an exported cue: a row of the index, and the metadata of its file."""
 
     file: str
     token: str
     clip_id: str
     label: str
     licence: str
-    """Empty where none is known."""
+    """Empty if unknown."""
 
     attribution: str
     recording: str
-    """The file that it was heard in."""
+    """Name of the audio file."""
 
     start_s: str
     duration_s: str
@@ -62,99 +66,102 @@ class Entry:
 
 
 def name_of(clip_id: str, label: str | None) -> str:
-    """The name of a clip's cue: `aai-heavy-rain-1a2b3c4d5e6f`; it does not depend on what else is in a bank.
+    """Name of a clip's cue, as `aai-heavy-rain-1a2b3c4d5e6f`; independent of the other cues in the bank.
 
-    Lower-case ASCII letters, digits and single hyphens, so that every file system takes it, and no program reads a part
-    of it as something else. Two of a million clips with one label share a name with a chance of 1 in 500.
+    Lower-case ASCII letters, digits and single hyphens are safe in file names and in the prompt syntax of all programs.
+    The probability of a collision among a million clips with the same label is 1 in 500.
     """
     return f"aai-{_slug(label)}-{clip_id[:_ID_DIGITS]}"
 
 
 def attribution(attributes: str | None) -> str:
-    """Whose a recording is, as far as its metadata says so: a JSON object of columns that have no other place."""
-    said = {key.lower(): " ".join(str(value).split()) for key, value in json.loads(attributes or "{}").items()}
-    return said.get("attribution") or "; ".join(f"{key}: {said[key]}" for key in _CREDIT if said.get(key))
+    """Attribution of a recording, from a JSON object with the additional columns of its metadata."""
+    columns = {key.lower(): " ".join(str(value).split()) for key, value in json.loads(attributes or "{}").items()}
+    return columns.get("attribution") or "; ".join(f"{key}: {columns[key]}" for key in _CREDIT if columns.get(key))
 
 
 def recording(uri: str, offset: int | None) -> str:
-    """The name of a recording's file; of a member of a tar the tar's, and where in it the member begins.
+    """File name of a recording, or the name of its tar and the offset in it.
 
-    Where it lies, and what its URL says besides, are no matter of whoever gets the cue.
+    Folders and URL queries are dropped: they may be private.
     """
     name = uri.split("?", 1)[0].rsplit("/", 1)[-1]
     return name if offset is None else f"{name}, from byte {offset}"
 
 
 def tensors_of(
-    rows: Float[np.ndarray, "rows cue_dim"], dims: Sequence[int], program: Program, token: str
-) -> dict[str, Float[np.ndarray, "rows dim"]]:
-    """The tensors of a cue's file by their names, and no others: ComfyUI would take the first it finds.
+    vectors: Float[np.ndarray, "tokens cue_dim"], dims: Sequence[int], program: Program, token: str
+) -> dict[str, Float[np.ndarray, "tokens dim"]]:
+    """Split a cue into one named tensor per text encoder, of `dims` columns each.
 
-    `dims` says how much of a row is of each text encoder. Where there is one, programs take whatever the only tensor is
-    called; each gets the name that it would look for.
+    There must be no other tensors: without a known name ComfyUI takes the first one. With one text encoder, programs
+    accept any name; each gets its usual one.
     """
-    parts = np.split(rows, np.cumsum(dims)[:-1], axis=1)
-    alone = {"diffusers": token, "a1111": "emb_params", "comfyui": SDXL_KEYS[0]}[program]
-    return dict(zip((alone,) if len(parts) == 1 else SDXL_KEYS, parts, strict=True))
+    parts = np.split(vectors, np.cumsum(dims)[:-1], axis=1)
+    single_key = {"diffusers": token, "a1111": "emb_params", "comfyui": SDXL_KEYS[0]}[program]
+    return dict(zip((single_key,) if len(parts) == 1 else SDXL_KEYS, parts, strict=True))
 
 
-def to_safetensors(tensors: Mapping[str, Float[np.ndarray, "rows dim"]], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file in float32; the same bytes for the same contents.
+def to_safetensors(tensors: Mapping[str, Float[np.ndarray, "tokens dim"]], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file in float32; the same contents give the same bytes.
 
-    The library's own writer puts the metadata in another order each time.
-
-    Source: https://github.com/huggingface/safetensors, "Format".
+    The metadata is one JSON object: the library writes several metadata keys in random order.
     """
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    data = b""
-    for name, tensor in tensors.items():
-        more = np.ascontiguousarray(tensor, "<f4").tobytes()
-        offsets = [len(data), len(data) + len(more)]
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": offsets}
-        data += more
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # numbers begin at a multiple of eight
-    return len(text).to_bytes(8, "little") + text + data
+    contiguous = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
+    return save(contiguous, {METADATA_KEY: json.dumps(metadata, ensure_ascii=False, sort_keys=True)})
 
 
 class Folder:
-    """Where an export goes. Files that are there stay as they are; one that is there and differs stops the export.
+    """An export folder.
+
+    A cue whose label or licence changed since it was exported is written again; any other file of the same name is an
+    error.
 
     Raises:
-        BadConfig: the folder holds an index or a card that no export wrote, or an export of other cues' kind.
+        BadConfig: the folder has an index or a card that is not from an export, or an export with another recipe or
+            format.
     """
 
     def __init__(self, path: Path, program: Program, recipe: str) -> None:
-        self.path, self.num_new = path, 0
+        self.path, self.num_new, self.num_updated = path, 0, 0
         self._program, self._recipe = program, recipe
-        self._entries = {entry.file: entry for entry in self._earlier()}
+        self._entries = {entry.file: entry for entry in self._read_index()}
+        self._files = {entry.clip_id: entry.file for entry in self._entries.values()}
 
     @property
     def entries(self) -> list[Entry]:
-        """All that is in it, in the order of names."""
+        """All cues in the folder, by file name."""
         return [self._entries[file] for file in sorted(self._entries)]
 
-    def add(self, entry: Entry, rows: Float[np.ndarray, "rows cue_dim"], dims: Sequence[int]) -> None:
-        """Write a cue's file unless it is there.
+    def add(self, entry: Entry, vectors: Float[np.ndarray, "tokens cue_dim"], dims: Sequence[int]) -> None:
+        """Write a cue's file unless it exists; the file of the same cue with earlier metadata is replaced.
 
         Raises:
-            BadConfig: another file of that name is there, or none can be written.
+            BadConfig: a different file of that name exists, or the folder is not writable.
         """
-        said = {key: value for key, value in asdict(entry).items() if value and key not in ("file", "program")}
-        tensors = tensors_of(rows, dims, self._program, entry.token)
-        data, path = to_safetensors(tensors, said | {"made_by": "AAI", "format": "pt"}), self.path / entry.file
-        if (there := _read(path)) is None:
+        metadata = {key: value for key, value in asdict(entry).items() if value and key not in ("file", "program")}
+        tensors = tensors_of(vectors, dims, self._program, entry.token)
+        data, path = to_safetensors(tensors, metadata), self.path / entry.file
+        earlier = self._entries.pop(self._files.get(entry.clip_id, ""), None)
+        is_updated = earlier is not None and earlier != entry
+        if (existing := _read(path)) != data:
+            if existing is not None and not is_updated:
+                raise BadConfig(
+                    "a different file of this name exists: choose another folder, or move it", uri=str(path)
+                )
             _write(path, data)
-            self.num_new += 1
-        elif there != data:
-            raise BadConfig(f"{path}: another file of this name is there: name another folder, or move it away")
+            self.num_updated += is_updated
+            self.num_new += not is_updated
+        if earlier and earlier.file != entry.file:
+            (self.path / earlier.file).unlink(missing_ok=True)
         self._entries[entry.file] = entry
+        self._files[entry.clip_id] = entry.file
 
     def close(self, card: str) -> None:
         """Write the index and the card.
 
         Raises:
-            BadConfig: they cannot be written.
+            BadConfig: the folder is not writable.
         """
         text = io.StringIO()
         table = csv.DictWriter(text, [field.name for field in fields(Entry)], lineterminator="\n")
@@ -164,44 +171,46 @@ class Folder:
             if _read(self.path / name) != contents.encode():
                 _write(self.path / name, contents.encode())
 
-    def _earlier(self) -> list[Entry]:
-        """What earlier exports put there."""
-        index = _read(self.path / INDEX)
-        if index is None:
-            if (self.path / CARD).exists():
-                raise BadConfig(f"{self.path / CARD}: it would be overwritten: name another folder, or move it away")
+    def _read_index(self) -> list[Entry]:
+        """Entries of earlier exports whose files still exist."""
+        index, card = self.path / INDEX, self.path / CARD
+        data = _read(index)
+        if data is None:
+            if card.exists():
+                raise BadConfig("it would be overwritten: choose another folder, or move it", uri=str(card))
             return []
         try:
-            found = [Entry(**row) for row in csv.DictReader(io.StringIO(index.decode(), newline=""))]
+            entries = [Entry(**row) for row in csv.DictReader(io.StringIO(data.decode(), newline=""))]
         except (TypeError, UnicodeDecodeError, csv.Error) as error:
-            raise BadConfig(f"{self.path / INDEX}: it is no index of cues: name another folder") from error
-        if any((entry.recipe, entry.program) != (self._recipe, self._program) for entry in found):
-            raise BadConfig(f"{self.path}: it holds cues of another configuration or format: name another folder")
-        return [entry for entry in found if (self.path / entry.file).exists()]
+            raise BadConfig("this is no index of cues: choose another folder", uri=str(index)) from error
+        if any((entry.recipe, entry.program) != (self._recipe, self._program) for entry in entries):
+            sentence = "the folder has cues of another configuration or format: choose another folder"
+            raise BadConfig(sentence, uri=str(self.path))
+        return [entry for entry in entries if (self.path / entry.file).exists()]
 
 
 def _slug(label: str | None) -> str:
-    """A label in letters and digits of ASCII; what has none of these is a clip."""
+    """A label in ASCII letters, digits and hyphens; `clip` if nothing is left."""
     plain = unicodedata.normalize("NFKD", label or "").encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain)[:_MOST_LETTERS].strip("-") or "clip"
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:_MAX_SLUG_LENGTH].strip("-") or "clip"
 
 
 def _read(path: Path) -> bytes | None:
-    """A file's contents; none where there is no such file."""
+    """A file's bytes; None if it does not exist."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BadConfig(f"{path}: it cannot be read ({error.strerror}): name another folder") from error
+        raise BadConfig(f"it cannot be read ({error.strerror}): choose another folder", uri=str(path)) from error
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Make a file that is there whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.part")
+    """Write a file atomically."""
+    partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
+        partial.write_bytes(data)
+        os.replace(partial, path)
     except OSError as error:
-        raise BadConfig(f"{path}: it cannot be written ({error.strerror}): name another folder") from error
+        raise BadConfig(f"it cannot be written ({error.strerror}): choose another folder", uri=str(path)) from error

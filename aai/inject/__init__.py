@@ -1,1 +1,1 @@
-"""Inject: cues stand in prompts."""
+"""Inject: cue vectors in place of word embeddings in a prompt (as in textual inversion)."""

@@ -1,7 +1,9 @@
-"""Inject: cues stand in a prompt like words.
+"""Injection of cue vectors into the token embeddings of a prompt.
 
-A prompt holds a placeholder where a cue belongs (see `aai.inject.prompt`). In tokens that is one place for each of the
-cue's rows, and while the text encoder runs, its token embedding gives those rows there instead of a word's.
+A prompt has a placeholder for each cue (see `aai.inject.prompt`). In the token sequence a placeholder takes one
+position for each of the cue's vectors, and the text encoder's token embedding layer returns the vectors there.
+
+Source: Gal et al. 2022, "An Image is Worth One Word", section 3 (pseudo-words of textual inversion).
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,13 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-NO_ROW = -1
-"""What stands, among indices of rows, at a token that is a word."""
+NO_CUE = -1
+"""Vector index at the positions of ordinary tokens."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What stands around the tokens of a prompt, and how many tokens that makes in all."""
+class SpecialTokens:
+    """The special token ids around a prompt, and the length of the padded sequence."""
 
     start: int
     end: int
@@ -26,52 +28,52 @@ class Frame:
     length: int
 
 
-def frame_tokens(
-    pieces: Sequence[Sequence[int]], slots: Sequence[Sequence[int]], frame: Frame
+def build_token_ids(
+    pieces: Sequence[Sequence[int]], slots: Sequence[Sequence[int]], special: SpecialTokens
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt in its frame, and which of its cues' rows stands at each; `NO_ROW` for none.
+    """Token ids of a prompt, padded and truncated, and the index of the cue vector at each position, or `NO_CUE`.
 
-    `pieces` are the tokens between placeholders, tokenised piece by piece: a vocabulary that joins `*` with what
-    stands beside it, as CLIP's joins "*," to one token, never sees the placeholder. `slots` are the rows that stand
-    between one piece and the next. What exceeds the frame is cut off, places too. A place holds the start token, which
-    every vocabulary has and no text encoder looks for.
+    `pieces` are the tokens of the text between placeholders, tokenised piece by piece: a vocabulary that merges `*`
+    with its neighbours (CLIP's merges "*," into one token) never sees the placeholder. `slots` are the vector indices
+    between one piece and the next; truncation drops slots too. A slot's positions hold the start token, which every
+    vocabulary has and no text encoder searches for.
     """
-    room = frame.length - 2
-    ids, rows = list(pieces[0]), [NO_ROW] * len(pieces[0])
+    max_tokens = special.length - 2
+    ids, indices = list(pieces[0]), [NO_CUE] * len(pieces[0])
     for slot, piece in zip(slots, pieces[1:], strict=True):
-        ids += [frame.start] * len(slot) + list(piece)
-        rows += [*slot, *[NO_ROW] * len(piece)]
-    ids, rows = ids[:room], rows[:room]
-    empty = room - len(ids)
-    ids = [frame.start, *ids, frame.end] + [frame.padding] * empty
-    return ids, [NO_ROW, *rows, NO_ROW] + [NO_ROW] * empty
+        ids += [special.start] * len(slot) + list(piece)
+        indices += [*slot, *[NO_CUE] * len(piece)]
+    ids, indices = ids[:max_tokens], indices[:max_tokens]
+    num_padding = max_tokens - len(ids)
+    ids = [special.start, *ids, special.end] + [special.padding] * num_padding
+    return ids, [NO_CUE, *indices, NO_CUE] + [NO_CUE] * num_padding
 
 
 def splice(
     embeddings: Float[Tensor, "prompts tokens dim"],
-    rows: Int[Tensor, "prompts tokens"],
-    cues: Float[Tensor, "prompts rows dim"],
+    indices: Int[Tensor, "prompts tokens"],
+    cues: Float[Tensor, "prompts vectors dim"],
 ) -> Float[Tensor, "prompts tokens dim"]:
-    """Put the rows of each prompt's cues where they belong."""
-    chosen = cues.gather(1, rows.clamp(min=0)[:, :, None].expand(-1, -1, cues.shape[2]))
-    return torch.where((rows != NO_ROW)[:, :, None], chosen.to(embeddings.dtype), embeddings)
+    """Replace the embedding at each position that has a cue vector."""
+    vectors = cues.gather(1, indices.clamp(min=0)[:, :, None].expand(-1, -1, cues.shape[2]))
+    return torch.where((indices != NO_CUE)[:, :, None], vectors.to(embeddings.dtype), embeddings)
 
 
 @contextmanager
 def spliced(
     embedding: nn.Embedding,
-    rows: Int[Tensor, "prompts tokens"],
-    cues: Float[Tensor, "prompts rows dim"] | None,
+    indices: Int[Tensor, "prompts tokens"],
+    cues: Float[Tensor, "prompts vectors dim"] | None,
 ) -> Iterator[None]:
-    """While this is open, a token embedding gives the cues at their places; without cues it changes nothing."""
+    """Context manager: the embedding layer returns cue vectors at placeholder positions; without cues it is a no-op."""
     if cues is None:
         yield
         return
 
-    def replace_rows(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return splice(output, rows, cues)
+    def replace_embeddings(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return splice(output, indices, cues)
 
-    handle = embedding.register_forward_hook(replace_rows)
+    handle = embedding.register_forward_hook(replace_embeddings)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Prompts as a text-to-image model reads them: what its text encoders make of words and cues."""
+"""Prompts to text conditioning: tokenisation and text encoders, with cues in place of words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,25 +10,26 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from aai.errors import BadItem
 from aai.inject.prompt import Prompt
-from aai.inject.splice import NO_ROW, Frame, frame_tokens, spliced
+from aai.inject.splice import NO_CUE, SpecialTokens, build_token_ids, spliced
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the UNet attends to."""
+    """Text conditioning of the UNet."""
 
-    context: Float[Tensor, "rows tokens dim"]
+    context: Float[Tensor, "batch tokens dim"]
+    """Encoder hidden states, which the UNet's cross-attention reads."""
 
-    pooled: Float[Tensor, "rows pooled_dim"] | None = None
-    """The whole prompt in one vector, for SDXL; SD 1.x has none."""
+    pooled: Float[Tensor, "batch pooled_dim"] | None = None
+    """Pooled prompt embedding of SDXL; none for SD 1.x."""
 
-    def __getitem__(self, rows: slice | list[int]) -> "Conditioning":
-        """Some rows; a list may name a row more than once."""
-        return Conditioning(self.context[rows], None if self.pooled is None else self.pooled[rows])
+    def __getitem__(self, indices: slice | list[int]) -> "Conditioning":
+        """Select batch elements; a list may repeat an index."""
+        return Conditioning(self.context[indices], None if self.pooled is None else self.pooled[indices])
 
     @staticmethod
     def join(parts: Sequence["Conditioning"]) -> "Conditioning":
-        """One after the other."""
+        """Concatenate along the batch dimension."""
         pooled = [part.pooled for part in parts if part.pooled is not None]
         return Conditioning(torch.cat([part.context for part in parts]), torch.cat(pooled) if pooled else None)
 
@@ -38,35 +39,36 @@ class TextEncoder:
 
     def __init__(self, tokenizer: CLIPTokenizer, model: CLIPTextModel | CLIPTextModelWithProjection) -> None:
         self.tokenizer, self.model = tokenizer, model
-        ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-        self.frame = Frame(*ends, length=tokenizer.model_max_length)
+        ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        self.special_tokens = SpecialTokens(*ids, length=tokenizer.model_max_length)
 
     @property
     def embedding(self) -> nn.Embedding:
-        """The token embedding."""
+        """The token embedding layer."""
         return self.model.get_input_embeddings()
 
-    def tokens(
-        self, prompts: Sequence[Prompt], num_rows: int = 0
+    def token_ids(
+        self, prompts: Sequence[Prompt], num_vectors: int = 0
     ) -> tuple[Int[Tensor, "prompts tokens"], Int[Tensor, "prompts tokens"]]:
-        """Token ids, padded and cut to the length that the model takes, and which row of the cues stands at each.
+        """Token ids, padded and truncated to the model's length, and the cue vector index at each position.
 
         Raises:
-            BadItem: a prompt has a placeholder but there is no cue, its cues do not share the rows evenly, or one would
-                be cut off.
+            BadItem: a prompt has a placeholder but there are no cue vectors, these do not divide evenly among its
+                cues, or a placeholder would be truncated.
         """
-        both = torch.tensor([self._framed(prompt, num_rows) for prompt in prompts], device=self.model.device)
+        distinct = {prompt: self._token_ids(prompt, num_vectors) for prompt in dict.fromkeys(prompts)}
+        both = torch.tensor([distinct[prompt] for prompt in prompts], device=self.model.device)
         return both[:, 0], both[:, 1]
 
     def encode(
-        self, prompts: Sequence[Prompt], cues: Float[Tensor, "prompts rows dim"] | None
+        self, prompts: Sequence[Prompt], cues: Float[Tensor, "prompts vectors dim"] | None
     ) -> tuple[Float[Tensor, "prompts tokens dim"], Float[Tensor, "prompts tokens dim"], Tensor | None]:
-        """The last layer's output, normed, that of the layer before it, and the projection of the prompt if any.
+        """The normalised last hidden state, the penultimate one, and the projected pooled embedding if there is one.
 
-        A prompt's cues are the rows of its different names, one after the other.
+        A prompt's cue vectors are those of its distinct cue names, concatenated in order of first appearance.
         """
-        ids, rows = self.tokens(prompts, 0 if cues is None else cues.shape[1])
-        with spliced(self.embedding, rows, cues):
+        ids, indices = self.token_ids(prompts, 0 if cues is None else cues.shape[1])
+        with spliced(self.embedding, indices, cues):
             output = self.model(ids, output_hidden_states=True)
         return output.last_hidden_state, output.hidden_states[-2], output.get("text_embeds")
 
@@ -76,41 +78,44 @@ class TextEncoder:
         Raises:
             BadItem: a word has no tokens.
         """
-        tokenised = self.tokenise(words)
-        for word, ids in zip(words, tokenised, strict=True):
+        tokens = self.tokenise(words)
+        for word, ids in zip(words, tokens, strict=True):
             if not ids:
-                raise BadItem(f"word {word!r}: the text encoder finds nothing in it: use letters")
+                raise BadItem(f"the text encoder has no tokens for the word {word!r}: use letters")
         table = self.embedding.weight.detach()
-        return torch.stack([table[ids].mean(dim=0) for ids in tokenised])
-
-    def _framed(self, prompt: Prompt, num_rows: int) -> tuple[list[int], list[int]]:
-        shares = shares_of(prompt, num_rows)
-        slots = [shares[slot.name] for slot in prompt.slots]
-        ids, rows = frame_tokens(self.tokenise(prompt.pieces), slots, self.frame)
-        if len(rows) - rows.count(NO_ROW) < sum(map(len, slots)):
-            cut = prompt.slots[-1]
-            raise BadItem(
-                f"prompt {str(prompt)!r}: {cut} is beyond the {self.frame.length} tokens that the text encoder reads: "
-                f"shorten the prompt, or move {cut} to the front"
-            )
-        return ids, rows
+        return torch.stack([table[ids].mean(dim=0) for ids in tokens])
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts, without what frames a prompt."""
-        # Not verbose: a warning about long texts is none of the user's, who is told by `tokens`.
+        """Token ids of texts, without special tokens, padding or truncation."""
+        # verbose=False: the tokenizer would warn about long texts, which `token_ids` handles.
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
 
+    def _token_ids(self, prompt: Prompt, num_vectors: int) -> tuple[list[int], list[int]]:
+        ranges = vector_ranges(prompt, num_vectors)
+        slots = [ranges[slot.name] for slot in prompt.slots]
+        ids, indices = build_token_ids(self.tokenise(prompt.pieces), slots, self.special_tokens)
+        if len(indices) - indices.count(NO_CUE) < sum(map(len, slots)):
+            last = prompt.slots[-1]
+            raise BadItem(
+                f"prompt {str(prompt)!r}: {last} is beyond the {self.special_tokens.length} tokens that the text "
+                f"encoder reads: shorten the prompt, or move {last} towards its start"
+            )
+        return ids, indices
 
-def shares_of(prompt: Prompt, num_rows: int) -> dict[str, range]:
-    """Which of the rows of a prompt's cues are whose.
+
+def vector_ranges(prompt: Prompt, num_vectors: int) -> dict[str, range]:
+    """The indices of each cue's vectors among all cue vectors of a prompt, by cue name.
 
     Raises:
-        BadItem: there are none, or the cues do not share them evenly.
+        BadItem: there are no vectors, or they do not divide evenly among the cues.
     """
-    num = len(prompt.names)
-    if num and not num_rows:
-        raise BadItem(f"prompt {str(prompt)!r}: no cue for its {prompt.slots[0]}: give one, or say it in words")
-    if num and num_rows % num:
-        raise BadItem(f"prompt {str(prompt)!r}: {num_rows} rows are not {num} cues of equally many: give cues alike")
-    each = num_rows // max(num, 1)
-    return {name: range(number * each, (number + 1) * each) for number, name in enumerate(prompt.names)}
+    num_cues = len(prompt.names)
+    if num_cues and not num_vectors:
+        raise BadItem(f"prompt {str(prompt)!r}: no cue for {prompt.slots[0]}: give one, or use words instead")
+    if num_cues and num_vectors % num_cues:
+        raise BadItem(
+            f"prompt {str(prompt)!r}: {num_vectors} vectors do not divide evenly among {num_cues} cues: "
+            "use cues with equally many tokens"
+        )
+    size = num_vectors // max(num_cues, 1)
+    return {name: range(number * size, (number + 1) * size) for number, name in enumerate(prompt.names)}

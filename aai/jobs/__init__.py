@@ -1,1 +1,1 @@
-"""Jobs: which pictures are wanted."""
+"""Jobs: requests for pictures."""

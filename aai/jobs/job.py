@@ -1,4 +1,4 @@
-"""Jobs: which pictures are wanted. Nothing here needs a workspace or a model."""
+"""Jobs: requests for pictures. Nothing here needs a workspace or a model."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,141 +16,144 @@ from aai.models.options import RenderOptions
 from aai.options import PLACEHOLDER, Options
 
 MAX_PROMPT_CHARS = 2_000
-"""Far more than a text encoder reads (75 tokens), and little enough to be written into every picture."""
+"""Far longer than a text encoder's context (75 tokens), and short enough for the metadata of every picture."""
 
 _MAX_SEED = 2**63 - 1
 _MAX_SEEDS = 1_000_000
 
-Place = Annotated[str, Field(min_length=1)]
+Location = Annotated[str, Field(min_length=1)]
 
 
 class Job(Options):
-    """Pictures that are wanted: of every cue that is chosen, under every prompt, with every seed.
+    """A request for pictures: one for each combination of selected cue, prompt and seed.
 
-    Where several cues are in a prompt, the first of each come together, then the second, and so on; where one name has
-    fewer cues than another, its first follows its last.
+    A prompt with several cue names takes one cue per name: the first of each selection, then the second, and so on.
+    Shorter selections repeat.
     """
 
     name: str = Field(min_length=1)
-    """What it is called in the table `renders`."""
+    """Name of the job in the table `renders`."""
 
-    place: str
-    """Where it stands, as `jobs.yaml: job 3`: messages begin with that."""
+    position: str
+    """Position in the job file, such as `jobs.yaml: job 3`, for messages."""
 
     prompts: tuple[str, ...]
-    """Each holds a `*` where the sound stands, and may hold what the metadata says of its first clip, as {label}."""
+    """Prompts. `*` is the cue, and {label} a column of the first clip's metadata. A prompt without `*` is rendered by
+    the plain model, as a baseline: once per clip if it names metadata, else once."""
 
     cues: CueFilter = CueFilter()
-    """Which cues stand at a star alone."""
+    """Selection of cues for `*`."""
 
     named: dict[str, CueFilter] = {}
-    """Which cues stand at a star with a name; those whose label is that name where nothing is said here."""
+    """Selection of cues for each `*name`; by default the cues whose label is the name."""
 
     blend: Blend | None = None
-    """Between which cues are those that stand at a star alone."""
+    """Interpolation between two cues for `*`."""
 
     limit: int | None = Field(None, gt=0)
-    """Most cues, the first by their ids; of several in a prompt, most combinations."""
+    """Maximum number of cues (of combinations, if a prompt has several cues), the first by their ids."""
 
     seeds: int | tuple[int, ...] = 1
-    """How many pictures of each cue, or with which seeds."""
+    """Number of pictures per cue, or a list of seeds."""
 
     negative_prompt: str = Field("", max_length=MAX_PROMPT_CHARS)
-    """What the pictures are led away from."""
+    """Negative prompt for classifier-free guidance."""
 
     mode: Literal["generate", "edit", "stylise"] = "generate"
-    """From the prompt alone, from a source of which all but what the cue brings is kept, or of which the layout is."""
+    """generate: text-to-image. edit: a local edit of a source image. stylise: the whole source image changes, its
+    layout is kept."""
 
     source_prompt: str | None = None
-    """What the source shows, as `a city`; it is generated from that, with the picture's seed, if it is no photo."""
+    """Prompt that describes the source image, such as `a city`. Without photos the source is generated from it, with
+    the picture's seed."""
 
-    source_images: tuple[Place, ...] = ()
-    """Photos that are sources, each for every cue: files, folders, globs or URLs."""
+    source_images: tuple[Location, ...] = ()
+    """Photos as source images, each for every cue: files, folders, globs or URLs."""
 
-    source_masks: tuple[Place, ...] = ()
-    """Pictures called as the photos are, white where an edit is allowed; without, that is found out."""
+    source_masks: tuple[Location, ...] = ()
+    """Edit masks with the photos' file names, white where an edit is allowed. Without them masks are computed."""
 
     edit: EditOptions = EditOptions()
-    """How pictures take after their sources."""
+    """Options of edits and stylisations."""
 
     options: RenderOptions = RenderOptions()
-    """How they are rendered: the configuration's options, and what the job says otherwise."""
+    """Options of rendering: the configuration's, with those that the job overrides."""
 
     @field_validator("cues", mode="before")
     @classmethod
-    def _no_filter(cls, given: Any) -> Any:
-        return CueFilter() if given is None else given
+    def _null_is_no_filter(cls, value: Any) -> Any:
+        return CueFilter() if value is None else value
 
     @field_validator("named", mode="before")
     @classmethod
-    def _no_names(cls, given: Any) -> Any:
-        return {} if given is None else given
+    def _null_is_no_name(cls, value: Any) -> Any:
+        return {} if value is None else value
 
     @field_validator("named", mode="after")
     @classmethod
-    def _can_be_written(cls, named: dict[str, CueFilter]) -> dict[str, CueFilter]:
+    def _check_names(cls, named: dict[str, CueFilter]) -> dict[str, CueFilter]:
         for name in named:
             if _parsed(f"{PLACEHOLDER}{name}").slots != (Slot(name),):
-                raise ValueError(f"{name!r} is no name: begin with a letter, and use letters, digits, _ and - alone")
+                raise ValueError(f"{name!r} is not a cue name: start with a letter, then also digits, _ and -")
         return named
 
     @field_validator("prompts", mode="before")
     @classmethod
-    def _one_or_many(cls, given: Any) -> Any:
-        if not isinstance(given, str | list | tuple) or not given:
-            raise ValueError(f"{given!r}: write a text such as 'a photo of *', or a list of such")
-        return (given,) if isinstance(given, str) else given
+    def _one_or_many(cls, value: Any) -> Any:
+        if not isinstance(value, str | list | tuple) or not value:
+            raise ValueError(f"{value!r}: write a text such as 'a photo of *', or a list of texts")
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("prompts", mode="after")
     @classmethod
-    def _can_be_filled(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_prompts(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
         for prompt in prompts:
             _check_prompt(prompt)
         return prompts
 
     @field_validator("negative_prompt", mode="after")
     @classmethod
-    def _has_no_placeholder(cls, prompt: str) -> str:
+    def _check_negative_prompt(cls, prompt: str) -> str:
         if _parsed(prompt).slots:
-            raise ValueError(f"{prompt!r} holds a {PLACEHOLDER}, which only `prompt` may: leave it out")
+            raise ValueError(f"{prompt!r} has a {PLACEHOLDER}, which only `prompt` may have: leave it out")
         return prompt
 
     @field_validator("source_images", "source_masks", mode="before")
     @classmethod
-    def _none_one_or_many(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else () if given is None else given
+    def _none_one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else () if value is None else value
 
     @field_validator("source_prompt", mode="after")
     @classmethod
-    def _shows_no_cue(cls, prompt: str | None) -> str | None:
+    def _check_source_prompt(cls, prompt: str | None) -> str | None:
         if prompt is not None and _parsed(prompt).slots:
-            raise ValueError(f"{prompt!r} holds a {PLACEHOLDER}, which only `prompt` may: say what is there before")
+            raise ValueError(f"{prompt!r} has a {PLACEHOLDER}, which only `prompt` may have: describe the source alone")
         _check_length(prompt or "")
         _check_fields(prompt or "")
         return prompt
 
     @field_validator("seeds", mode="before")
     @classmethod
-    def _number_or_list(cls, given: Any) -> Any:
-        return _checked_seeds(given)
+    def _number_or_list(cls, value: Any) -> Any:
+        return _checked_seeds(value)
 
     @property
     def has_source(self) -> bool:
-        """Whether pictures are made from others."""
+        """Whether pictures are edits of a source image."""
         return self.mode != "generate" and self.source_prompt is not None
 
     @property
     def photos(self) -> tuple[str, ...]:
-        """Where the photos are that pictures are made from; nowhere if they are made from none."""
+        """Locations of the photos that are edited; none if there are none."""
         return self.source_images if self.has_source else ()
 
     @property
     def is_seedless(self) -> bool:
-        """Whether every seed would give the same picture: inverted photos bring their own noise."""
+        """Whether seeds have no effect: DDIM inversion takes the noise from the photo."""
         return bool(self.photos) and self.edit.inversion == "direct"
 
     def seeds_under(self, run_seed: int) -> list[int]:
-        """The seeds of each cue's pictures: the same for all cues, so that what differs is what is heard."""
+        """The seeds of each cue's pictures: the same for all cues, so that pictures differ by their sounds."""
         if self.is_seedless:
             return [0]
         if isinstance(self.seeds, tuple):
@@ -158,32 +161,40 @@ class Job(Options):
         return [seed_of(run_seed, "render", str(number), "noise") for number in range(self.seeds)]
 
     def filters_of(self, prompt: str) -> dict[str, CueFilter]:
-        """Whose cues the pictures of one of its prompts are made of, in order, by the keys that say so in a job file.
+        """The cue selections of one of the job's prompts, in order, by their keys in the job file.
 
-        A blend is of two.
+        A blend has two. A prompt without `*` that names metadata has one, for the clips.
         """
-        found: dict[str, CueFilter] = {}
-        for name in parse(prompt).names:
+        filters: dict[str, CueFilter] = {}
+        names = parse(prompt).names
+        if not names and (fields_of(prompt) or fields_of(self.source_prompt)):
+            return {"cues": self.cues}
+        for name in names:
             if name != UNNAMED:
-                found[f"named.{name}"] = self.named.get(name, CueFilter(labels=(name,)))
+                filters[f"named.{name}"] = self.named.get(name, CueFilter(labels=(name,)))
             elif self.blend:
-                found |= {"blend.from": self.blend.start, "blend.to": self.blend.end}
+                filters |= {"blend.from": self.blend.start, "blend.to": self.blend.end}
             else:
-                found["cues"] = self.cues
-        return found
+                filters["cues"] = self.cues
+        return filters
 
 
-def fill(prompt: str, said: Mapping[str, Any]) -> str:
-    """A prompt with what is said of a clip, as its label; nothing in there is, or belongs to, a placeholder.
+def fields_of(prompt: str | None) -> set[str]:
+    """The metadata columns that a prompt names in braces."""
+    return {field for _, field, _, _ in Formatter().parse(prompt or "") if field}
+
+
+def fill(prompt: str, metadata: Mapping[str, Any]) -> str:
+    """A prompt with the metadata of a clip filled in. A `*` in the metadata does not become a placeholder.
 
     Raises:
-        BadItem: something is not said of the clip that the prompt asks for, or it makes the prompt too long.
+        BadItem: the clip lacks metadata that the prompt names, or the result is too long.
     """
-    asked = {field for _, field, _, _ in Formatter().parse(prompt) if field}
-    for field in sorted(asked):
-        if said.get(field) in (None, ""):
-            raise BadItem(f"the clip has no {field}, which the prompt {prompt!r} asks for: give one in the metadata")
-    words = {field: str(said[field]).replace(PLACEHOLDER, " ") for field in asked}
+    fields = fields_of(prompt)
+    for field in sorted(fields):
+        if metadata.get(field) in (None, ""):
+            raise BadItem(f"the clip has no {field}, which the prompt {prompt!r} asks for: add it to the metadata")
+    words = {field: str(metadata[field]).replace(PLACEHOLDER, " ") for field in fields}
     parsed = parse(prompt)
     filled = str(Prompt(tuple(piece.format(**words) for piece in parsed.pieces), parsed.slots))
     if len(filled) > MAX_PROMPT_CHARS:
@@ -193,49 +204,48 @@ def fill(prompt: str, said: Mapping[str, Any]) -> str:
 
 def _check_prompt(prompt: str) -> None:
     _check_length(prompt)
-    if not _parsed(prompt).slots:
-        raise ValueError(f"{prompt!r} has no {PLACEHOLDER} where the sound could stand: put one in")
+    _parsed(prompt)
     _check_fields(prompt)
 
 
 def _check_length(prompt: str) -> None:
     if len(prompt) > MAX_PROMPT_CHARS:
-        raise ValueError(f"it has {len(prompt):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten it")
+        raise ValueError(f"the text has {len(prompt):,} characters, more than {MAX_PROMPT_CHARS:,}: shorten it")
 
 
 def _check_fields(prompt: str) -> None:
     try:
         parts = list(Formatter().parse(prompt))
     except ValueError as error:
-        raise ValueError(f"{prompt!r} has a brace alone: write {{{{ for {{ and }}}} for }}") from error
+        raise ValueError(f"{prompt!r} has an unmatched brace: write {{{{ for {{ and }}}} for }}") from error
     for _, field, spec, conversion in parts:
         if field is not None and (not field.isidentifier() or spec or conversion):
-            raise ValueError(f"{prompt!r} asks for {{{field}}}: name a column of the metadata alone, such as {{label}}")
+            raise ValueError(f"{prompt!r} has {{{field}}}: name a metadata column and nothing else, such as {{label}}")
 
 
 def _parsed(prompt: str) -> Prompt:
-    """A prompt, whose faults are here those of a value."""
+    """A parsed prompt; its errors become those of a pydantic validator."""
     try:
         return parse(prompt)
     except BadItem as error:
         raise ValueError(str(error)) from error
 
 
-def _checked_seeds(given: Any) -> Any:
-    """A number of seeds, or seeds.
+def _checked_seeds(value: Any) -> Any:
+    """A number of seeds, or a list of seeds.
 
     Raises:
-        ValueError: it is neither, or a seed comes twice.
+        ValueError: it is neither, or a seed is listed twice.
     """
-    if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _MAX_SEEDS:
-        return given
-    if isinstance(given, list | tuple) and given and all(_is_seed(each) for each in given):
-        twice = next((seed for seed, times in Counter(given).items() if times > 1), None)
-        if twice is not None:
-            raise ValueError(f"{twice} comes twice: leave one out")
-        return tuple(given)
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SEEDS:
+        return value
+    if isinstance(value, list | tuple) and value and all(_is_seed(seed) for seed in value):
+        duplicate = next((seed for seed, count in Counter(value).items() if count > 1), None)
+        if duplicate is not None:
+            raise ValueError(f"{duplicate} is listed twice: leave one out")
+        return tuple(value)
     raise ValueError(
-        f"{given!r}: give a number of pictures per cue, at most {_MAX_SEEDS:,}, or a list of seeds from 0 to 2**63 - 1"
+        f"{value!r}: give a number of pictures per cue, at most {_MAX_SEEDS:,}, or a list of seeds from 0 to 2**63 - 1"
     )
 
 

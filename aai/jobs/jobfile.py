@@ -1,11 +1,10 @@
-"""Job files: jobs as people write them.
+"""Job files: jobs in YAML.
 
-A job file is a YAML list of jobs, or a mapping with `jobs` and `defaults` for all of them. A job is a prompt in which
-`*` stands for a sound (see `aai.inject.prompt`), a choice of cues, and whatever it wants otherwise than the
-configuration has it under `render`.
+A job file is a list of jobs, or a mapping with `jobs` and with `defaults` for all of them. A job is a prompt in which
+`*` stands for a sound (see `aai.inject.prompt`), a selection of cues, and options that override `render` in the
+configuration. Keys of errors begin with the file and the job, as in `jobs.yaml: job 3: seeds`.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,165 +13,185 @@ import yaml
 from pydantic import ValidationError
 
 from aai.edit.options import STYLISED, EditOptions
-from aai.errors import BadConfig
+from aai.errors import BadConfig, no_such_key, not_yaml
 from aai.inject.prompt import UNNAMED, parse
 from aai.jobs.job import Job
 from aai.jobs.selection import Blend, CueFilter
 from aai.models.options import RenderOptions
 from aai.options import PLACEHOLDER
 
-_FOR_ALL = "batch_size"  # the one option of rendering that is no matter of a job
-_JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "place"}
+_NOT_PER_JOB = ("batch_size", "shard_size")
+_JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "position"}
 _BLEND_KEYS = [str(field.alias or name) for name, field in Blend.model_fields.items()]
 _EDIT_KEYS = list(EditOptions.model_fields)
 _PATHS = ("source_images", "source_masks")
-_OF_SOURCES = ("source_prompt", *_PATHS, "edit")
-_NOT_OF_PHOTOS = {"width": "photos keep their size", "height": "photos keep their size", "scheduler": "ddim serves all"}
-_OPTION_KEYS = set(RenderOptions.model_fields) - {_FOR_ALL}
+_SOURCE_KEYS = ("source_prompt", *_PATHS, "edit")
+_NOT_FOR_PHOTOS = {
+    "width": "photos keep their size",
+    "height": "photos keep their size",
+    "scheduler": "photos are always edited with ddim",
+}
+_OPTION_KEYS = set(RenderOptions.model_fields)
 
 
 def load_jobs(path: str | Path, options: RenderOptions) -> tuple[Job, ...]:
-    """The jobs of a file; what one does not say is as in the options, and relative paths are meant from its folder.
+    """The jobs of a file. `options` are the defaults; relative paths are resolved against the file's folder.
 
     Raises:
-        BadConfig: there is no such file, it is no YAML, or a job is wrong; the message names file, job and key.
+        BadConfig: the file does not exist or is not YAML, or a job is wrong; `key` names the job and its key.
     """
     path = Path(path)
     try:
-        given = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise BadConfig(f"{path}: it cannot be read ({type(error).__name__}): name a file with jobs") from error
+        raise BadConfig(f"it cannot be read ({type(error).__name__}): name a job file", uri=str(path)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path}: no YAML file: {error}") from error
-    return make_jobs(given, options, str(path), path.parent)
+        raise BadConfig(not_yaml(error), uri=str(path)) from error
+    return make_jobs(content, options, str(path), path.parent)
 
 
-def make_jobs(given: Any, options: RenderOptions, source: str = "jobs", folder: Path | None = None) -> tuple[Job, ...]:
+def make_jobs(
+    content: Any, options: RenderOptions, source: str = "jobs", folder: Path | None = None
+) -> tuple[Job, ...]:
     """Jobs from Python: a list of mappings, or a mapping with `jobs` and `defaults`, as in a job file.
 
-    Without a folder, relative paths are meant from where the program runs.
+    Args:
+        content: the jobs.
+        options: defaults of all jobs.
+        source: where the jobs are from, for errors.
+        folder: the folder of relative paths; by default the current one.
 
     Raises:
-        BadConfig: a job is wrong; the message names the source, the job and the key.
+        BadConfig: a job is wrong; `key` names the job and its key.
     """
     defaults: Any = {}
-    if isinstance(given, Mapping):
-        if unknown := sorted(map(str, given.keys() - {"jobs", "defaults"})):
-            raise BadConfig(f"{source}: {unknown[0]}: a file of jobs is a list, or has the keys `jobs` and `defaults`")
-        given, defaults = given.get("jobs"), given.get("defaults") or {}
-    if not isinstance(given, list | tuple) or not given:
-        raise BadConfig(f"{source}: it holds no jobs: write a list, each item with a `prompt` such as 'a photo of *'")
+    if isinstance(content, Mapping):
+        if unknown := sorted(map(str, content.keys() - {"jobs", "defaults"})):
+            raise BadConfig(
+                "a job file is a list, or has the keys `jobs` and `defaults`", key=f"{source}: {unknown[0]}"
+            )
+        content, defaults = content.get("jobs"), content.get("defaults") or {}
+    if not isinstance(content, list | tuple) or not content:
+        raise BadConfig("it holds no jobs: write a list, each item with a `prompt` such as 'a photo of *'", key=source)
     _check_keys(defaults, f"{source}: defaults")
     jobs: dict[str, Job] = {}
-    for number, each in enumerate(given, start=1):
-        name = f" ({each['name']})" if isinstance(each, Mapping) and "name" in each else ""
-        place = f"{source}: job {number}{name}"
-        job = _make_job(each, defaults, options, {"name": f"job {number}", "place": place})
+    for number, item in enumerate(content, start=1):
+        name = f" ({item['name']})" if isinstance(item, Mapping) and "name" in item else ""
+        position = f"{source}: job {number}{name}"
+        job = _make_job(item, defaults, options, {"name": f"job {number}", "position": position})
         if folder:
-            job = job.model_copy(update={key: _placed(getattr(job, key), folder) for key in _PATHS})
+            job = job.model_copy(update={key: _resolved(getattr(job, key), folder) for key in _PATHS})
         if job.name in jobs:
-            raise BadConfig(f"{job.place}: name: {job.name!r} is taken by a job above: choose another")
+            raise BadConfig(f"an earlier job has the name {job.name!r}: choose another", key=f"{position}: name")
         jobs[job.name] = job
     return tuple(jobs.values())
 
 
-def _make_job(given: Any, defaults: Mapping[str, Any], options: RenderOptions, called: dict[str, str]) -> Job:
-    where = called["place"]
-    _check_keys(given, where)
-    own = {"prompt", "prompts"} & given.keys()
+def _make_job(item: Any, defaults: Mapping[str, Any], options: RenderOptions, names: dict[str, str]) -> Job:
+    position = names["position"]
+    _check_keys(item, position)
+    own = {"prompt", "prompts"} & item.keys()
     if len(own) == 2:
-        raise BadConfig(f"{where}: prompt and prompts are both there: keep one")
-    merged = {key: value for key, value in defaults.items() if not (own and key in ("prompt", "prompts"))} | given
+        raise BadConfig("`prompts` is given, too: keep one of them", key=f"{position}: prompt")
+    merged = {key: value for key, value in defaults.items() if not (own and key in ("prompt", "prompts"))} | item
     if not {"prompt", "prompts"} & merged.keys():
-        raise BadConfig(f"{where}: prompt is missing: write one such as 'a photo of *'")
-    asked = {key: value for key, value in merged.items() if key in _OPTION_KEYS}
+        raise BadConfig("it is missing: write one such as 'a photo of *'", key=f"{position}: prompt")
+    changed = {key: value for key, value in merged.items() if key in _OPTION_KEYS}
     fields = {"prompts" if key == "prompt" else key: value for key, value in merged.items() if key in _JOB_KEYS}
-    fields["edit"] = _edit_of(merged.get("mode"), defaults.get("edit"), given.get("edit"))
+    fields["edit"] = _edit_of(merged.get("mode"), defaults.get("edit"), item.get("edit"))
     try:
-        chosen = RenderOptions.model_validate(options.model_dump() | asked)
-        job = Job.model_validate(called | fields | {"options": chosen})
+        merged_options = RenderOptions.model_validate(options.model_dump() | changed)
+        job = Job.model_validate(names | fields | {"options": merged_options})
     except ValidationError as error:
-        raise BadConfig(f"{where}: {'; '.join(_sentence(each) for each in error.errors())}") from error
-    _check_uses(job, given)
-    _check_sources(job, given)
+        (first, sentence), *others = [_explained(detail) for detail in error.errors()]
+        rest = "".join(f"; {key}: {text}" for key, text in others)
+        raise BadConfig(sentence + rest, key=f"{position}: {first}") from error
+    _check_selections(job, item)
+    _check_sources(job, item)
+    _check_photos(job, item)
     return job
 
 
-def _edit_of(mode: Any, below: Any, above: Any) -> Any:
-    """How pictures take after their sources: as the mode has it, then the defaults, then the job itself."""
-    for given in (above, below):
-        if not isinstance(given, Mapping | None):
-            return given  # which is found to be wrong
-    return (STYLISED if mode == "stylise" else {}) | dict(below or {}) | dict(above or {})
+def _edit_of(mode: Any, defaults: Any, own: Any) -> Any:
+    """Edit options: those of the mode, replaced by the defaults, replaced by the job's own."""
+    for value in (own, defaults):
+        if not isinstance(value, Mapping | None):
+            return value  # for the validation to reject
+    return (STYLISED if mode == "stylise" else {}) | dict(defaults or {}) | dict(own or {})
 
 
-def _placed(paths: Sequence[str], folder: Path) -> tuple[str, ...]:
+def _resolved(paths: Sequence[str], folder: Path) -> tuple[str, ...]:
     return tuple(path if "://" in path else str(folder / Path(path).expanduser()) for path in paths)
 
 
 def _check_sources(job: Job, own: Mapping[str, Any]) -> None:
-    """Whether sources are said where they are needed, and what is said concerns any."""
-    for key in _OF_SOURCES:
+    """Check that keys about source images are complete, and are there only if pictures have a source."""
+    for key in _SOURCE_KEYS:
         if job.mode == "generate" and own.get(key) is not None:
-            raise BadConfig(
-                f"{job.place}: {key}: pictures that are generated have no source: set `mode` to edit or stylise"
-            )
+            raise _wrong(job, key, "generated pictures have no source: set `mode` to edit or stylise")
     if job.source_prompt is None and (job.mode == "edit" or (job.mode == "stylise" and job.source_images)):
-        raise BadConfig(f"{job.place}: source_prompt is missing: say what is seen before, such as 'a city'")
-    if job.source_masks and not job.source_images and own.get("source_masks") is not None:
-        raise BadConfig(f"{job.place}: source_masks: there are no source_images that they could belong to: name these")
-    if job.source_masks and job.edit.preserve == "none" and own.get("source_masks") is not None:
-        raise BadConfig(f"{job.place}: source_masks: nothing is kept outside them: set edit.preserve to pixels")
+        raise _wrong(job, "source_prompt", "it is missing: describe the source image, such as 'a city'")
+    has_masks = bool(job.source_masks) and own.get("source_masks") is not None
+    if has_masks and not job.source_images:
+        raise _wrong(job, "source_masks", "there are no `source_images` that they could belong to: name these")
+    if has_masks and job.edit.preserve == "none":
+        raise _wrong(job, "source_masks", "masks have no effect if nothing is preserved: set edit.preserve to pixels")
     if job.mode == "stylise" and not job.has_source and own.get("edit") is not None:
-        raise BadConfig(f"{job.place}: edit: there is no source without a source_prompt: write one, or leave it out")
+        raise _wrong(job, "edit", "without a source_prompt there is no source to edit: write one, or leave `edit` out")
+
+
+def _check_photos(job: Job, own: Mapping[str, Any]) -> None:
+    """Check that a job with photos sets no options that have no effect on them."""
     for key in own if job.photos else ():
-        if key in _NOT_OF_PHOTOS:
-            raise BadConfig(f"{job.place}: {key}: {_NOT_OF_PHOTOS[key]}: leave it out")
+        if key in _NOT_FOR_PHOTOS:
+            raise _wrong(job, key, f"{_NOT_FOR_PHOTOS[key]}: leave it out")
         if key == "seeds" and job.is_seedless:
-            raise BadConfig(
-                f"{job.place}: seeds: with edit.inversion: direct every seed gives the same picture: leave one out"
+            raise _wrong(
+                job, key, "with edit.inversion: direct every seed gives the same picture: leave one of them out"
             )
 
 
-def _check_uses(job: Job, own: Mapping[str, Any]) -> None:
-    """Whether what a job says of its cues concerns any; defaults may be of use to other jobs."""
-    names = [parse(prompt).names for prompt in job.prompts]
-    used = {name for each in names for name in each}
+def _check_selections(job: Job, own: Mapping[str, Any]) -> None:
+    """Check that a prompt uses each cue selection of the job itself; defaults may be for other jobs."""
+    used = {key for prompt in job.prompts for key in job.filters_of(prompt)}
     for name in own.get("named") or {}:
-        if name not in used:
-            raise BadConfig(f"{job.place}: named.{name}: no prompt has {PLACEHOLDER}{name}: put it into one")
+        if f"named.{name}" not in used:
+            raise _wrong(job, f"named.{name}", f"no prompt has {PLACEHOLDER}{name}: add it to one")
     if job.blend:
-        for prompt, each in zip(job.prompts, names, strict=True):
-            if UNNAMED not in each:
-                raise BadConfig(
-                    f"{job.place}: blend: {prompt!r} has no {PLACEHOLDER} without a name, where the blend would stand"
-                )
+        for prompt in job.prompts:
+            if UNNAMED not in parse(prompt).names:
+                raise _wrong(job, "blend", f"{prompt!r} has no {PLACEHOLDER} without a name for the blend: add one")
         if own.get("cues") is not None:
-            raise BadConfig(f"{job.place}: blend and cues are both there: `blend` alone says which cues")
-    elif own.get("cues") is not None and UNNAMED not in used:
+            raise _wrong(job, "blend", "`cues` is given, too, but `blend` alone selects the cues: leave `cues` out")
+    elif own.get("cues") is not None and "cues" not in used:
+        raise _wrong(job, "cues", f"no prompt has a {PLACEHOLDER} without a name: select cues under `named` instead")
+
+
+def _wrong(job: Job, key: str, sentence: str) -> BadConfig:
+    return BadConfig(sentence, key=f"{job.position}: {key}")
+
+
+def _check_keys(item: Any, position: str) -> None:
+    if not isinstance(item, Mapping):
         raise BadConfig(
-            f"{job.place}: cues: no prompt has a {PLACEHOLDER} without a name: choose under `named` instead"
+            f"{item!r} is not a mapping: write keys and values, such as `prompt: a photo of *`", key=position
         )
-
-
-def _check_keys(given: Any, where: str) -> None:
-    if not isinstance(given, Mapping):
-        raise BadConfig(f"{where}: {given!r} is no mapping: write keys and values, such as `prompt: a photo of *`")
     known = sorted(_JOB_KEYS | _OPTION_KEYS)
-    for key in given:
-        if key == _FOR_ALL:
-            raise BadConfig(f"{where}: {key}: it is no matter of a job: set it under `render` in the configuration")
+    for key in item:
+        if key in _NOT_PER_JOB:
+            raise BadConfig(
+                f"it cannot be set per job: set render.{key} in the configuration", key=f"{position}: {key}"
+            )
         if key not in known:
-            raise BadConfig(f"{where}: {key}: {_no_such_key(str(key), known)}")
+            raise BadConfig(_no_such_key(str(key), known), key=f"{position}: {key}")
 
 
 def _no_such_key(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"there is no such key: {'did you mean ' + close[0] if close else 'choose from ' + ', '.join(known)}"
+    return no_such_key(key, known, f"choose from {', '.join(known)}")
 
 
-def _sentence(error: Any) -> str:
-    """One of pydantic's findings: the key and what is wrong with it."""
+def _explained(error: Any) -> tuple[str, str]:
+    """The key of a pydantic error, and a sentence about it."""
     path, text = error["loc"], str(error["msg"])
     known = list(CueFilter.model_fields)
     if path[:-1] in ((), ("blend",), ("edit",)):
@@ -181,9 +200,9 @@ def _sentence(error: Any) -> str:
         case "extra_forbidden":
             text = _no_such_key(str(path[-1]), known)
         case "missing":
-            text = "it is missing: say which cues"
+            text = "it is missing: select cues"
         case "string_type":
-            text = f"{error['input']!r} is no text: write one, in quotes if need be"
+            text = f"{error['input']!r} is not a text: write one, quoted if necessary"
         case "tuple_type":
             text = f"{error['input']!r}: write a text, or a list of texts"
         case "model_type" if path in (("blend",), ("edit",)):
@@ -191,10 +210,10 @@ def _sentence(error: Any) -> str:
         case "model_type":
             text = f"{error['input']!r}: write a condition in SQL, or {', '.join(CueFilter.model_fields)} below it"
         case "dict_type":
-            what, of_each = ("words", "a factor for each") if path[0] == "edit" else ("names", "which cues each is")
-            text = f"{error['input']!r}: write {what} below it, and {of_each}"
+            keys, values = ("words", "their factors") if path[0] == "edit" else ("names", "a cue selection for each")
+            text = f"{error['input']!r}: write {keys} below it, with {values}"
         case "value_error":
             text = text.removeprefix("Value error, ")
         case _:
             text = f"{error['input']!r}: {text[0].lower()}{text[1:]}"
-    return f"{'.'.join(map(str, path)).replace('prompts', 'prompt')}: {text}"
+    return ".".join(map(str, path)).replace("prompts", "prompt"), text

@@ -1,5 +1,6 @@
-"""Which cues are meant: by label, by clip, or by a condition in SQL; and cues between two."""
+"""Selection of cues by label, clip id or a condition in SQL, and interpolation between two selections."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class CueFilter(Options):
-    """Which cues a job is about: those that all of its conditions let through; without any, all cues."""
+    """Selection of cues: those that meet all conditions; without any, all cues."""
 
     labels: tuple[str, ...] = ()
-    """One of these is the clip's label."""
+    """Labels; the clip has one of them."""
 
     clip_ids: tuple[str, ...] = ()
-    """One of these is the clip's id."""
+    """Clip ids; the clip is one of them."""
 
     where: str | None = Field(None, min_length=1)
     """A condition in SQL over the columns of `clips` and `cues`, as `label = 'rain' and duration_s > 2`."""
@@ -31,54 +32,58 @@ class CueFilter(Options):
     @field_validator("labels", "clip_ids", mode="before")
     @classmethod
     def _one_or_many(cls, given: Any) -> Any:
+        if isinstance(given, list) and not given:
+            raise ValueError("it is empty, so it would select all cues: name at least one, or leave it out")
         return (given,) if isinstance(given, str) else given
 
 
 class Blend(Options):
-    """Cues between two, in even steps from one to the other."""
+    """Interpolation between two cues, in even steps."""
 
     start: CueFilter = Field(alias="from")
-    """Which cues it begins with."""
+    """The cues at the start."""
 
     end: CueFilter = Field(alias="to")
-    """Which cues it comes to: the first of these from the first of those, and so on."""
+    """The cues at the end. The first start is blended with the first end, the second with the second, and so on."""
 
     steps: int = Field(8, ge=2, le=1_000)
-    """How many pictures, both ends counted."""
+    """Number of pictures, both ends included."""
 
     @property
     def positions(self) -> tuple[float, ...]:
-        """Where between its ends each picture is, from 0 to 1."""
+        """The position of each picture between the ends, from 0 to 1."""
         return tuple(step / (self.steps - 1) for step in range(self.steps))
 
 
-def choose(cues: "pa.Table", wanted: CueFilter, place: str, key: str = "cues") -> "pa.Table":
-    """The rows that a filter lets through, in their order.
+def select_cues(cues: "pa.RecordBatchReader", cue_filter: CueFilter, columns: Sequence[str], key: str) -> "pa.Table":
+    """Some columns of the cues that a filter selects, sorted by clip id.
 
-    The message about a wrong condition begins with `place`, and with the key under which the filter stands there.
+    The SQL condition has no access to files or the network.
+
+    Args:
+        cues: a stream of all cues with the columns of `clips` and `cues`.
+        cue_filter: the filter.
+        columns: the columns to return.
+        key: the key of the filter, for the error.
 
     Raises:
-        BadConfig: the condition is no SQL, or names what is not there.
+        BadConfig: the condition is not SQL, or names a column that does not exist.
     """
-    import pyarrow.compute as pc
-
-    conditions = [("label", wanted.labels), ("clip_id", wanted.clip_ids)]
-    for column, values in conditions:
-        if values:
-            cues = cues.filter(pc.field(column).isin(list(values)))
-    return _filtered(cues, wanted.where, f"{place}: {key}.where") if wanted.where else cues
-
-
-def _filtered(cues: "pa.Table", condition: str, place: str) -> "pa.Table":
-    """Rows under a condition in SQL, which reaches neither files nor the network."""
     import duckdb
-    import pyarrow as pa
 
-    numbered = cues.append_column("_row", pa.arange(0, cues.num_rows))
-    with duckdb.connect(config={"enable_external_access": "false"}) as database:
+    with duckdb.connect(config={"enable_external_access": "false", "threads": 1}) as database:
         try:
-            rows = database.from_arrow(numbered).filter(condition).project("_row").order("_row").to_arrow_table()
+            found = database.from_arrow(cues)
+            for column, values in (("label", cue_filter.labels), ("clip_id", cue_filter.clip_ids)):
+                if values:
+                    found = found.filter(f"{column} IN ({', '.join(map(_quoted, values))})")
+            if cue_filter.where:
+                found = found.filter(cue_filter.where)
+            return found.project(", ".join(columns)).to_arrow_table().sort_by("clip_id")
         except duckdb.Error as error:
-            said = " ".join(str(error).split("\n\n")[0].split())
-            raise BadConfig(f"{place}: {condition!r} cannot be used: {said}") from error
-    return cues.take(rows["_row"])
+            reason = " ".join(str(error).split("\n\n")[0].split())
+            raise BadConfig(f"{cue_filter.where!r} cannot be used: {reason}", key=f"{key}.where") from error
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

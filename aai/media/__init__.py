@@ -1,1 +1,1 @@
-"""Files that come in: sounds, images, where they lie, and the provenance that goes out with pictures."""
+"""Audio and image files: discovery, decoding, encoding, and provenance metadata."""

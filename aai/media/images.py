@@ -1,5 +1,6 @@
-"""Image files become RGB pixels, upright and of known colours, and pixels become files again."""
+"""Image decoding to upright sRGB pixels, resizing, and encoding."""
 
+import contextlib
 import io
 import threading
 import warnings
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -32,9 +33,10 @@ _READERS: tuple[tuple[int, bytes, type[ImageFile]], ...] = (
     (0, b"II*\0", TiffImageFile),
     (0, b"MM\0*", TiffImageFile),
 )
-"""The formats that are read: offset, magic bytes, reader.
+"""Supported formats: offset, magic bytes, reader.
 
-The readers are called themselves, for `PIL.Image.open` asks all of Pillow's formats and applies Pillow's own limit.
+`PIL.Image.open(formats=...)` would apply Pillow's process-wide pixel limit, report a damaged header as "cannot identify
+image file", and parse the extra views of a JPEG, which need not be intact.
 """
 
 _READER_ERRORS = (
@@ -49,90 +51,79 @@ _READER_ERRORS = (
     ValueError,
     zlib.error,
 )
-"""What Pillow's readers raise over damaged files: their parsers do not translate the errors of Python."""
+"""Exceptions of Pillow's parsers on damaged files."""
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What undoes an EXIF orientation."""
+MAX_WEBP_SIDE_PX = 16_383
+"""Maximum width and height of the WebP format."""
 
-MOST_WEBP_SIDE_PX = 16_383
-"""No picture that is wider or higher can be a WebP."""
+_PNG_XMP_KEYWORD = "XML:com.adobe.xmp"  # XMP specification, part 3
 
-_XMP_IN_PNG = "XML:com.adobe.xmp"  # the keyword that the XMP specification, part 3, gives it
-
-_UNSCALED_MODES = ("I", "F", "LAB", "La")
-_PROFILE_MODES = ("L", "RGB", "RGBA", "CMYK")
+_UNSCALED_MODES = ("I", "F", "LAB", "La")  # the range of their values is not defined
+_PROFILE_MODES = ("L", "RGB", "RGBA", "CMYK")  # an ICC profile can apply to these
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class ImageOptions(Options):
-    """Which images are taken, and how they become RGB."""
+    """Limits on image files, and their conversion to RGB."""
 
     max_pixels: int = Field(64_000_000, gt=0, le=178_000_000)
-    """An image with more pixels is rejected before it is decoded; above the bound Pillow itself may refuse."""
+    """Maximum width x height, checked before decoding (decompression bombs); Pillow's own limit is 178 million."""
 
     max_side_px: int = Field(30_000, gt=0)
-    """An image that is wider or higher is rejected before it is decoded."""
+    """Maximum width and height in pixels, checked before decoding."""
 
     min_side_px: int = Field(16, gt=0)
-    """An image that is narrower or lower is rejected: a tracking pixel or a rule, no picture."""
+    """Minimum width and height in pixels; rejects tracking pixels and separator lines of web collections."""
 
     background: tuple[Channel, Channel, Channel] = (255, 255, 255)
-    """The RGB colour behind transparent pixels."""
+    """RGB background colour under transparent pixels (alpha compositing), 0 to 255 each."""
 
     use_colour_profile: bool = True
-    """Whether an embedded ICC profile is applied, so that the pixels are sRGB; a damaged one is ignored."""
+    """Convert an embedded ICC profile to sRGB; a damaged profile is ignored. Disable it for faster decoding."""
 
 
 RENDERED = ImageOptions(min_side_px=1)
-"""For pictures that were rendered here: a small one is no tracking pixel."""
+"""Options for images that this project rendered: they may be small."""
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image as it is meant to be seen, in sRGB; its width and height before it was turned (of TIFF: after)."""
+    """An upright sRGB image."""
 
     pixels: UInt8[np.ndarray, "height width 3"]
     stored_size_px: tuple[int, int]
+    """Width and height before the EXIF orientation was applied (TIFF: after)."""
+    format: str
+    """Pillow's name of the file format, as `JPEG`."""
 
 
 def decode(data: bytes, uri: str, options: ImageOptions) -> DecodedImage:
-    """Read a JPEG, PNG, WebP, GIF, BMP or TIFF file, the first frame of several; the header is checked first.
+    """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP or TIFF file; the size is checked on the header first.
 
-    EXIF orientation is applied, transparency laid over the background, 16 bits become 8.
+    The EXIF orientation is applied, transparency composited over the background, 16 bits scaled to 8.
 
     Raises:
-        BadItem: the file is empty, no image, damaged, cut short, outside a limit of the options, or has samples of
-            unknown range; the message says which and begins with `uri`.
+        BadItem: the file is empty, no image, damaged, cut short, outside a limit of the options, or its samples have
+            no defined range.
     """
     if not data:
-        raise BadItem(f"{uri}: the file is empty (0 bytes): copy it again, or delete it")
+        raise BadItem("the file is empty (0 bytes): copy it again, or delete it", uri=uri)
     reader = next((reader for at, magic, reader in _READERS if data[at : at + len(magic)] == magic), None)
     if reader is None:
-        raise BadItem(f"{uri}: not a JPEG, PNG, WebP, GIF, BMP or TIFF image: convert it, or delete it")
-    with _quiet:
+        raise BadItem("not a JPEG, PNG, WebP, GIF, BMP or TIFF image: convert it, or delete it", uri=uri)
+    with _ignored_warnings:
         image = _load(reader, data, uri, options)
-        pixels = np.array(_to_rgb(_upright(image), uri, options))
-    return DecodedImage(pixels, image.size)
-
-
-def format_of(data: bytes) -> str:
-    """The format of an image file that `decode` reads, as JPEG."""
-    return next(str(reader.format) for at, magic, reader in _READERS if data[at : at + len(magic)] == magic)
+        stored_size_px = image.size
+        _apply_orientation(image)
+        pixels = np.array(_to_rgb(image, uri, options))
+    return DecodedImage(pixels, stored_size_px, str(image.format))
 
 
 def resize_and_crop(
     pixels: UInt8[np.ndarray, "height width 3"], side_px: int
 ) -> UInt8[np.ndarray, "side_px side_px 3"]:
-    """The central square, scaled to `side_px` (bicubic, antialiased)."""
+    """Centre crop, resized to `side_px` (bicubic, antialiased)."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
@@ -146,17 +137,15 @@ def encode(
     quality: int = 95,
     xmp: bytes | None = None,
 ) -> bytes:
-    """The bytes of an image file; `quality`, from 1 to 100, is that of JPEG and WebP, PNG loses nothing.
-
-    `xmp` is a packet of metadata that goes into the file.
+    """Encode an image file; `quality` (1 to 100) applies to JPEG and WebP, `xmp` is an XMP packet to embed.
 
     Raises:
-        ValueError: the packet is larger than 64 kB and the file a JPEG.
+        ValueError: the packet exceeds the 64 kB that JPEG allows.
     """
     options: dict[str, Any] = {} if kind == "png" else {"quality": quality}
     if xmp is not None and kind == "png":
         options["pnginfo"] = PngInfo()
-        options["pnginfo"].add_itxt(_XMP_IN_PNG, xmp.decode())
+        options["pnginfo"].add_itxt(_PNG_XMP_KEYWORD, xmp.decode())
     elif xmp is not None:
         options["xmp"] = xmp
     file = io.BytesIO()
@@ -164,10 +153,11 @@ def encode(
     return file.getvalue()
 
 
-class _Quiet:
-    """Leaves out the warnings of Pillow's parsers: what is unusable is an error, the rest is of no interest.
+class _IgnoredWarnings:
+    """Context manager that ignores warnings of Pillow's parsers.
 
-    Filters belong to all threads, so the first decoder to come sets them and the last to go puts them back.
+    Warning filters are shared by all threads, so the first thread to enter sets them and the last to leave restores
+    them.
     """
 
     def __init__(self) -> None:
@@ -188,54 +178,50 @@ class _Quiet:
                 self.filters.__exit__(None, None, None)
 
 
-_quiet = _Quiet()
+_ignored_warnings = _IgnoredWarnings()
 
 
 def _load(reader: type[ImageFile], data: bytes, uri: str, options: ImageOptions) -> ImageFile:
-    """Decode the pixels, once the header has been looked at."""
+    """Check the size in the header, then decode the pixels."""
     try:
         image = reader(io.BytesIO(data))
         _check_size(image.size, uri, options)
         image.load()
     except Image.DecompressionBombError as error:
-        raise BadItem(f"{uri}: too large ({error}): scale it down") from error
+        raise BadItem(f"too large ({error}): scale it down", uri=uri) from error
     except _READER_ERRORS as error:
-        raise BadItem(f"{uri}: the image is damaged or cut short ({error}): copy it again") from error
+        raise BadItem(f"the image is damaged or cut short ({error}): copy it again", uri=uri) from error
     return image
 
 
 def _check_size(size_px: tuple[int, int], uri: str, options: ImageOptions) -> None:
-    """Refuse what is outside the limits before a pixel is decoded."""
+    """Check the limits that the header shows, before decoding."""
     width, height = size_px
-    size = f"{width} x {height}"
+    size = f"{width} x {height} pixels"
     if width * height > options.max_pixels:
-        raise BadItem(f"{uri}: {size} pixels are more than {options.max_pixels}: scale it down, or raise max_pixels")
+        raise BadItem(f"{size} are more than {options.max_pixels}: scale it down, or raise max_pixels", uri=uri)
     if max(size_px) > options.max_side_px:
         limit = f"a side is longer than {options.max_side_px}"
-        raise BadItem(f"{uri}: {size} pixels: {limit}: scale it down, or raise max_side_px")
+        raise BadItem(f"{size}: {limit}: scale it down, or raise max_side_px", uri=uri)
     if min(size_px) < options.min_side_px:
         limit = f"a side is shorter than {options.min_side_px}"
-        raise BadItem(f"{uri}: {size} pixels: {limit}: delete it, or lower min_side_px")
+        raise BadItem(f"{size}: {limit}: delete it, or lower min_side_px", uri=uri)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Undo the EXIF orientation; where EXIF is damaged, the image stays as it is."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except _READER_ERRORS:
-        return image
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+def _apply_orientation(image: Image.Image) -> None:
+    """Apply the EXIF orientation in place; damaged EXIF is ignored."""
+    with contextlib.suppress(*_READER_ERRORS):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_rgb(image: Image.Image, uri: str, options: ImageOptions) -> Image.Image:
-    """Bring any mode of Pillow to RGB."""
+    """Convert any Pillow mode to RGB."""
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     if image.mode in _UNSCALED_MODES:
-        raise BadItem(f"{uri}: pixels of kind {image.mode} have no known range: store them as 8-bit RGB or grey")
+        raise BadItem(f"mode {image.mode} has no defined range: convert it to 8-bit RGB or greyscale", uri=uri)
     if image.mode in ("P", "PA") and image.palette is None:
-        raise BadItem(f"{uri}: the image is damaged (its palette is missing): copy it again")
+        raise BadItem("the image is damaged (its palette is missing): copy it again", uri=uri)
     profile = image.info.get("icc_profile") if options.use_colour_profile else None
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -250,13 +236,13 @@ def _to_rgb(image: Image.Image, uri: str, options: ImageOptions) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits: Pillow would clip it."""
+    """Scale 16-bit greyscale to 8 bits; Pillow would clip it."""
     scaled = (np.asarray(image).astype(np.uint32) + 128) // 257
     return Image.fromarray(scaled.astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Apply an ICC profile, unless it is damaged or made for other channels than the image has."""
+    """Convert from an ICC profile to sRGB, unless it is damaged or for other channels than the image has."""
     try:
         embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if ImageCms.getProfileDescription(embedded).startswith("sRGB"):

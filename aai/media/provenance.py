@@ -1,4 +1,4 @@
-"""What a generated picture says of itself: that no camera took it, and what was asked for."""
+"""XMP/IPTC provenance metadata of generated images."""
 
 import json
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""IPTC's term for media made by a model that was trained on others."""
+"""IPTC digital source type of an image that a trained model generated."""
 
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-"""IPTC's term for media a part of which such a model made, as of an edited photo."""
+"""IPTC digital source type of an image with generated parts, as an edited photo."""
 
 _NAMESPACES = {
     "xmp": "http://ns.adobe.com/xap/1.0/",
@@ -23,25 +23,28 @@ _PACKET = (
 )
 
 
-def packet(
-    model: str, revision: str, prompt: str, version: str, asked: Mapping[str, Any], kind: str = GENERATED
+def xmp_packet(
+    model: str, revision: str, prompt: str, version: str, settings: Mapping[str, Any], source_type: str = GENERATED
 ) -> bytes:
-    """XMP metadata of a generated picture, for `aai.media.images.encode`; `asked` is kept as JSON, to be made again by.
+    """XMP packet of a generated image, for `aai.media.images.encode`; `settings`, as JSON, are enough to reproduce it.
 
-    Source: IPTC Photo Metadata Standard 2025.1, "Digital Source Type", "AI System Used" and what follows it.
+    Source: IPTC Photo Metadata Standard 2025.1, "Digital Source Type", "AI System Used", "AI System Version Used" and
+    "AI Prompt Information".
     """
-    said = {f"xmlns:{name}": uri for name, uri in _NAMESPACES.items()}
-    said |= {
+    properties = {f"xmlns:{name}": uri for name, uri in _NAMESPACES.items()}
+    properties |= {
         "xmp:CreatorTool": f"AAI {version}",
-        "Iptc4xmpExt:DigitalSourceType": kind,
+        "Iptc4xmpExt:DigitalSourceType": source_type,
         "Iptc4xmpExt:AISystemUsed": model,
         "Iptc4xmpExt:AISystemVersionUsed": revision,
         "Iptc4xmpExt:AIPromptInformation": prompt,
-        "aai:asked": json.dumps(asked, sort_keys=True),
+        "aai:asked": json.dumps(settings, sort_keys=True),
     }
-    return _PACKET.format(" ".join(f"{key}={quoteattr(_allowed(value))}" for key, value in said.items())).encode()
+    return _PACKET.format(
+        " ".join(f"{key}={quoteattr(_printable(value))}" for key, value in properties.items())
+    ).encode()
 
 
-def _allowed(text: str) -> str:
-    """Without characters that XML cannot hold, however they are written."""
-    return "".join(each for each in text if each.isprintable() or each in "\t\n\r")
+def _printable(text: str) -> str:
+    """Drop characters that XML 1.0 does not allow, not even escaped."""
+    return "".join(character for character in text if character.isprintable() or character in "\t\n\r")

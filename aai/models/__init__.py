@@ -1,1 +1,1 @@
-"""Adapters: the only modules that know transformers and diffusers."""
+"""Model adapters: the only library modules that import transformers and diffusers models."""

@@ -1,4 +1,4 @@
-"""What the adapters have in common: loading a model frozen and whole."""
+"""Loading of frozen models from safetensors, shared by all adapters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,52 +11,53 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from aai.errors import BadConfig
-from aai.models.onednn import keep_memory, use_onednn
 
 
-def load_frozen(  # noqa: PLR0913
+def load_frozen(
     kind: Any,
     name: str | Path,
     revision: str | None,
     dtype: torch.dtype,
-    folder: str | None = None,
-    or_tensors_in_bin: bool = False,
+    subfolder: str | None = None,
+    allow_bin: bool = False,
 ) -> Any:
-    """A model for evaluation, on the CPU, all of whose parameters came from its safetensors.
+    """A model in evaluation mode, on the CPU, without gradients; all its parameters come from safetensors.
 
-    `kind` is a model class of transformers or diffusers, `folder` the place of the model within a pipeline. Where a
-    model of renown has no safetensors, `or_tensors_in_bin` takes `pytorch_model.bin` as well, read with `weights_only`:
-    tensors alone, no other pickled object (D13).
+    `kind` is a model class of transformers or diffusers. Some published checkpoints have no safetensors: with
+    `allow_bin`, `pytorch_model.bin` is the fallback, loaded with `weights_only`, which unpickles tensors alone (D13).
 
     Raises:
         BadConfig: there is no such model, it has no safetensors, or these lack parameters.
     """
     transformers_logging.disable_progress_bar()
-    inside = {} if folder is None else {"subfolder": folder}
-    asked = {"revision": revision, "dtype": dtype, "output_loading_info": True, **inside}
-    with loading(kind, name):
+    options = {"revision": revision, "dtype": dtype, "output_loading_info": True}
+    if subfolder is not None:
+        options["subfolder"] = subfolder
+    with load_errors(kind, name):
         try:
-            model, info = kind.from_pretrained(name, use_safetensors=True, **asked)
+            model, info = kind.from_pretrained(name, use_safetensors=True, **options)
         except OSError:
-            if not or_tensors_in_bin:
+            if not allow_bin:
                 raise
-            model, info = kind.from_pretrained(name, use_safetensors=False, weights_only=True, **asked)
-    lacking = {key for key, _ in model.named_parameters()} & set(info["missing_keys"])
-    if lacking:
-        raise BadConfig(f"{name}: no whole {kind.__name__}: {len(lacking)} parameters are missing: {min(lacking)} ...")
-    keep_memory()
-    use_onednn(model)
+            model, info = kind.from_pretrained(name, use_safetensors=False, weights_only=True, **options)
+    missing = {key for key, _ in model.named_parameters()} & set(info["missing_keys"])
+    if missing:
+        raise BadConfig(
+            f"the {kind.__name__} lacks {len(missing)} parameters, {min(missing)} among them: its weights and "
+            "config.json do not match: download it again",
+            uri=str(name),
+        )
     return model.requires_grad_(False).eval()
 
 
 @contextmanager
-def loading(kind: type, name: str | Path) -> Iterator[None]:
-    """Say what could not be loaded, and from where.
+def load_errors(kind: type, name: str | Path) -> Iterator[None]:
+    """Context manager: translate loading errors of transformers and diffusers.
 
     Raises:
-        BadConfig: a file is missing or damaged, files do not fit each other, or the hub does not answer.
+        BadConfig: a file is missing or damaged, files do not match, or the hub does not answer.
     """
     try:
         yield
     except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
-        raise BadConfig(f"{name}: no {kind.__name__}, with safetensors, can be loaded from there: {error}") from error
+        raise BadConfig(f"no {kind.__name__}, with safetensors, can be loaded: {error}", uri=str(name)) from error

@@ -1,4 +1,4 @@
-"""The image-text encoder: a CLIP model, whose space images, captions and aligned clips share."""
+"""The image-text encoder: embeddings of images and texts by a CLIP model, the space that clips are aligned to."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +10,18 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
-from aai.models.checkpoint import load_frozen, loading
-from aai.models.revisions import pin
+from aai.models.checkpoint import load_errors, load_frozen
+from aai.models.device import to_device
+from aai.models.revisions import resolve_revision
 
 
 class ImageTextEncoder:
-    """A frozen CLIP model and its processor, in a folder or on the hub; safetensors only.
+    """A frozen CLIP model and its processor from a folder or the hub; safetensors only.
 
-    Images go through the processor's Pillow variant, so that embeddings do not depend on whether torchvision is there.
+    Images use the processor's Pillow backend, so embeddings do not depend on whether torchvision is installed.
 
     Raises:
-        BadConfig: as `pin` and `load_frozen`, or the processor's files are missing.
+        BadConfig: as `resolve_revision` and `load_frozen`, or the processor's files are missing.
     """
 
     def __init__(
@@ -30,15 +31,15 @@ class ImageTextEncoder:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.name, self.revision = pin(name, revision)
+        self.name, self.revision = resolve_revision(name, revision)
         self.device, self.dtype = torch.device(device), dtype
-        self.model = load_frozen(CLIPModel, name, revision, dtype).to(self.device)
-        with loading(CLIPProcessor, name):
+        self.model = to_device(load_frozen(CLIPModel, name, revision, dtype), self.device)
+        with load_errors(CLIPProcessor, name):
             self.processor = CLIPProcessor.from_pretrained(name, revision=revision, backend="pil")
 
     @property
     def dim(self) -> int:
-        """The length of an embedding."""
+        """The dimension of the embeddings."""
         return int(self.model.config.projection_dim)
 
     @torch.inference_mode()
@@ -47,19 +48,19 @@ class ImageTextEncoder:
         images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | UInt8[np.ndarray, "images height width 3"],
         batch_size: int = 64,
     ) -> Float32[Tensor, "images dim"]:
-        """Unit vectors, on the CPU, of RGB images of any sizes; each is the same alone and in any batch."""
+        """Unit vectors, on the CPU, of RGB images of any sizes; batching does not change them."""
         parts = [torch.empty(0, self.dim)]
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
-            # The layout is said, because an image that is three pixels high would be taken for channels first.
-            seen = self.processor.image_processor(batch, input_data_format="channels_last", return_tensors="pt")
-            pixels = seen["pixel_values"].to(self.device, self.dtype)
+            # Explicit format: the processor would infer channels-first for an image that is three pixels high.
+            features = self.processor.image_processor(batch, input_data_format="channels_last", return_tensors="pt")
+            pixels = features["pixel_values"].to(self.device, self.dtype)
             parts.append(_unit(self.model.get_image_features(pixel_values=pixels).pooler_output))
         return torch.cat(parts)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
-        """Unit vectors, on the CPU; what exceeds the model's number of tokens is cut off."""
+        """Unit vectors, on the CPU; texts are truncated to the model's maximum length."""
         parts = [torch.empty(0, self.dim)]
         length = self.model.config.text_config.max_position_embeddings
         for start in range(0, len(texts), batch_size):
@@ -67,8 +68,10 @@ class ImageTextEncoder:
             tokens = self.processor.tokenizer(
                 batch, padding=True, truncation=True, max_length=length, return_tensors="pt"
             ).to(self.device)
-            said = self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-            parts.append(_unit(said.pooler_output))
+            output = self.model.get_text_features(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            )
+            parts.append(_unit(output.pooler_output))
         return torch.cat(parts)
 
 

@@ -1,15 +1,30 @@
-"""Where models compute, and in which numbers."""
+"""The device that models run on, and their floating-point type."""
+
+from typing import TypeVar
 
 import torch
+from torch import nn
+
+from aai.models.onednn import keep_memory, use_onednn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def best_device() -> torch.device:
-    """The GPU that this process may use, or the CPU."""
+    """The GPU if this process may use one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def dtype_on(device: torch.device, name: str) -> torch.dtype:
-    """The numbers asked for on a GPU; float32 on a CPU, where half precision is slower and less exact."""
-    kind = getattr(torch, name) if device.type == "cuda" else torch.float32
-    assert isinstance(kind, torch.dtype), name
-    return kind
+def dtype_named(name: str) -> torch.dtype:
+    """A dtype by its name; models compute in it on every device, because it is part of their recipes."""
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype), name
+    return dtype
+
+
+def to_device(model: Model, device: str | torch.device) -> Model:
+    """Move a frozen model; on a CPU its linear layers use oneDNN and glibc keeps freed memory."""
+    if torch.device(device).type == "cpu":
+        keep_memory()
+        use_onednn(model)
+    return model.to(device)

@@ -1,6 +1,6 @@
-"""The text-to-image model: a Stable Diffusion pipeline, 1.x or XL, frozen, with cues in its prompts."""
+"""The text-to-image model: a frozen Stable Diffusion 1.x or XL pipeline with cues in its prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,110 +22,110 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from aai.errors import BadConfig
 from aai.inject.prompt import Prompt, parse
-from aai.inject.text_encoder import Conditioning, TextEncoder, shares_of
-from aai.models.checkpoint import load_frozen, loading
+from aai.inject.text_encoder import Conditioning, TextEncoder, vector_ranges
+from aai.models.checkpoint import load_errors, load_frozen
+from aai.models.device import to_device
 from aai.models.options import RenderOptions
-from aai.models.revisions import pin
-from aai.models.schedulers import denoising_loss, new_scheduler, training_noise
+from aai.models.revisions import resolve_revision
+from aai.models.schedulers import denoising_loss, new_noise_scheduler, new_scheduler
 
 _TEXT_ENCODERS = {
     "StableDiffusionPipeline": {"text_encoder": CLIPTextModel},
     "StableDiffusionXLPipeline": {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection},
 }
-_UNCHECKED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+_NO_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
-_VAE_PIXELS = 1024 * 1024
-"""Pixels that go through the VAE together: its memory grows with them, far faster than the UNet's."""
+_MAX_VAE_PIXELS = 1024 * 1024
+"""Pixels per VAE batch: its memory grows with them, much faster than the UNet's."""
 
 
 class Diffusion:
-    """A frozen Stable Diffusion pipeline, 1.x or XL, that takes cues.
+    """A frozen Stable Diffusion pipeline, 1.x or XL, that accepts cues.
 
-    A cue's rows are in the space of the text encoder's token embeddings (D8); where there are two text encoders, a row
-    is one of the first and one of the second, one after the other.
+    Cue vectors are in the token embedding space of the text encoder (D8). With two text encoders, a cue vector is the
+    concatenation of one vector for each.
     """
 
     def __init__(self, pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline, name: str, revision: str) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.name, self.revision = pipeline, name, revision
-        self.own_scheduler = pipeline.scheduler
-        self.training_noise = training_noise(pipeline.scheduler)
+        self.default_scheduler = pipeline.scheduler
+        self.noise_scheduler = new_noise_scheduler(pipeline.scheduler)
         self.is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
         self.text_encoders = [TextEncoder(pipeline.tokenizer, pipeline.text_encoder)]
         if self.is_xl:
             self.text_encoders.append(TextEncoder(pipeline.tokenizer_2, pipeline.text_encoder_2))
-        self._nothing: Conditioning | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the models."""
         return self.pipeline.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The numbers that the UNet and the text encoders compute with."""
+        """The floating-point type of the UNet and the text encoders."""
         return self.pipeline.unet.dtype
 
     @property
     def cue_dim(self) -> int:
-        """The length of a cue's row."""
+        """The dimension of a cue vector."""
         return sum(self.cue_dims)
 
     @property
     def cue_dims(self) -> list[int]:
-        """The lengths of a row's parts, one for each text encoder."""
+        """The token embedding dimension of each text encoder."""
         return [encoder.embedding.embedding_dim for encoder in self.text_encoders]
 
     @property
     def size_multiple(self) -> int:
-        """What the sides of a picture are multiples of: then the UNet halves latents without a rest."""
+        """Image sides are multiples of this many pixels, so that the UNet can halve the latents at every level."""
         unet = self.pipeline.unet.config
         return int(self.pipeline.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1))
 
     @property
     def default_size(self) -> int:
-        """Pixels across and down of the pictures that the model was made for."""
+        """The native width and height in pixels."""
         return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
 
     @property
     def num_train_timesteps(self) -> int:
-        """Timesteps are from 0, nearly clean, to one less than this, nearly noise."""
-        return int(self.training_noise.config.num_train_timesteps)
+        """The number of timesteps; 0 is nearly clean, the highest nearly pure noise."""
+        return int(self.noise_scheduler.config.num_train_timesteps)
 
     def encode_prompts(
-        self, prompts: Sequence[str], cues: Float[Tensor, "prompts rows cue_dim"] | None = None
+        self, prompts: Sequence[str], cues: Float[Tensor, "prompts vectors cue_dim"] | None = None
     ) -> Conditioning:
-        """What the UNet attends to; gradients reach the cues.
+        """Text conditioning of prompts with cues in their placeholders; differentiable with respect to the cues.
 
-        A prompt's cues are the rows of its different names, one after the other as they first come, each as many (see
-        `aai.inject.prompt`). Of a cue of strength w, 1 - w of what it adds to the encoders' outputs is taken away
-        again: the difference to the same prompt with `neutral` rows in the cue's place. At strength 1 that costs
-        nothing.
+        A prompt's cue vectors are those of its distinct cue names, concatenated in order of first appearance, equally
+        many for each (see `aai.inject.prompt`). A strength w other than 1 scales a cue's effect on the text encoders'
+        output: E - (1 - w) * (E - E0), where E0 is the output with `mean_embedding` in place of the cue. Only prompts
+        with such a strength are encoded twice.
 
         Raises:
-            BadItem: a prompt is not well-formed, it has a placeholder but no cue is given, its cues do not share the
-                rows evenly, or one would be cut off the prompt's end.
+            BadItem: a prompt is malformed, it has a placeholder but no cue is given, the cue vectors do not divide
+                evenly among its cues, or a placeholder would be truncated.
         """
         parsed = [parse(prompt) for prompt in prompts]
-        if cues is not None:  # a cue without rows is what the plain model's clips have
+        if cues is not None:  # the text method's cues have no vectors
             cues = cues.to(self.device) if cues.shape[1] else None
-        said = self._encode(parsed, cues)
-        changed = [(number, *each) for number, prompt in enumerate(parsed) for each in prompt.changed.items()]
-        if not changed or cues is None:
-            return said
-        numbers = [number for number, _, _ in changed]
-        weights = torch.tensor([1 - strength for _, _, strength in changed], device=self.device)
-        less = [self._without(parsed[number], cues[number], name) for number, name, _ in changed]
-        unsaid = self._encode([parsed[number] for number in numbers], torch.stack(less))
-        return _less(said, unsaid, numbers, weights)
+        encoded = self._encode(parsed, cues)
+        scaled = [(index, name, w) for index, prompt in enumerate(parsed) for name, w in prompt.scaled.items()]
+        if not scaled or cues is None:
+            return encoded
+        indices = [index for index, _, _ in scaled]
+        weights = torch.tensor([1 - strength for _, _, strength in scaled], device=self.device)
+        neutral_cues = torch.stack([self._neutralise(parsed[index], cues[index], name) for index, name, _ in scaled])
+        neutral = self._encode([parsed[index] for index in indices], neutral_cues)
+        return _move_towards(encoded, neutral, indices, weights)
 
     @cached_property
-    def neutral(self) -> Float[Tensor, " cue_dim"]:
-        """A row that stands for nothing in particular: the mean of the vocabulary."""
+    def mean_embedding(self) -> Float[Tensor, " cue_dim"]:
+        """The mean token embedding of the vocabulary, which stands for no word in particular."""
         return torch.cat([encoder.embedding.weight.detach().mean(dim=0) for encoder in self.text_encoders])
 
     def word_embeddings(self, words: Sequence[str]) -> Float[Tensor, "words cue_dim"]:
-        """A row for each word or phrase, the mean of its tokens: where a cue may start.
+        """The mean token embedding of each word or phrase, an initial value for cue vectors.
 
         Raises:
             BadItem: a word has no tokens.
@@ -134,51 +134,51 @@ class Diffusion:
 
     @torch.no_grad()
     def encode_images(self, pictures: Float[Tensor, "pictures 3 height width"]) -> Float[Tensor, "pictures c h w"]:
-        """Latents of about unit variance, in float32, for pictures in [-1, 1]."""
+        """Scaled latents, in float32, of images in [-1, 1]: the mean of the VAE's posterior."""
         vae = self.pipeline.vae
         parts = [
             vae.encode(part.to(self.device, vae.dtype)).latent_dist.mean.float()
-            for part in pictures.split(_at_once(pictures.shape[2] * pictures.shape[3]))
+            for part in pictures.split(_vae_batch_size(pictures.shape[2] * pictures.shape[3]))
         ]
         return torch.cat(parts) * vae.config.scaling_factor
 
     def denoising_losses(
         self,
-        latents: Float[Tensor, "rows c h w"],
+        latents: Float[Tensor, "batch c h w"],
         conditioning: Conditioning,
-        timesteps: Int[Tensor, " rows"],
-        noise: Float[Tensor, "rows c h w"],
-    ) -> Float[Tensor, " rows"]:
-        """How badly the UNet takes the noise out of each row again; see `aai.models.schedulers.denoising_loss`."""
-        added = self._added(conditioning)
+        timesteps: Int[Tensor, " batch"],
+        noise: Float[Tensor, "batch c h w"],
+    ) -> Float[Tensor, " batch"]:
+        """The denoising loss of each batch element; see `aai.models.schedulers.denoising_loss`."""
+        added = self._added_conditioning(conditioning)
 
-        def predict(noisy: Tensor, at: Tensor) -> Tensor:
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
             context = conditioning.context.to(self.dtype)
-            return self.pipeline.unet(noisy.to(self.dtype), at, context, added_cond_kwargs=added).sample
+            return self.pipeline.unet(noisy.to(self.dtype), timesteps, context, added_cond_kwargs=added).sample
 
-        return denoising_loss(predict, self.training_noise, latents, timesteps, noise)
+        return denoising_loss(predict, self.noise_scheduler, latents, timesteps, noise)
 
     @torch.inference_mode()
     def render(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        cues: Float[Tensor, "prompts rows cue_dim"] | None = None,
+        cues: Float[Tensor, "prompts vectors cue_dim"] | None = None,
         negative_prompts: Sequence[str] | None = None,
         options: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
     ) -> UInt8[np.ndarray, "prompts height width 3"]:
-        """One picture for each prompt; a picture's noise depends on its seed alone. An empty negative is none.
+        """One image per prompt; its noise depends on its seed alone. An empty negative prompt is unconditional.
 
         Raises:
             BadItem: as `encode_prompts`; a negative prompt has a placeholder.
         """
-        assert len(prompts) == len(seeds), "a seed for each prompt"
-        said = self.encode_prompts(prompts, cues)
-        embeds = {"prompt_embeds": said.context, "pooled_prompt_embeds": said.pooled}
+        assert len(prompts) == len(seeds), "one seed per prompt"
+        positive = self.encode_prompts(prompts, cues)
+        embeds = {"prompt_embeds": positive.context, "pooled_prompt_embeds": positive.pooled}
         if options.guidance > 1:
-            unsaid = self.encode_negatives(negative_prompts or [""] * len(prompts))
-            embeds |= {"negative_prompt_embeds": unsaid.context, "negative_pooled_prompt_embeds": unsaid.pooled}
-        self.pipeline.scheduler = new_scheduler(self.own_scheduler, options.scheduler)  # it counts steps
+            negative = self.encode_negatives(negative_prompts or [""] * len(prompts))
+            embeds |= {"negative_prompt_embeds": negative.context, "negative_pooled_prompt_embeds": negative.pooled}
+        self.pipeline.scheduler = new_scheduler(self.default_scheduler, options.scheduler)  # schedulers have state
         latents = self.pipeline(
             **{name: value for name, value in embeds.items() if value is not None},
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
@@ -192,75 +192,79 @@ class Diffusion:
 
     @torch.inference_mode()
     def predict(
-        self, latents: Float[Tensor, "rows c h w"], timestep: Tensor, conditioning: Conditioning
-    ) -> Float[Tensor, "rows c h w"]:
-        """The UNet's output for noisy latents at one timestep, in their own numbers."""
+        self, latents: Float[Tensor, "batch c h w"], timestep: Tensor, conditioning: Conditioning
+    ) -> Float[Tensor, "batch c h w"]:
+        """The UNet's output for noisy latents at one timestep, in the latents' dtype."""
         scale = self.pipeline.vae_scale_factor
-        added = self._added(conditioning, (latents.shape[2] * scale, latents.shape[3] * scale))
+        added = self._added_conditioning(conditioning, (latents.shape[2] * scale, latents.shape[3] * scale))
         context = conditioning.context.to(self.dtype)
-        said = self.pipeline.unet(latents.to(self.dtype), timestep, context, added_cond_kwargs=added).sample
-        return said.to(latents.dtype)
+        output = self.pipeline.unet(latents.to(self.dtype), timestep, context, added_cond_kwargs=added).sample
+        return output.to(latents.dtype)
 
-    def noise(self, generators: Sequence[torch.Generator], options: RenderOptions) -> Float[Tensor, "rows c h w"]:
-        """The noise that rendering begins with, one picture from each generator."""
+    def initial_noise(
+        self, generators: Sequence[torch.Generator], options: RenderOptions
+    ) -> Float[Tensor, "batch c h w"]:
+        """The unscaled noise that sampling starts from, one batch element per generator."""
         sides = [
             (side or self.default_size) // self.pipeline.vae_scale_factor for side in (options.height, options.width)
         ]
         shape = (1, self.pipeline.unet.config.in_channels, *sides)
-        drawn = [torch.randn(shape, generator=each, dtype=self.dtype) for each in generators]
-        return torch.cat(drawn).to(self.device)
+        noise = [torch.randn(shape, generator=generator, dtype=self.dtype) for generator in generators]
+        return torch.cat(noise).to(self.device)
 
-    def step_arguments(self, scheduler: SchedulerMixin) -> Callable[[list[torch.Generator]], dict[str, Any]]:
-        """Makes, from a generator for each picture, what else a sampler's `step` takes."""
+    def extra_step_kwargs(self, scheduler: SchedulerMixin, generators: list[torch.Generator]) -> dict[str, Any]:
+        """The keyword arguments of a scheduler's `step` besides output, timestep and sample."""
         self.pipeline.scheduler = scheduler
-        return lambda generators: self.pipeline.prepare_extra_step_kwargs(generators, eta=0.0)
+        return self.pipeline.prepare_extra_step_kwargs(generators, eta=0.0)
 
     def encode_negatives(self, negatives: Sequence[str]) -> Conditioning:
-        """Each different negative prompt is encoded once, the empty one once for all."""
-        if self._nothing is None:
-            self._nothing = self._encode_nothing()
-        others = sorted(set(negatives) - {""})
-        known = self._nothing
+        """Conditioning of negative prompts; each distinct one is encoded once per call, the empty one once in all."""
+        conditioning, others = self._empty_prompt, sorted(set(negatives) - {""})
         if others:
-            known = Conditioning.join([known, self.encode_prompts(others)])
-        return known[[["", *others].index(negative) for negative in negatives]]
+            conditioning = Conditioning.join([conditioning, self.encode_prompts(others)])
+        return conditioning[[["", *others].index(negative) for negative in negatives]]
 
     def decode(self, latents: Float[Tensor, "pictures c h w"]) -> UInt8[np.ndarray, "pictures height width 3"]:
-        """Pictures of latents."""
+        """RGB images of scaled latents."""
         vae, parts = self.pipeline.vae, []
-        num = _at_once(latents.shape[2] * latents.shape[3] * self.pipeline.vae_scale_factor**2)
-        for part in latents.split(num):
+        batch_size = _vae_batch_size(latents.shape[2] * latents.shape[3] * self.pipeline.vae_scale_factor**2)
+        for part in latents.split(batch_size):
             pixels = vae.decode(part.to(vae.dtype) / vae.config.scaling_factor).sample.float()
             parts.append(((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
         return torch.cat(parts).numpy()
 
-    def _encode(self, prompts: Sequence[Prompt], cues: Float[Tensor, "prompts rows cue_dim"] | None) -> Conditioning:
-        """Prompts whose cues are as strong as they are."""
+    def _encode(self, prompts: Sequence[Prompt], cues: Float[Tensor, "prompts vectors cue_dim"] | None) -> Conditioning:
+        """Conditioning of prompts whose cues all have strength 1."""
         parts = [None] * len(self.cue_dims) if cues is None else cues.split(self.cue_dims, dim=-1)
         encoded = [encoder.encode(prompts, part) for encoder, part in zip(self.text_encoders, parts, strict=True)]
         if not self.is_xl:
             return Conditioning(encoded[0][0])
-        return Conditioning(torch.cat([before_last for _, before_last, _ in encoded], dim=-1), encoded[1][2])
+        return Conditioning(torch.cat([penultimate for _, penultimate, _ in encoded], dim=-1), encoded[1][2])
 
-    def _without(self, prompt: Prompt, cues: Float[Tensor, "rows cue_dim"], name: str) -> Float[Tensor, "rows cue_dim"]:
-        """The rows of a prompt's cues with those of one made neutral."""
-        rows = torch.tensor(shares_of(prompt, len(cues))[name], device=cues.device)
-        return cues.index_copy(0, rows, self.neutral.to(cues.dtype).expand(len(rows), -1))
+    def _neutralise(
+        self, prompt: Prompt, cues: Float[Tensor, "vectors cue_dim"], name: str
+    ) -> Float[Tensor, "vectors cue_dim"]:
+        """A prompt's cue vectors with those of one cue replaced by the mean embedding."""
+        indices = torch.tensor(vector_ranges(prompt, len(cues))[name], device=cues.device)
+        return cues.index_copy(0, indices, self.mean_embedding.to(cues.dtype).expand(len(indices), -1))
 
-    def _encode_nothing(self) -> Conditioning:
-        """The empty prompt; SDXL says in its configuration whether that is zeros."""
+    @cached_property
+    def _empty_prompt(self) -> Conditioning:
+        """Conditioning of the empty prompt; zeros if SDXL's configuration says so."""
         empty = self.encode_prompts([""])
         if empty.pooled is None or not self.pipeline.config.force_zeros_for_empty_prompt:
             return empty
         return Conditioning(torch.zeros_like(empty.context), torch.zeros_like(empty.pooled))
 
-    def _added(self, conditioning: Conditioning, size: tuple[int, int] | None = None) -> dict[str, Tensor] | None:
-        """What SDXL's UNet wants to know besides: the pooled prompt, and down and across; nothing was cropped."""
+    def _added_conditioning(
+        self, conditioning: Conditioning, size: tuple[int, int] | None = None
+    ) -> dict[str, Tensor] | None:
+        """SDXL's added conditioning: the pooled prompt embedding, and size and crop ids (no crop)."""
         if conditioning.pooled is None:
             return None
         size, pooled = size or (self.default_size,) * 2, conditioning.pooled.to(self.dtype)
-        sizes = torch.tensor([*size, 0, 0, *size], dtype=self.dtype, device=self.device)
-        return {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}
+        time_ids = torch.tensor([*size, 0, 0, *size], dtype=self.dtype, device=self.device)
+        return {"text_embeds": pooled, "time_ids": time_ids.expand(len(pooled), -1)}
 
 
 def load_diffusion(
@@ -269,46 +273,51 @@ def load_diffusion(
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Diffusion:
-    """Load a pipeline from a folder or the hub, whole and frozen; safetensors only, no safety checker.
+    """Load a frozen pipeline from a folder or the hub; safetensors only, without safety checker.
 
-    `dtype` is as `aai.models.device.dtype_on` says; a VAE that overflows in half precision stays in float32.
+    A VAE that overflows in half precision stays in float32.
 
     Raises:
-        BadConfig: as `pin` and `load_frozen`; there is no pipeline, or it is neither Stable Diffusion 1.x nor XL.
+        BadConfig: as `resolve_revision` and `load_frozen`; the pipeline is missing, or is neither Stable Diffusion 1.x
+            nor XL.
     """
     diffusers_logging.disable_progress_bar()
-    pinned = pin(name, revision)
-    with loading(DiffusionPipeline, name):
+    resolved = resolve_revision(name, revision)
+    with load_errors(DiffusionPipeline, name):
         kind = DiffusionPipeline.load_config(name, revision=revision)["_class_name"]
     if kind not in _TEXT_ENCODERS:
-        raise BadConfig(f"{name}: {kind} is not supported: name a pipeline of {' or '.join(_TEXT_ENCODERS)}")
-    with loading(AutoencoderKL, name):
-        settings = AutoencoderKL.load_config(name, subfolder="vae", revision=revision)
-    vae_dtype = torch.float32 if kind == "StableDiffusionXLPipeline" and settings.get("force_upcast", True) else dtype
-    parts = {part: load_frozen(each, name, revision, dtype, part) for part, each in _TEXT_ENCODERS[kind].items()}
-    parts["unet"] = load_frozen(UNet2DConditionModel, name, revision, dtype, "unet")
-    parts["vae"] = load_frozen(AutoencoderKL, name, revision, vae_dtype, "vae")
+        raise BadConfig(f"{kind} is not supported: choose a {' or a '.join(_TEXT_ENCODERS)}", uri=str(name))
+    with load_errors(AutoencoderKL, name):
+        vae_config = AutoencoderKL.load_config(name, subfolder="vae", revision=revision)
+    upcast_vae = kind == "StableDiffusionXLPipeline" and vae_config.get("force_upcast", True)
+    classes = _TEXT_ENCODERS[kind] | {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+    components: dict[str, Any] = {}
+    for part, model_class in classes.items():
+        part_dtype = torch.float32 if part == "vae" and upcast_vae else dtype
+        components[part] = to_device(load_frozen(model_class, name, revision, part_dtype, part), device)
     if kind == "StableDiffusionPipeline":
-        parts |= _UNCHECKED
-    with loading(DiffusionPipeline, name):
-        pipeline = DiffusionPipeline.from_pretrained(name, revision=revision, use_safetensors=True, **parts)
-    return Diffusion(pipeline.to(device), *pinned)
+        components |= _NO_SAFETY_CHECKER
+    with load_errors(DiffusionPipeline, name):
+        pipeline = DiffusionPipeline.from_pretrained(name, revision=revision, use_safetensors=True, **components)
+    return Diffusion(pipeline.to(device), *resolved)  # moves optional components, such as an image encoder
 
 
-def _less(said: Conditioning, unsaid: Conditioning, rows: list[int], weights: Float[Tensor, " less"]) -> Conditioning:
-    """What is said, less a share of its difference to what is unsaid, at some rows; a row may come more than once."""
-    at = torch.tensor(rows, device=weights.device)
+def _move_towards(
+    start: Conditioning, end: Conditioning, indices: list[int], weights: Float[Tensor, " scaled"]
+) -> Conditioning:
+    """Add weighted differences `end - start` to some elements of `start`; an index may repeat."""
+    index = torch.tensor(indices, device=weights.device)
 
-    def apart(whole: Tensor, part: Tensor) -> Tensor:
-        share = weights.to(whole.dtype).view(-1, *[1] * (whole.ndim - 1))
-        return whole.index_add(0, at, (part - whole[at]) * share)
+    def interpolate(whole: Tensor, part: Tensor) -> Tensor:
+        weight = weights.to(whole.dtype).view(-1, *[1] * (whole.ndim - 1))
+        return whole.index_add(0, index, (part - whole[index]) * weight)
 
-    context = apart(said.context, unsaid.context)
-    if said.pooled is None or unsaid.pooled is None:
+    context = interpolate(start.context, end.context)
+    if start.pooled is None or end.pooled is None:
         return Conditioning(context)
-    return Conditioning(context, apart(said.pooled, unsaid.pooled))
+    return Conditioning(context, interpolate(start.pooled, end.pooled))
 
 
-def _at_once(num_pixels: int) -> int:
-    """How many pictures of so many pixels go through the VAE together."""
-    return max(1, _VAE_PIXELS // num_pixels)
+def _vae_batch_size(num_pixels: int) -> int:
+    """Images per VAE batch, from an image's size."""
+    return max(1, _MAX_VAE_PIXELS // num_pixels)

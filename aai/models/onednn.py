@@ -1,4 +1,4 @@
-"""What makes models quick on a processor, with the same numbers: memory that is kept, and products by oneDNN."""
+"""Faster inference on a CPU, with the same results: linear layers by oneDNN, and freed memory kept for reuse."""
 
 import ctypes
 from functools import cache
@@ -8,44 +8,44 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-"""Names of glibc's malloc.h."""
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+"""Parameters of `mallopt`, from glibc's malloc.h."""
 
-_KEPT_BYTES, _AHEAD_BYTES = 2**30, 2**26
-_OLD_LIMIT_BYTES = 2**25
-"""The largest threshold that older versions of glibc take."""
+_KEPT_BYTES, _TOP_PAD_BYTES = 2**30, 2**26
+_MAX_OLD_MMAP_THRESHOLD_BYTES = 2**25
+"""The highest mmap threshold that older versions of glibc accept."""
 
 
 @cache
 def keep_memory() -> bool:
-    """Have freed memory, up to a gibibyte, serve again instead of going back to the system; whether that was possible.
+    """Keep up to 1 GiB of freed memory in this process for reuse; false where the C library has no such setting.
 
-    Tensors of some megabytes are otherwise given back at once, and every page of the next one is cleared by the
-    system: about a fifth of a small UNet's time. Only glibc has this setting.
+    By default glibc returns tensors of several megabytes to the kernel at once, which then zeroes the pages of the next
+    one: about a fifth of a small UNet's time.
     """
-    change = getattr(ctypes.CDLL(None), "mallopt", None)
-    if change is None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
         return False
-    mapped = change(_MMAP_THRESHOLD, _KEPT_BYTES) or change(_MMAP_THRESHOLD, _OLD_LIMIT_BYTES)
-    return bool(mapped and change(_TRIM_THRESHOLD, _KEPT_BYTES) and change(_TOP_PAD, _AHEAD_BYTES))
+    set_threshold = mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or mallopt(_M_MMAP_THRESHOLD, _MAX_OLD_MMAP_THRESHOLD_BYTES)
+    return bool(set_threshold and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES) and mallopt(_M_TOP_PAD, _TOP_PAD_BYTES))
 
 
 class OneDnnLinear(nn.Linear):
-    """A linear layer that a processor computes with oneDNN, bias included, where no gradient is asked for.
+    """A linear layer that oneDNN computes on a CPU, bias included, when gradients are disabled.
 
-    PyTorch calls another library, which knows some processors' instructions less well, and copies the bias first.
+    PyTorch's default is MKL, which supports some CPUs' instructions less well, and it copies the bias first.
     """
 
-    def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:  # noqa: A002
-        """As `nn.Linear`, up to rounding."""
-        plain = input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if torch.is_grad_enabled() or not plain:
+    def forward(self, input: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:  # noqa: A002
+        """The result of `nn.Linear`, up to rounding."""
+        supported = input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if torch.is_grad_enabled() or not supported:
             return F.linear(input, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Make a frozen model's linear layers such, where PyTorch was built with oneDNN; weights and their names stay."""
+    """Replace a frozen model's linear layers in place, if PyTorch has oneDNN; weights and their names are unchanged."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return
     for layer in model.modules():

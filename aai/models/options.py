@@ -10,28 +10,26 @@ Scheduler = Literal["ddim", "ddpm", "dpm++2m", "euler", "euler-a", "pndm", "unip
 
 
 class RenderOptions(Options):
-    """How a picture is rendered; a job may set each of these for itself."""
+    """How images are rendered; a job can override each of these."""
 
     steps: int = Field(25, gt=0, le=1000)
-    """Denoising steps."""
+    """Denoising steps. More steps give finer detail and take proportionally longer."""
 
     guidance: float = Field(7.5, ge=0, le=50)
-    """The scale of classifier-free guidance; 1 or less for none, which takes half the time."""
+    """Classifier-free guidance scale. Higher values follow the prompt more closely and vary less; 1 or less disables
+    guidance, which halves the time."""
 
     scheduler: Scheduler | None = None
-    """The sampler; none for the checkpoint's own."""
+    """Sampler (diffusers scheduler); null uses the checkpoint's own. Photos are always edited with ddim."""
 
     width: int | None = Field(None, ge=8, le=4096, multiple_of=8)
-    """Pixels across; none for the model's own size."""
+    """Image width in pixels, a multiple of 8; null uses the model's native size, at which it works best."""
 
     height: int | None = Field(None, ge=8, le=4096, multiple_of=8)
-    """Pixels down; none for the model's own size."""
+    """Image height in pixels, a multiple of 8; null uses the model's native size, at which it works best."""
 
     format: Literal["jpg", "png", "webp"] = "png"
-    """The kind of file."""
+    """Image file format: png is lossless, jpg and webp are smaller."""
 
     quality: int = Field(95, ge=1, le=100)
-    """Of jpg and webp; png loses nothing."""
-
-    batch_size: int = Field(16, gt=0)
-    """Pictures that are rendered together; halved where memory is short. Changes no picture."""
+    """Compression quality of jpg and webp, from 1 to 100; png ignores it."""

@@ -1,12 +1,14 @@
-"""What stands on the page, in the order of the page. Texts are as they were found: the page escapes them."""
+"""Contents of the report page, in page order. Texts are not escaped here; the page escapes them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from aai.metrics import METRICS, Metric
 
 
 @dataclass(frozen=True)
 class Thumb:
-    """A small picture, or the reason why there is none."""
+    """A thumbnail, or the reason why it is missing."""
 
     alt: str
     src: str | None = None
@@ -15,20 +17,20 @@ class Thumb:
 
 @dataclass(frozen=True)
 class Sound:
-    """A clip to be heard and seen, or the reason why it cannot."""
+    """A clip's audio and spectrogram, or the reason why they are missing."""
 
     src: str | None = None
     spectrogram: str | None = None
     top_hz: int = 0
-    """The highest pitch in the spectrogram."""
-    shown_s: float = 0
-    """How much of the clip there is: of a long one the beginning."""
+    """Highest frequency of the spectrogram."""
+    excerpt_s: float = 0
+    """Duration of the excerpt, which is the beginning of a long clip."""
     problem: str | None = None
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An image that was retrieved for a clip."""
+    """An image retrieved for a clip."""
 
     thumb: Thumb
     similarity: float
@@ -36,17 +38,17 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Curve:
-    """A loss curve as the points of a polyline, in a box of `curve.WIDTH` by `curve.HEIGHT`."""
+    """A loss curve as the points of an SVG polyline, in a box of `media.CURVE_WIDTH` by `media.CURVE_HEIGHT`."""
 
     points: str
     last_x: float
     last_y: float
-    num_looks: int
+    num_points: int
 
 
 @dataclass(frozen=True)
 class Cue:
-    """How a clip's cue was made."""
+    """How a clip's cue was predicted and refined."""
 
     method: str
     steps: int
@@ -57,7 +59,7 @@ class Cue:
 
     @property
     def gain(self) -> float | None:
-        """The share of its loss that the fit took away; none where there was no fit."""
+        """Relative decrease of the loss by refinement; None without refinement."""
         if not self.loss_before or self.loss_after is None:
             return None
         return 1 - self.loss_after / self.loss_before
@@ -65,7 +67,7 @@ class Cue:
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered picture and its scores, by metric."""
+    """A rendered image and its scores, by metric."""
 
     thumb: Thumb
     seed: int
@@ -73,20 +75,20 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Pictures of a clip that one job made under one prompt."""
+class JobPictures:
+    """A clip's rendered images of one job and prompt."""
 
     generation: str
     job: str
     prompt: str
     pictures: Sequence[Picture]
     num_more: int
-    """Those that are not on the page."""
+    """Images left out of the page."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A clip and all that became of it."""
+    """A clip with everything derived from it."""
 
     clip_id: str
     label: str | None
@@ -97,30 +99,30 @@ class Card:
     duration_s: float
     level_dbfs: float
     intensity: float | None
-    """The true one, where the metadata says it."""
+    """True intensity, if the metadata has it."""
     sound: Sound
     neighbours: Sequence[Neighbour]
     num_more_neighbours: int
     cue: Cue | None
-    shown: Sequence[Shown]
+    jobs: Sequence[JobPictures]
     scores: Mapping[str, Mapping[str, float]]
-    """Per generation, and under an empty name for all, the mean of each metric."""
+    """Mean of each metric per generation, and over all generations under the empty name."""
 
     @property
     def file(self) -> str:
-        """The last part of its file's address."""
+        """File name, without the folder."""
         return self.uri.rsplit("/", 1)[-1]
 
     @property
     def methods(self) -> list[str]:
-        """The generations of its pictures; without pictures the method of its cue."""
-        named = [each.generation for each in self.shown] or ([self.cue.method] if self.cue else [])
+        """Generations of its images; without images the method of its cue."""
+        named = [job.generation for job in self.jobs] or ([self.cue.method] if self.cue else [])
         return list(dict.fromkeys(named))
 
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """What the scores of a method's pictures come to, of one job or of all."""
+    """Aggregated scores of a method, for one job or for all jobs."""
 
     generation: str
     is_current: bool
@@ -128,12 +130,12 @@ class ScoreLine:
     num: int
     means: Mapping[str, float]
     intensity: float | None
-    """Spearman's correlation of clips' and judged intensity, within labels and jobs."""
+    """Spearman's rank correlation of true and judged intensity, within labels and jobs."""
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """What the runs of a stage took."""
+    """Run times of a stage."""
 
     stage: str
     num_runs: int
@@ -141,75 +143,70 @@ class StageTime:
     rejected: int
     took_s: float
     share: float
-    """Of the time of all stages."""
+    """Fraction of the time of all stages."""
     last_rate: float
     """Items per second in the last run."""
     last_started: str
     stopped: bool
-    """Whether the last run was told to stop before all was done."""
+    """Whether the last run was stopped early."""
 
 
 @dataclass(frozen=True)
 class RejectKind:
-    """Rejects of a stage for the same reason."""
+    """Rejects of a stage with the same reason."""
 
     stage: str
     reason: str
     num: int
     examples: Sequence[tuple[str, str]]
-    """Of some: what was rejected, and the sentence."""
+    """File or id, and error sentence, of some of them."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """A table or artifact under the configuration of today."""
+class Origin:
+    """Provenance of a table or artifact under the current configuration."""
 
     name: str
     stage: str
     recipe: str
     num: int | None
-    """Its rows; none for an artifact."""
+    """Number of rows; None for an artifact."""
     num_earlier: int
-    """Rows under other recipes."""
+    """Number of rows under other recipes."""
     options: str
     models: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """The page."""
+    """All contents of the page."""
 
     workspace: str
-    made_at: str
+    created_at: str
     totals: Sequence[tuple[str, int, str]]
-    """Name, number, and a word on it."""
+    """Name, number and remark."""
     num_clips: int
     cards: Sequence[Card]
     lines: Sequence[ScoreLine]
     rejects: Sequence[RejectKind]
     stages: Sequence[StageTime]
-    made: Sequence[Made]
+    origins: Sequence[Origin]
     versions: Sequence[tuple[str, str]]
     profile: str
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Short names of metrics."""
-    meanings: Mapping[str, str] = field(default_factory=dict)
-    """What metrics say."""
-    yes_or_no: Sequence[str] = ()
-    """The metrics that are 1 or 0 of a picture: whether something is right."""
 
     @property
-    def metrics(self) -> list[str]:
-        """Every metric that a line has, known ones first."""
-        found = {name for line in self.lines for name in line.means}
-        return [*(name for name in self.meanings if name in found), *sorted(found - self.meanings.keys())]
+    def metrics(self) -> list[Metric]:
+        """All metrics with a score, registered ones first."""
+        names = {name for line in self.lines for name in line.means}
+        unknown = [Metric(name, name, "no description") for name in sorted(names - METRICS.keys())]
+        return [*(metric for name, metric in METRICS.items() if name in names), *unknown]
 
     @property
     def labels(self) -> list[str]:
-        """The labels of the clips on the page."""
+        """Labels of the clips on the page."""
         return sorted({card.label for card in self.cards if card.label})
 
     @property
     def methods(self) -> list[str]:
-        """The methods of the clips on the page."""
+        """Methods of the clips on the page."""
         return list(dict.fromkeys(method for card in self.cards for method in card.methods))

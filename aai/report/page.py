@@ -1,7 +1,6 @@
-"""The contents become one HTML file that opens from disk: nothing in it is loaded from elsewhere.
+"""Rendering of the report as a self-contained HTML file.
 
-Whatever comes from users is escaped by Jinja, and should that ever fail, the page's own policy lets no script run but
-the one whose digest it names.
+Jinja escapes all texts; in addition, the page's Content-Security-Policy allows only its own script, by digest.
 """
 
 import base64
@@ -20,7 +19,7 @@ _FOLDER = Path(__file__).parent / "templates"
 
 
 def page(report: Report) -> str:
-    """The whole page."""
+    """Render the page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -28,7 +27,7 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration, "number": _number, "pitch": _pitch, "score": _score}
+    environment.filters |= {"duration": duration, "number": _number, "frequency": _frequency, "score": _score}
     style, script = ((_FOLDER / name).read_text() for name in ("report.css", "report.js"))
     return environment.get_template("report.html").render(
         report=report,
@@ -50,12 +49,12 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def _score(value: float | None, places: int = 2) -> str:
-    """A figure with a true minus; a dash where there is none."""
+def _score(value: float | None, digits: int = 2) -> str:
+    """A number with a typographic minus sign; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:.{places}f}".replace("-", "−")
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
-def _pitch(hertz: int) -> str:
+def _frequency(hertz: int) -> str:
     return f"{hertz / 1000:g} kHz"

@@ -1,1 +1,1 @@
-"""Retrieve: the images nearest to a clip, from an index."""
+"""Retrieve: the FAISS index of image vectors, and the choice of a clip's neighbours."""

@@ -6,53 +6,59 @@ from pydantic import Field
 
 from aai.options import Options
 
-LEAST_PER_CELL = 39
-"""FAISS calls a centre of k-means badly trained when it sees fewer vectors."""
+MIN_PER_LIST = 39
+"""FAISS warns if k-means gets fewer training vectors per centroid."""
 
-LEAST_SAMPLE = 256 * LEAST_PER_CELL
-"""What an 8-bit product quantiser needs to train its 256 centres."""
+MIN_SAMPLE = 256 * MIN_PER_LIST
+"""Training vectors that an 8-bit product quantiser needs for its 256 centroids."""
 
 
 class IndexOptions(Options):
-    """Which type of index is built, and how thoroughly it is searched."""
+    """FAISS index of the image vectors: its type follows from the number of images."""
 
-    max_exact: int = Field(1_000_000, ge=LEAST_SAMPLE)
-    """Up to so many vectors are stored whole and searched one and all: 3 GB for a million of dimension 768."""
+    max_exact: int = Field(1_000_000, ge=MIN_SAMPLE)
+    """Maximum number of images for an exact (flat) index, which compares a query with every vector. A million vectors
+    of 768 dimensions take 3 GB of memory."""
 
     max_scalar: int = Field(20_000_000, ge=0)
-    """Up to so many are put into cells and stored in a byte a dimension; beyond, in `code_bytes`."""
+    """Maximum number of images for an IVF index with 8-bit scalar quantisation (SQ8: one byte per dimension). Larger
+    collections use IVF with product quantisation."""
 
     code_bytes: int = Field(96, ge=1)
-    """Most bytes of a vector under product quantisation; the largest number that divides the dimension is taken."""
+    """Product quantisation: maximum code size of a vector in bytes. The largest number up to it that divides the
+    dimension is used. More bytes give better recall and take more memory."""
 
     num_probes: int = Field(64, ge=1)
-    """Cells that a query looks into; more of them find more of the true neighbours and take longer."""
+    """IVF lists that a query searches (nprobe); an exact index ignores it. More of them give better recall and take
+    longer."""
 
-    training_per_cell: int = Field(64, ge=LEAST_PER_CELL)
-    """Vectors, drawn at random, from which the centre of one cell is learned."""
+    training_per_cell: int = Field(64, ge=MIN_PER_LIST)
+    """Training vectors per IVF list (k-means centroid), drawn at random."""
 
 
 class RetrieveOptions(Options):
-    """How a clip's images are chosen."""
+    """Retrieval of the images that supervise a clip's cue."""
 
     method: Literal["audio", "label"] = "audio"
-    """`audio`: the images nearest to what is heard. `label`: any images that have the clip's label, to compare with:
-    that is all that inversion without audio knows of a clip."""
+    """`audio`: the images nearest to the clip's aligned vector. `label`: random images with the clip's label, without
+    audio (a baseline)."""
 
     num_candidates: int = Field(200, ge=1)
-    """Nearest images among which the choice is made."""
+    """Nearest images that the index returns per clip, from which the neighbours are chosen."""
 
     num_neighbours: int = Field(5, ge=1)
-    """Most images that a clip gets; fewer where the candidates are nearly all duplicates."""
+    """Maximum number of images per clip. A clip gets fewer if almost all candidates are near-duplicates."""
 
     duplicate_similarity: float = Field(0.95, gt=0, le=1)
-    """Two images with a higher cosine are taken for the same; the better one stays."""
+    """Near-duplicates: of two candidates whose cosine similarity exceeds this, only the better one is kept."""
 
     diversity: float = Field(0.1, ge=0, le=1)
-    """The weight of being unlike what is chosen already, against that of fitting the clip: 1 - lambda of MMR."""
+    """Maximal marginal relevance (MMR): weight of dissimilarity to the images chosen before, 1 - lambda. 0 takes the
+    nearest images; higher values take images that differ more and match the sound less."""
 
     centring_strength: float = Field(0.75, ge=0, le=1)
-    """How much of the mean query is subtracted from every query."""
+    """Query centring, against hubs (images that are near to every clip): fraction of the mean aligned vector of all
+    clips that is subtracted from each query. 0 disables it."""
 
     min_bank_clips: int = Field(500, ge=1)
-    """With fewer clips their own mean says too little, and a given one is used, or none."""
+    """Minimum number of clips for query centring: the mean of fewer clips is unreliable, and is not subtracted."""

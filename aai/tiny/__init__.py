@@ -1,9 +1,9 @@
-"""The tiny world: procedural scenes and sounds whose truth is known, and small models trained on them.
+"""The tiny world: procedural scenes and sounds with known ground truth, and small models trained on them.
 
-vocabulary   what there is to see and hear, and how captions say it
-scenes       64 x 64 pictures
-sounds       5 s clips
-judge        an independent reader of pictures
-train        makes every model from nothing
-score        measures them
+vocabulary   phenomena, backgrounds, and captions
+scenes       rendering of 64 x 64 images
+sounds       synthesis of 5 s clips
+judge        an independent image classifier
+train        training of all models from scratch
+score        evaluation
 """

@@ -1,4 +1,4 @@
-"""The five places of the tiny world, each painted on a fresh canvas."""
+"""Painters of the five backgrounds."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def sky(canvas: Canvas, draws: Draws) -> None:
 
 
 def city(canvas: Canvas, draws: Draws) -> None:
-    """Two rows of buildings, the nearer with lit windows, and a road."""
+    """Two rows of buildings, the front one with lit windows, and a road."""
     sky(canvas, draws)
     _buildings(canvas, draws, "far", (0.58, 0.64, 0.75), (0.42, 0.78))
     _buildings(canvas, draws, "near", (0.27, 0.31, 0.42), (0.22, 0.58))
@@ -55,12 +55,12 @@ def _buildings(canvas: Canvas, draws: Draws, row: str, color: Color, heights: tu
 
 
 def _bump(value: np.ndarray, middle: Number, width: Number) -> np.ndarray:
-    """1 within `width` of the middle, 0 farther away than that and a half."""
+    """1 within 0.7 `width` of the middle, 0 beyond 1.5 `width`."""
     return soft_step(width * 1.5, width * 0.7, np.abs(value - middle))
 
 
 def forest(canvas: Canvas, draws: Draws) -> None:
-    """Three rows of pines, darker as they come nearer."""
+    """Three rows of pines, the front ones darker."""
     sky(canvas, draws)
     rows = [
         (0.70, 0.34, (0.46, 0.62, 0.54), 8.0),
@@ -103,7 +103,7 @@ def field(canvas: Canvas, draws: Draws) -> None:
 
 
 def mountains(canvas: Canvas, draws: Draws) -> None:
-    """Two ranges with snow on their peaks, and a dark green ridge before them."""
+    """Two mountain ranges with snowy peaks, behind a dark green ridge."""
     sky(canvas, draws)
     ranges = [(0.52, 0.36, (0.62, 0.69, 0.83), 0.14), (0.68, 0.42, (0.38, 0.46, 0.63), 0.15)]
     for num, (base, height, color, snow) in enumerate(ranges):
@@ -150,14 +150,15 @@ def _cactus(canvas: Canvas, draws: Draws) -> None:
 
 
 def _capsule(across: np.ndarray, along: np.ndarray, start: Number, stop: Number, radius: Number) -> np.ndarray:
-    """Signed distance from a thick line with round ends that runs along the second axis."""
+    """Signed distance from a capsule along the second axis."""
     return np.hypot(across, along - np.clip(along, start, stop)) - radius
 
 
-PLACES: dict[str, Callable[[Canvas, Draws], None]] = {
+BACKGROUND_PAINTERS: dict[str, Callable[[Canvas, Draws], None]] = {
     "city": city,
     "forest": forest,
     "field": field,
     "mountains": mountains,
     "desert": desert,
 }
+"""Functions that paint a background on a blank canvas, by name."""

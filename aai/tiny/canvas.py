@@ -1,4 +1,4 @@
-"""Drawing: addressed random numbers, smooth noise, soft edges, and a canvas that knows what was painted on it."""
+"""Drawing primitives: addressable random numbers, smooth noise, soft edges, and a canvas with a coverage mask."""
 
 import zlib
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ Color = tuple[Number, Number, Number]
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _STEP = np.uint64(0x9E3779B97F4A7C15)
-_FAINTEST = 0.02
-"""Paint thinner than this is not painted, so that a canvas' cover is exact."""
+_MIN_ALPHA = 0.02
+"""Smaller opacities are treated as 0, so that the coverage mask is exact."""
 
 _axis = (np.arange(SIZE_PX, dtype=np.float32) + 0.5) / SIZE_PX
 X, Y = _axis[None, None, :], _axis[None, :, None]
@@ -31,9 +31,9 @@ def _hash(values: np.ndarray) -> np.ndarray:
 
 
 class Draws:
-    """Random numbers of a batch of scenes, each with the address (scene seed, purpose, position).
+    """Random numbers of a batch of scenes, addressed by scene seed, purpose and index.
 
-    A scene's numbers do not depend on the batch it is drawn in, nor on what else was asked for before.
+    They depend neither on the other scenes of the batch nor on the order of the calls.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -53,11 +53,11 @@ class Draws:
         return (low + (high - low) * self.table(purpose, 1))[:, :, None]
 
     def choice(self, purpose: str, num: int) -> np.ndarray:
-        """One whole number below `num` for each scene."""
+        """One integer below `num` for each scene."""
         return (self.table(purpose, 1)[:, 0] * num).astype(int)
 
     def tint(self, purpose: str, color: Color, spread: Number = 0.04) -> Float[np.ndarray, "scenes 1 1 3"]:
-        """A colour near `color`, another for each scene."""
+        """A random colour near `color` for each scene."""
         jitter = (self.table(purpose, 3) * 2 - 1) * spread
         return np.clip(np.array(color, np.float32) + jitter, 0, 1)[:, None, None, :]
 
@@ -74,16 +74,16 @@ def inside(distance: np.ndarray) -> np.ndarray:
 
 
 def ramp(values: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
-    """Colours along a palette, `values` in [0, 1]."""
+    """Interpolate colours of a palette, `values` in [0, 1]."""
     table = np.asarray(colors, np.float32)
-    place = np.clip(values, 0, 1) * (len(table) - 1)
-    low = np.minimum(place.astype(int), len(table) - 2)
-    part = (place - low)[..., None].astype(np.float32)
-    return table[low] * (1 - part) + table[low + 1] * part
+    position = np.clip(values, 0, 1) * (len(table) - 1)
+    low = np.minimum(position.astype(int), len(table) - 2)
+    fraction = (position - low)[..., None].astype(np.float32)
+    return table[low] * (1 - fraction) + table[low + 1] * fraction
 
 
 def _noise_tiles(num: int = 24, size: int = 128) -> Float[np.ndarray, "tiles size size"]:
-    """Smooth periodic noise in [0, 1]: a power law of frequency, without its finest detail."""
+    """Smooth periodic noise in [0, 1], with a low-passed power-law spectrum."""
     rng = np.random.default_rng(0)
     frequency = np.fft.fftfreq(size)
     radius = np.hypot(frequency[:, None], frequency[None])
@@ -98,13 +98,13 @@ _TILES = _noise_tiles()
 
 
 def noise(draws: Draws, purpose: str, x: np.ndarray, y: np.ndarray) -> Field:
-    """Smooth noise in [0, 1] at coordinates in tiles (1 = one period), placed anew for each scene and purpose."""
+    """Smooth noise in [0, 1] at coordinates in periods, with a random tile and shift for each scene and purpose."""
     size = _TILES.shape[1]
-    place = draws.table(purpose, 3)
-    tile = (place[:, 0] * len(_TILES)).astype(int)[:, None, None]
+    random = draws.table(purpose, 3)
+    tile = (random[:, 0] * len(_TILES)).astype(int)[:, None, None]
     shape = (len(draws), SIZE_PX, SIZE_PX)
-    col = (np.broadcast_to(x, shape) + place[:, 1, None, None]) * size
-    row = (np.broadcast_to(y, shape) + place[:, 2, None, None]) * size
+    col = (np.broadcast_to(x, shape) + random[:, 1, None, None]) * size
+    row = (np.broadcast_to(y, shape) + random[:, 2, None, None]) * size
     left, top = np.floor(col).astype(np.int32), np.floor(row).astype(np.int32)
     across, down = (col - left).astype(np.float32), (row - top).astype(np.float32)
     left, top = left % size, top % size
@@ -115,24 +115,24 @@ def noise(draws: Draws, purpose: str, x: np.ndarray, y: np.ndarray) -> Field:
 
 
 def per_cell(table: Float[np.ndarray, "scenes cells"], cell: np.ndarray) -> Field:
-    """The number of each pixel's cell; cells beyond the table start over."""
+    """Look up each pixel's cell; cell indices wrap around."""
     return table[np.arange(len(table))[:, None, None], cell % table.shape[1]]
 
 
 class Canvas:
-    """A batch of pictures in [0, 1] and what has been painted over since the last `reset`."""
+    """A batch of images in [0, 1], and a mask of the pixels painted since the last `reset`."""
 
     def __init__(self, num: int) -> None:
         self.pixels = np.zeros((num, SIZE_PX, SIZE_PX, 3), np.float32)
         self.cover: Bool[np.ndarray, "scenes height width"] = np.zeros((num, SIZE_PX, SIZE_PX), bool)
 
     def over(self, color: np.ndarray | Color, alpha: np.ndarray | Number = 1) -> None:
-        """Paint with an opacity in [0, 1]; what is thinner than a fiftieth stays unpainted."""
+        """Alpha-blend a colour, with opacities in [0, 1]; those below 0.02 are treated as 0."""
         alpha = np.broadcast_to(np.asarray(alpha, np.float32), self.cover.shape)
-        alpha = np.where(alpha < _FAINTEST, 0, np.clip(alpha, 0, 1)).astype(np.float32)
+        alpha = np.where(alpha < _MIN_ALPHA, 0, np.clip(alpha, 0, 1)).astype(np.float32)
         self.cover |= alpha > 0
         self.pixels += (np.clip(np.asarray(color, np.float32), 0, 1) - self.pixels) * alpha[..., None]
 
     def reset(self) -> None:
-        """Forget what was painted: the pictures as they stand are the background."""
+        """Clear the coverage mask."""
         self.cover[:] = False

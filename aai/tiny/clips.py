@@ -1,4 +1,4 @@
-"""Clips of which everything is known, and what the audio encoder takes of them."""
+"""Clips with their ground truth, and the audio encoder's log-mel features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,32 +17,32 @@ NUM_FRAMES = NUM_SAMPLES // _HOP + 1
 
 @dataclass(frozen=True)
 class Clip:
-    """What a clip sounds of: the truth."""
+    """Ground truth of a clip."""
 
     phenomenon: str
     intensity: float
     seed: int
 
     def wave(self) -> np.ndarray:
-        """The clip itself: mono samples at `SAMPLE_RATE_HZ`."""
+        """Synthesise the clip: mono samples at `SAMPLE_RATE_HZ`."""
         return synthesise(self.phenomenon, self.intensity, self.seed)
 
 
 def sample_clips(num: int, seed: int) -> list[Clip]:
-    """Draw clips at random, phenomenon and intensity uniform."""
+    """Sample clips with uniform phenomenon and intensity."""
     rng = np.random.default_rng(seed)
     names, levels, seeds = rng.integers(len(PHENOMENA), size=num), rng.random(num), rng.integers(2**62, size=num)
     return [Clip(PHENOMENA[n], float(i), int(s)) for n, i, s in zip(names, levels, seeds, strict=True)]
 
 
-def listen(waves: Sequence[np.ndarray]) -> Float16[np.ndarray, "clips frames bins"]:
-    """What the feature extractor makes of clips at `SAMPLE_RATE_HZ`, in half precision."""
+def log_mel_features(waves: Sequence[np.ndarray]) -> Float16[np.ndarray, "clips frames bins"]:
+    """Log-mel features of clips at `SAMPLE_RATE_HZ`, in dB, in half precision."""
     extracted = new_feature_extractor()(list(waves), sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")
     return extracted["input_features"][:, 0].astype(np.float16)
 
 
 def new_feature_extractor() -> ClapFeatureExtractor:
-    """Log-mel spectrograms of 5 s: 64 bins from 50 to 8,000 Hz, 50 frames a second; short clips are repeated."""
+    """CLAP's feature extractor for 5 s clips: 64 mel bins from 50 to 8,000 Hz, 50 frames per second."""
     return ClapFeatureExtractor(
         feature_size=NUM_BINS,
         sampling_rate=SAMPLE_RATE_HZ,

@@ -1,13 +1,13 @@
-"""The gallery: `python -m aai.tiny.gallery docs/pictures` draws what docs/GALLERY.md shows.
+"""Images of docs/GALLERY.md: `python -m aai.tiny.gallery docs/pictures`.
 
-edits.webp       a generated scene, its edit, where the two differ, and the edit's mask
-photos.webp      the same of scenes as they are drawn, taken for photos
-photo.webp       one row of that
-degrees.webp     one prompt and one seed under eight clips of one kind, from weak to strong
-styles.webp      scenes restyled by clips, from weak to strong
-blends.webp      from one clip's cue to another's, in eight steps
+edits.webp       generated source images, their edits, differences and edit masks
+photos.webp      the same for ground-truth scenes as photos
+photo.webp       one row of photos.webp
+degrees.webp     one prompt and one seed with eight clips of increasing intensity
+styles.webp      scenes stylised by weak and strong clips
+blends.webp      interpolation between the cues of two clips, in eight steps
 
-Clips, scenes and seeds are held out: the models were not trained on them. Nothing is picked out.
+Clips, scenes and seeds are held out from training, and not selected.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from PIL import Image
 
 from aai.cues.interpolate import between
 from aai.edit.composite import finish
-from aai.edit.editor import Edited, Editor, Photos, Wanted
+from aai.edit.editor import Editor, EditRequest, EditResult, Photos
 from aai.edit.options import STYLISED, EditOptions
-from aai.edit.trajectories import Inversions
+from aai.edit.trajectories import InversionCache
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.scenes import Scene, render
 from aai.tiny.sheets import contact_sheet, spectrogram
@@ -41,72 +41,74 @@ def _clips(kinds: Sequence[tuple[str, float]]) -> list[np.ndarray]:
     return [synthesise(name, level, _SEED + number) for number, (name, level) in enumerate(kinds)]
 
 
-def _edits(world: World, way: str, kinds: Sequence[tuple[str, float, str]], photos: bool) -> tuple[Edited, np.ndarray]:
-    """Edits, whole, of kinds of sound at places, and what they are made from."""
+def _edits(
+    world: World, way: str, kinds: Sequence[tuple[str, float, str]], photos: bool
+) -> tuple[EditResult, np.ndarray]:
+    """Composited edits, and their source images; `kinds` are phenomenon, intensity and background."""
     options = EditOptions(**STYLISED) if way == "adjective" else EditOptions()
     editor, places = Editor(world.diffusion, RENDER, options), [place for _, _, place in kinds]
-    wanted = Wanted(
+    wanted = EditRequest(
         [caption("background", background=place) for place in places],
         [caption(way, background=place) for place in places],
         [_SEED + BACKGROUNDS.index(place) for place in places],
-        world.cues(world.hear(_clips([(name, level) for name, level, _ in kinds]))),
+        world.cues(world.embed_clips(_clips([(name, level) for name, level, _ in kinds]))),
         [""] * len(kinds),
     )
     if photos:
         scenes = [Scene("background", None, place, 0.0, _SEED + number) for number, place in enumerate(BACKGROUNDS)]
         of = [BACKGROUNDS.index(place) for place in places]
         pixels = render(scenes).pixels
-        made = editor.from_photos(wanted, Photos(pixels, list(BACKGROUNDS), of), Inversions())
+        made = editor.from_photos(wanted, Photos(pixels, list(BACKGROUNDS), of), InversionCache())
         sources = pixels[of]
     else:
         made = editor.from_prompts(wanted)
         sources = made.sources
     whole = [finish(*each, options) for each in zip(sources, made.pictures, made.sources, made.masks, strict=True)]
-    return Edited(np.stack(whole), sources, made.masks), sources
+    return EditResult(np.stack(whole), sources, made.masks), sources
 
 
-def _as_picture(mask: np.ndarray) -> np.ndarray:
-    """A mask in white on black."""
+def _mask_image(mask: np.ndarray) -> np.ndarray:
+    """A mask as an image, white on black."""
     levels = Image.fromarray((mask * 255).astype(np.uint8)).resize((SIZE_PX, SIZE_PX), Image.Resampling.NEAREST)
     return np.repeat(np.asarray(levels)[..., None], 3, axis=2)
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How far two pictures differ: white is half of what is possible or more."""
+    """Absolute difference of two images, doubled: white is half of the range or more."""
     return np.clip(2 * np.abs(first.astype(int) - second), 0, 255).astype(np.uint8)
 
 
 def edit_rows(world: World, photos: bool) -> list[list[np.ndarray]]:
-    """Of each phenomenon, at two places: source, edit, difference, mask."""
+    """Source, edit, difference and mask of each phenomenon on two backgrounds."""
     places = [(BACKGROUNDS[number % 5], BACKGROUNDS[(number + 2) % 5]) for number in range(len(PHENOMENA))]
     kinds = [(name, _STRONG, place) for name, both in zip(PHENOMENA, places, strict=True) for place in both]
     made, sources = _edits(world, "verb", kinds, photos)
     parts = [
-        [source, edit, _difference(source, edit), _as_picture(mask)]
+        [source, edit, _difference(source, edit), _mask_image(mask)]
         for source, edit, mask in zip(sources, made.pictures, made.masks, strict=True)
     ]
     return [parts[at] + parts[at + 1] for at in range(0, len(parts), 2)]
 
 
 def edits_sheet(rows: list[list[np.ndarray]], names: Sequence[str], source: str) -> Image.Image:
-    """What `edit_rows` made of some phenomena."""
+    """Contact sheet of `edit_rows` for some phenomena."""
     chosen = [rows[PHENOMENA.index(name)] for name in names]
     return contact_sheet(chosen, names, [source, "edit", "difference", "mask"] * 2)
 
 
 def degrees_sheet(world: World) -> Image.Image:
-    """One prompt and one seed: what differs is what is heard."""
+    """One prompt and one seed with clips of increasing intensity."""
     rows = []
     for name in PHENOMENA:
         waves = _clips([(name, level) for level in _LEVELS])
-        pictures = world.render([caption("noun")] * _NUM, [_SEED] * _NUM, world.cues(world.hear(waves)))
+        pictures = world.render([caption("noun")] * _NUM, [_SEED] * _NUM, world.cues(world.embed_clips(waves)))
         rows += [[spectrogram(wave) for wave in waves], list(pictures)]
     labels = [label for name in PHENOMENA for label in ("", name)]
     return contact_sheet(rows, labels, [f"{level:.2f}" for level in _LEVELS])
 
 
 def styles_sheet(world: World) -> Image.Image:
-    """A photo of each place, restyled by a weak and a strong clip of each phenomenon."""
+    """A photo of each background, stylised by a weak and a strong clip of each phenomenon."""
     rows = []
     for name in PHENOMENA:
         kinds = [(name, level, place) for place in BACKGROUNDS for level in (0.2, 0.9)]
@@ -118,11 +120,11 @@ def styles_sheet(world: World) -> Image.Image:
 
 
 def blends_sheet(world: World) -> Image.Image:
-    """From a weak clip to a strong one, and from one phenomenon to another."""
+    """Cue interpolation from a weak to a strong clip, and from one phenomenon to another."""
     dims, rows = world.diffusion.cue_dims, []
     for start, end in _PAIRS:
         levels = (0.05, 0.95) if start == end else (_STRONG, _STRONG)
-        first, last = world.cues(world.hear(_clips(list(zip((start, end), levels, strict=True)))))
+        first, last = world.cues(world.embed_clips(_clips(list(zip((start, end), levels, strict=True)))))
         cues = torch.stack([between(first, last, at, dims) for at in np.linspace(0, 1, _NUM).tolist()])
         rows.append(list(world.render([caption("noun")] * _NUM, [_SEED] * _NUM, cues)))
     labels = [f"to {end}" if start != end else start for start, end in _PAIRS]
@@ -130,10 +132,10 @@ def blends_sheet(world: World) -> Image.Image:
 
 
 def main() -> None:
-    """Draw every picture of the gallery."""
+    """Write all images of the gallery."""
     example = "example: python -m aai.tiny.gallery docs/pictures"
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0], epilog=example)
-    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("folder", type=Path, help="output folder")
     folder, world = parser.parse_args().folder, load_world()
     folder.mkdir(parents=True, exist_ok=True)
     of_photos = edit_rows(world, photos=True)

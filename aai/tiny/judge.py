@@ -1,7 +1,7 @@
-"""An independent reader of the tiny world's pictures: what is seen, where, how, and how much of it.
+"""The judge: an independent classifier of phenomenon, background, composition and intensity in images.
 
-It shares nothing with the models that it judges but the world itself: another architecture (a plain convolutional
-network), other scenes, other seeds. `python -m aai.tiny.judge picture.png` prints what it reads.
+It is independent of the models under evaluation: another architecture (a plain CNN), other scenes and seeds for
+training. `python -m aai.tiny.judge picture.png` prints its predictions.
 """
 
 import argparse
@@ -20,23 +20,23 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from aai.pretrained import Network
+from aai.pretrained import PretrainedModule
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA
 
 WEIGHTS = Path(__file__).parent / "weights" / "judge"
 NUM_LEVELS = 21
-"""Intensities that the judge chooses among, evenly from 0 to 1."""
+"""Number of intensity classes, evenly spaced from 0 to 1."""
 
-_LARGEST_BATCH = 256
+_MAX_BATCH = 256
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge reads off one picture, each with a confidence in [0, 1].
+    """The judge's prediction for one image, with confidences in [0, 1].
 
-    `phenomenon` and `background` are None where the composition has none; `intensity` is None with the phenomenon.
-    The confidence of an intensity is the probability that it lies within a tenth of what is said.
+    `phenomenon` and `background` are None if the composition has none; without a phenomenon `intensity` is None. The
+    confidence of an intensity is the probability of an error of at most 0.1.
     """
 
     composition: str
@@ -48,7 +48,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Reading:
-    """The judge's probabilities for a batch of pictures; the last phenomenon and the last background are "none"."""
+    """The judge's probabilities for a batch of images; the last phenomenon and the last background are "none"."""
 
     composition: Float[Tensor, "pictures compositions"]
     phenomenon: Float[Tensor, "pictures phenomena_or_none"]
@@ -66,8 +66,8 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
-class Judge(Network):
-    """A small convolutional network with four heads; pictures in [-1, 1], 64 x 64."""
+class Judge(PretrainedModule):
+    """A small CNN with four heads; 64 x 64 images in [-1, 1]."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
@@ -88,15 +88,15 @@ class Judge(Network):
 
     def forward(self, pictures: Float[Tensor, "pictures 3 64 64"]) -> list[Tensor]:
         """Logits of composition, phenomenon, background and intensity."""
-        seen = self.features(pictures)
-        return [head(seen) for head in self.heads]
+        features = self.features(pictures)
+        return [head(features) for head in self.heads]
 
     @torch.inference_mode()
     def read(self, pixels: UInt8[np.ndarray, "pictures 64 64 3"]) -> Reading:
-        """Probabilities for RGB pictures in bytes."""
+        """Class probabilities of RGB images."""
         parts = []
-        for start in range(0, len(pixels), _LARGEST_BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _LARGEST_BATCH]))
+        for start in range(0, len(pixels), _MAX_BATCH):
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _MAX_BATCH]))
             logits = self(batch.permute(0, 3, 1, 2).float().div(127.5).sub(1))
             parts.append([F.softmax(values, dim=-1) for values in logits])
         return Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
@@ -109,12 +109,8 @@ def load_judge() -> Judge:
 
 
 def verdicts(reading: Reading) -> list[Verdict]:
-    """Put probabilities into words.
-
-    The composition comes first: a background has no phenomenon, a noun no background, so the names are chosen among
-    what the composition allows.
-    """
-    found = []
+    """Most likely classes of each image, consistent with its composition (a noun has no background)."""
+    verdicts = []
     levels = torch.linspace(0, 1, NUM_LEVELS)
     for i in range(len(reading.composition)):
         composition = COMPOSITIONS[int(reading.composition[i].argmax())]
@@ -129,15 +125,15 @@ def verdicts(reading: Reading) -> list[Verdict]:
         if names["phenomenon"]:
             intensity = float(reading.intensity[i] @ levels)
             confidence["intensity"] = float(reading.intensity[i][(levels - intensity).abs() <= 0.1].sum())
-        found.append(Verdict(composition, names["phenomenon"], names["background"], intensity, confidence))
-    return found
+        verdicts.append(Verdict(composition, names["phenomenon"], names["background"], intensity, confidence))
+    return verdicts
 
 
 def judge_files(paths: Sequence[Path]) -> list[Verdict]:
-    """Read picture files of any size; they are scaled to 64 x 64.
+    """Predictions for image files of any size; they are resized to 64 x 64.
 
     Raises:
-        ValueError: a file is missing or is not a picture; the sentence names it.
+        ValueError: a file is missing or not an image; the message names it.
     """
     pixels = []
     for path in paths:
@@ -145,33 +141,33 @@ def judge_files(paths: Sequence[Path]) -> list[Verdict]:
             with Image.open(path) as picture:
                 pixels.append(np.asarray(picture.convert("RGB").resize((SIZE_PX, SIZE_PX), Image.Resampling.BOX)))
         except FileNotFoundError as error:
-            raise ValueError(f"{path}: there is no such file") from error
+            raise ValueError(f"{path}: no such file") from error
         except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{path}: this is not a picture that Pillow can read ({error})") from error
+            raise ValueError(f"{path}: not an image that Pillow can read ({error})") from error
     return verdicts(load_judge().read(np.stack(pixels)))
 
 
 def main() -> None:
-    """Print what the judge reads off the named pictures."""
+    """Print the predictions for image files."""
     parser = argparse.ArgumentParser(
         description=str(__doc__).splitlines()[0], epilog="example: python -m aai.tiny.judge picture.png"
     )
-    parser.add_argument("pictures", nargs="+", type=Path, help="picture files of any size and format")
+    parser.add_argument("pictures", nargs="+", type=Path, help="image files of any size and format")
     paths = parser.parse_args().pictures
     try:
-        found = judge_files(paths)
+        predictions = judge_files(paths)
     except ValueError as error:
         sys.exit(f"judge: {error}")
     table = Table("picture", "composition", "phenomenon", "intensity", "background")
-    for path, verdict in zip(paths, found, strict=True):
-        sure = verdict.confidence
-        intensity = "-" if verdict.intensity is None else f"{verdict.intensity:.2f} ({sure['intensity']:.0%})"
+    for path, verdict in zip(paths, predictions, strict=True):
+        confidence = verdict.confidence
+        intensity = "-" if verdict.intensity is None else f"{verdict.intensity:.2f} ({confidence['intensity']:.0%})"
         table.add_row(
             path.name,
-            f"{verdict.composition} ({sure['composition']:.0%})",
-            f"{verdict.phenomenon or '-'} ({sure['phenomenon']:.0%})",
+            f"{verdict.composition} ({confidence['composition']:.0%})",
+            f"{verdict.phenomenon or '-'} ({confidence['phenomenon']:.0%})",
             intensity,
-            f"{verdict.background or '-'} ({sure['background']:.0%})",
+            f"{verdict.background or '-'} ({confidence['background']:.0%})",
         )
     Console().print(table)
 

@@ -1,8 +1,7 @@
-"""The ten phenomena, each painted over whatever is on the canvas, and the setting each has when it stands alone.
+"""Painters of the ten phenomena, which paint over the canvas, and their settings in noun scenes.
 
-A painter takes an intensity of shape scenes x 1 x 1 in [0, 1]; what grows with it is size, number and light, never
-only one of them. Thunder, rain, snow and fireworks change all the light, so they cover the whole picture; the others
-leave what they do not cover untouched.
+A painter takes intensities in [0, 1], scenes x 1 x 1; size, number and brightness all increase with it. Thunder, rain,
+snow and fireworks change the light of the whole image; the others leave the pixels outside their mask unchanged.
 """
 
 from collections.abc import Callable
@@ -89,8 +88,8 @@ def _dots(draws: Draws, purpose: str, cells: int, radius: Number, share: Number 
     at_x = 0.3 + 0.4 * per_cell(draws.table(f"{purpose}.jitter.x", 1009), cell)
     at_y = 0.3 + 0.4 * per_cell(draws.table(f"{purpose}.jitter.y", 1009), cell)
     size = radius * (0.75 + 0.5 * per_cell(draws.table(f"{purpose}.size", 1009), cell))
-    there = per_cell(draws.table(purpose, 1009), cell) < share
-    return soft_step(size * 1.3, size * 0.5, np.hypot(across - col - at_x, down - row - at_y)) * there
+    is_present = per_cell(draws.table(purpose, 1009), cell) < share
+    return soft_step(size * 1.3, size * 0.5, np.hypot(across - col - at_x, down - row - at_y)) * is_present
 
 
 def thunder(canvas: Canvas, draws: Draws, intensity: Level) -> None:
@@ -194,7 +193,7 @@ def tornado(canvas: Canvas, draws: Draws, intensity: Level) -> None:
 
 
 def helicopter(canvas: Canvas, draws: Draws, intensity: Level) -> None:
-    """A helicopter in the sky; nearer, hence larger."""
+    """A helicopter in the sky; larger, as if nearer."""
     size = 0.10 + 0.26 * intensity
     side = np.sign(draws.between("heli.side", -1, 1))
     x = (X - draws.between("heli.x", 0.42, 0.58)) / size * side
@@ -219,7 +218,7 @@ def helicopter(canvas: Canvas, draws: Draws, intensity: Level) -> None:
 
 
 def clock(canvas: Canvas, draws: Draws, intensity: Level) -> None:
-    """A great clock face; larger."""
+    """A clock face; larger."""
     radius = 0.11 + 0.27 * intensity
     x, y = X - draws.between("clock.x", 0.42, 0.58), Y - draws.between("clock.y", 0.42, 0.56)
     far, pixel = np.hypot(x, y) / radius, 1 / SIZE_PX / radius
@@ -238,7 +237,7 @@ def clock(canvas: Canvas, draws: Draws, intensity: Level) -> None:
         canvas.over((0.16, 0.12, 0.10), soft_step(pixel, -pixel, hand))
 
 
-PAINTERS: dict[str, Callable[[Canvas, Draws, Level], None]] = {
+PHENOMENON_PAINTERS: dict[str, Callable[[Canvas, Draws, Level], None]] = {
     "fire": fire,
     "rain": rain,
     "snow": snow,
@@ -261,13 +260,13 @@ _SETTINGS: dict[str, tuple[Color, Color]] = {
     "tornado": ((0.56, 0.60, 0.58), (0.76, 0.76, 0.64)),
     "clock": ((0.44, 0.28, 0.26), (0.34, 0.20, 0.20)),
 }
-"""Colours of the setting, top and bottom; what is not here stands before the sky."""
+"""Top and bottom colours of the setting; the other phenomena have the sky."""
 
 _GROUNDS = {"thunder": (0.05, 0.04, 0.09), "fireworks": (0.02, 0.02, 0.06), "tornado": (0.44, 0.42, 0.24)}
 
 
 def setting(canvas: Canvas, draws: Draws, phenomenon: str) -> None:
-    """Paint what a phenomenon that stands alone stands before."""
+    """Paint the setting of a phenomenon in a noun scene."""
     if phenomenon not in _SETTINGS:
         sky(canvas, draws)
         return

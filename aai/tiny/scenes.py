@@ -1,8 +1,7 @@
-"""Scenes: 64 x 64 pictures of which everything is known.
+"""Rendering of scenes: 64 x 64 images with known ground truth.
 
-Four compositions: a background alone; a phenomenon alone (noun); a phenomenon on a background (verb), with the very
-pixels of the background wherever the phenomenon does not cover it; a background in the style of a phenomenon
-(adjective).
+Four compositions: a background; a phenomenon (noun); a phenomenon on a background (verb), whose pixels outside the mask
+equal the background's; a background in the style of a phenomenon (adjective).
 """
 
 from collections.abc import Sequence
@@ -12,22 +11,22 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from aai.tiny import vocabulary
-from aai.tiny.backgrounds import PLACES
+from aai.tiny.backgrounds import BACKGROUND_PAINTERS
 from aai.tiny.canvas import SIZE_PX, Canvas, Draws
-from aai.tiny.phenomena import PAINTERS, setting
+from aai.tiny.phenomena import PHENOMENON_PAINTERS, setting
 from aai.tiny.styles import stylise
 from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA, adverb
 
-_LARGEST_BATCH = 64
-"""Scenes painted at a time; more does not fit the processor's cache."""
+_MAX_BATCH = 64
+"""Scenes painted at once; larger batches do not fit the CPU cache."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: the truth that a judge is asked for.
+    """Ground truth of an image.
 
     Raises:
-        ValueError: a name is not in the vocabulary, is missing, or the intensity is not in [0, 1].
+        ValueError: a name is missing or not in the vocabulary, or the intensity is not in [0, 1].
     """
 
     composition: str
@@ -39,18 +38,18 @@ class Scene:
     def __post_init__(self) -> None:
         if self.composition not in COMPOSITIONS:
             raise ValueError(f"composition {self.composition!r} is not one of {', '.join(COMPOSITIONS)}")
-        wants = {"phenomenon": self.composition != "background", "background": self.composition != "noun"}
+        is_needed = {"phenomenon": self.composition != "background", "background": self.composition != "noun"}
         for field, known in (("phenomenon", PHENOMENA), ("background", BACKGROUNDS)):
             name = getattr(self, field)
-            if wants[field] and name not in known:
+            if is_needed[field] and name not in known:
                 raise ValueError(f"a {self.composition} scene needs a {field}, one of {', '.join(known)}; got {name!r}")
-            if not wants[field] and name is not None:
+            if not is_needed[field] and name is not None:
                 raise ValueError(f"a {self.composition} scene has no {field}; got {name!r}")
         if not 0 <= self.intensity <= 1:
             raise ValueError(f"intensity {self.intensity} is not in [0, 1]")
 
     def caption(self, rng: np.random.Generator | None = None) -> str:
-        """Say what is seen; without `rng` in the first way of the vocabulary and with the adverb."""
+        """A random caption; without `rng` the first template of the vocabulary, with the adverb."""
         subject = self.phenomenon or ""
         if rng is None or rng.random() < 0.6:
             subject = f"{adverb(self.intensity)} {subject}"
@@ -59,22 +58,22 @@ class Scene:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Rendered scenes: `pixels` in RGB, and `mask`, true where the phenomenon covers the background."""
+    """Rendered scenes: RGB pixels, and the mask of the phenomenon."""
 
     pixels: UInt8[np.ndarray, "scenes height width 3"]
     mask: Bool[np.ndarray, "scenes height width"]
 
 
 def render(scenes: Sequence[Scene]) -> Pictures:
-    """Paint scenes; a scene's pixels depend on nothing but itself."""
+    """Render scenes; a scene's pixels do not depend on the rest of the batch."""
     pixels = np.empty((len(scenes), SIZE_PX, SIZE_PX, 3), np.uint8)
     mask = np.empty((len(scenes), SIZE_PX, SIZE_PX), bool)
     groups: dict[tuple[str | None, ...], list[int]] = {}
     for i, scene in enumerate(scenes):
         groups.setdefault((scene.composition, scene.phenomenon, scene.background), []).append(i)
     for members in groups.values():
-        for start in range(0, len(members), _LARGEST_BATCH):
-            batch = members[start : start + _LARGEST_BATCH]
+        for start in range(0, len(members), _MAX_BATCH):
+            batch = members[start : start + _MAX_BATCH]
             canvas = _paint([scenes[i] for i in batch])
             pixels[batch] = np.round(canvas.pixels * 255).astype(np.uint8)
             mask[batch] = canvas.cover
@@ -89,19 +88,19 @@ def _paint(scenes: Sequence[Scene]) -> Canvas:
     if first.background is None:
         setting(canvas, draws, str(first.phenomenon))
     else:
-        PLACES[first.background](canvas, draws)
+        BACKGROUND_PAINTERS[first.background](canvas, draws)
     canvas.reset()
     if first.composition == "adjective":
         stylise(canvas, draws, str(first.phenomenon), intensity)
     elif first.phenomenon is not None:
-        PAINTERS[first.phenomenon](canvas, draws, intensity)
+        PHENOMENON_PAINTERS[first.phenomenon](canvas, draws, intensity)
     return canvas
 
 
 def sample_scenes(
     num: int, seed: int, shares: tuple[float, float, float, float] = (0.1, 0.3, 0.35, 0.25)
 ) -> list[Scene]:
-    """Draw scenes at random: `shares` of the four compositions, everything else uniform."""
+    """Sample scenes: compositions with the given probabilities, everything else uniform."""
     rng = np.random.default_rng(seed)
     scenes = []
     for seed_of_scene in rng.integers(2**62, size=num):
@@ -114,5 +113,5 @@ def sample_scenes(
 
 
 def background_of(scene: Scene) -> Scene:
-    """The scene without its phenomenon, same seed: the picture that a verb or adjective scene started from."""
+    """The scene without its phenomenon, same seed: the source image of a verb or adjective scene."""
     return replace(scene, composition="background", phenomenon=None, intensity=0.0)

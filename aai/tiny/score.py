@@ -1,7 +1,6 @@
-"""Measure the tiny world on held-out seeds: `python -m aai.tiny.score` prints one table.
+"""Evaluation of the tiny world's models: `python -m aai.tiny.score` prints a table.
 
-Every figure is taken on scenes and clips that no model has learned from, and pictures are read by the judge, which
-shares nothing with the models but the world.
+All scenes and clips are held out from training; images are classified by the judge, which is independent of the models.
 """
 
 import argparse
@@ -16,9 +15,9 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import spearmanr
 
 from aai.media.audio import AudioOptions, decode, resample, to_mono
+from aai.metrics import mean_rank_correlation
 from aai.tiny.clips import Clip, sample_clips
 from aai.tiny.judge import Judge, Reading
 from aai.tiny.scenes import Scene, render, sample_scenes
@@ -38,43 +37,45 @@ RECORDINGS = {
     "helicopter": "helicopter",
     "clock_tick": "clock",
 }
-"""Folders of the ESC-10 collection that the tiny world knows, and what it calls them."""
+"""Classes of ESC-10 that are phenomena of the tiny world."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number: what, how much, the least (or, for errors, the most) that is asked, out of how many."""
+    """A result and its target."""
 
     what: str
     value: float
     bar: float
+    """Target: minimum value, or maximum if lower is better."""
     num: int
+    """Number of items."""
     lower_is_better: bool = False
 
     @property
     def reached(self) -> bool:
-        """Whether the bar is met."""
+        """Whether the target is met."""
         return self.value <= self.bar if self.lower_is_better else self.value >= self.bar
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What the figures are taken with; `share` shrinks the numbers of items for a quick look."""
+    """Models under evaluation; `share` scales the number of items, for quick tests."""
 
     world: World
     judge: Judge
     share: float = 1.0
 
-    def num(self, full: int, least: int = 1) -> int:
-        """So many of something."""
-        return max(least, round(full * self.share))
+    def num(self, full: int, minimum: int = 1) -> int:
+        """Scaled number of items."""
+        return max(minimum, round(full * self.share))
 
     def read(self, pixels: np.ndarray) -> Reading:
-        """The judge's reading of pictures."""
+        """The judge's probabilities for images."""
         return self.judge.read(pixels)
 
     def rendered(self, prompts: Sequence[str], cues: torch.Tensor | None = None) -> np.ndarray:
-        """A picture for each prompt, seeds counted from 0."""
+        """Render one image per prompt, with seeds counted from 0."""
         parts = []
         for start in track(range(0, len(prompts), _RENDER_BATCH), "render", transient=True):
             stop = min(start + _RENDER_BATCH, len(prompts))
@@ -83,37 +84,28 @@ class Bench:
         return np.concatenate(parts)
 
 
-def within(groups: Sequence[str], truth: Sequence[float | int], value: Sequence[float | int]) -> float:
-    """Spearman's rank correlation inside each group, averaged over the groups."""
-    found = []
-    for name in set(groups):
-        members = [i for i, group in enumerate(groups) if group == name]
-        found.append(spearmanr([truth[i] for i in members], [value[i] for i in members]).statistic)
-    return float(np.mean(np.nan_to_num(found)))
-
-
-def _share(read: torch.Tensor, truth: Sequence[int]) -> float:
-    """Share of readings (probabilities, "none" last) whose best name is the true one."""
-    return float((read.argmax(dim=1) == torch.tensor(truth)).float().mean())
+def _accuracy(probabilities: torch.Tensor, truth: Sequence[int]) -> float:
+    """Top-1 accuracy."""
+    return float((probabilities.argmax(dim=1) == torch.tensor(truth)).float().mean())
 
 
 def score_judge(bench: Bench) -> Iterator[Figure]:
-    """The judge against the truth of scenes as they were drawn."""
+    """Accuracy of the judge on ground-truth scenes."""
     scenes = sample_scenes(bench.num(2000, 50), HELD_OUT_SEED)
     reading = bench.read(render(scenes).pixels)
     names = [PHENOMENA.index(s.phenomenon) if s.phenomenon else len(PHENOMENA) for s in scenes]
-    places = [BACKGROUNDS.index(s.background) if s.background else len(BACKGROUNDS) for s in scenes]
-    ways = [COMPOSITIONS.index(s.composition) for s in scenes]
-    yield Figure("judge, real scenes: phenomenon", _share(reading.phenomenon, names), 0.99, len(scenes))
-    yield Figure("judge, real scenes: background", _share(reading.background, places), 0.99, len(scenes))
-    yield Figure("judge, real scenes: composition", _share(reading.composition, ways), 0.99, len(scenes))
-    seen = np.array([s.phenomenon is not None for s in scenes])
-    error = np.abs(reading.mean_intensity().numpy() - [s.intensity for s in scenes])[seen]
-    yield Figure("judge, real scenes: intensity, mean absolute error", float(error.mean()), 0.06, int(seen.sum()), True)
+    backgrounds = [BACKGROUNDS.index(s.background) if s.background else len(BACKGROUNDS) for s in scenes]
+    compositions = [COMPOSITIONS.index(s.composition) for s in scenes]
+    yield Figure("judge, real scenes: phenomenon", _accuracy(reading.phenomenon, names), 0.99, len(scenes))
+    yield Figure("judge, real scenes: background", _accuracy(reading.background, backgrounds), 0.99, len(scenes))
+    yield Figure("judge, real scenes: composition", _accuracy(reading.composition, compositions), 0.99, len(scenes))
+    has_phenomenon = np.array([s.phenomenon is not None for s in scenes])
+    error = np.abs(reading.mean_intensity().numpy() - [s.intensity for s in scenes])[has_phenomenon]
+    yield Figure("judge, real scenes: intensity, mean absolute error", float(error.mean()), 0.06, len(error), True)
 
 
 def score_vae(bench: Bench) -> Iterator[Figure]:
-    """Encoder and decoder, without diffusion."""
+    """Reconstruction PSNR of the autoencoder."""
     pixels = render(sample_scenes(bench.num(500, 20), HELD_OUT_SEED)).pixels
     vae, errors = bench.world.diffusion.pipeline.vae, []
     with torch.inference_mode():
@@ -125,58 +117,59 @@ def score_vae(bench: Bench) -> Iterator[Figure]:
 
 
 def score_text(bench: Bench) -> Iterator[Figure]:
-    """Plain words in prompts, and adverbs."""
-    subjects = [(name, place) for name in PHENOMENA for place in BACKGROUNDS for _ in range(bench.num(4))]
-    names, places = [PHENOMENA.index(n) for n, _ in subjects], [BACKGROUNDS.index(p) for _, p in subjects]
-    for way, bars in (("noun", (0.99,)), ("verb", (0.98, 0.95)), ("adjective", (0.95, 0.97))):
-        reading = bench.read(bench.rendered([caption(way, name, place) for name, place in subjects]))
-        yield Figure(f"text, {way}: phenomenon", _share(reading.phenomenon, names), bars[0], len(names))
+    """Text-to-image without cues: phenomena, backgrounds and adverbs."""
+    pairs = [(name, background) for name in PHENOMENA for background in BACKGROUNDS for _ in range(bench.num(4))]
+    names, backgrounds = [PHENOMENA.index(n) for n, _ in pairs], [BACKGROUNDS.index(b) for _, b in pairs]
+    for use, bars in (("noun", (0.99,)), ("verb", (0.98, 0.95)), ("adjective", (0.95, 0.97))):
+        reading = bench.read(bench.rendered([caption(use, name, background) for name, background in pairs]))
+        yield Figure(f"text, {use}: phenomenon", _accuracy(reading.phenomenon, names), bars[0], len(names))
         if len(bars) > 1:
-            yield Figure(f"text, {way}: background", _share(reading.background, places), bars[1], len(names))
-    asked = [(name, level) for name in PHENOMENA for level in range(len(ADVERBS)) for _ in range(bench.num(6, 2))]
-    reading = bench.read(bench.rendered([caption("noun", f"{ADVERBS[level]} {name}") for name, level in asked]))
-    rank = within([name for name, _ in asked], [level for _, level in asked], reading.mean_intensity().tolist())
-    yield Figure("text, graded adverbs: Spearman of asked and judged intensity", rank, 0.92, len(asked))
+            yield Figure(f"text, {use}: background", _accuracy(reading.background, backgrounds), bars[1], len(names))
+    graded = [(name, level) for name in PHENOMENA for level in range(len(ADVERBS)) for _ in range(bench.num(6, 2))]
+    reading = bench.read(bench.rendered([caption("noun", f"{ADVERBS[level]} {name}") for name, level in graded]))
+    levels = np.array([level for _, level in graded], float)
+    rank = mean_rank_correlation([name for name, _ in graded], levels, reading.mean_intensity().numpy())
+    yield Figure("text, graded adverbs: Spearman of requested and judged intensity", rank, 0.92, len(graded))
 
 
 def score_retrieval(bench: Bench) -> Iterator[Figure]:
-    """Audio to image, among scenes of all compositions."""
+    """Audio-to-image retrieval among scenes of all compositions."""
     scenes, vectors = _gallery(bench)
     clips = _clips(bench, 60)
     waves = [clip.wave() for clip in clips]
     rng = np.random.default_rng(HELD_OUT_SEED)
     louder = [np.clip(w * 10 ** (rng.normal(0, _GAIN_DB) / 20), -1, 1).astype(np.float32) for w in waves]
-    for label, heard, bars in (("", waves, (0.98, 0.93)), (", gain of 10 dB deviation", louder, (0.95, 0.88))):
-        best = (bench.world.hear(heard) @ vectors.T).topk(_NUM_NEIGHBOURS, dim=1).indices.tolist()
+    for label, audio, bars in (("", waves, (0.98, 0.93)), (", gain of 10 dB deviation", louder, (0.95, 0.88))):
+        best = (bench.world.embed_clips(audio) @ vectors.T).topk(_NUM_NEIGHBOURS, dim=1).indices.tolist()
         first = np.mean([scenes[row[0]].phenomenon == clip.phenomenon for row, clip in zip(best, clips, strict=True)])
-        levels = [np.mean([scenes[i].intensity for i in row]) for row in best]
-        rank = within([c.phenomenon for c in clips], [c.intensity for c in clips], levels)
+        levels = np.array([np.mean([scenes[i].intensity for i in row]) for row in best])
+        rank = mean_rank_correlation([c.phenomenon for c in clips], np.array([c.intensity for c in clips]), levels)
         yield Figure(f"audio to image{label}: R@1 by phenomenon", float(first), bars[0], len(clips))
         yield Figure(f"audio to image{label}: Spearman of intensity, top 5", rank, bars[1], len(clips))
 
 
 def score_cues(bench: Bench) -> Iterator[Figure]:
-    """The mapper's cues in the three uses."""
+    """The mapper's cues as noun, verb and adjective."""
     clips = _clips(bench, 20)
-    cues = bench.world.cues(bench.world.hear([clip.wave() for clip in clips]))
-    names, levels = [PHENOMENA.index(c.phenomenon) for c in clips], [c.intensity for c in clips]
-    for way, bars in (("noun", (0.98, 0.88)), ("verb", (0.97, 0.75)), ("adjective", (0.93, 0.55))):
-        prompts = [caption(way, background=BACKGROUNDS[i % len(BACKGROUNDS)]) for i in range(len(clips))]
+    cues = bench.world.cues(bench.world.embed_clips([clip.wave() for clip in clips]))
+    names, levels = [PHENOMENA.index(c.phenomenon) for c in clips], np.array([c.intensity for c in clips])
+    for use, bars in (("noun", (0.98, 0.88)), ("verb", (0.97, 0.75)), ("adjective", (0.93, 0.55))):
+        prompts = [caption(use, background=BACKGROUNDS[i % len(BACKGROUNDS)]) for i in range(len(clips))]
         reading = bench.read(bench.rendered(prompts, cues))
-        rank = within([c.phenomenon for c in clips], levels, reading.mean_intensity().tolist())
-        yield Figure(f"cues, {way}: phenomenon", _share(reading.phenomenon, names), bars[0], len(clips))
-        yield Figure(f"cues, {way}: Spearman of intensity", rank, bars[1], len(clips))
+        rank = mean_rank_correlation([c.phenomenon for c in clips], levels, reading.mean_intensity().numpy())
+        yield Figure(f"cues, {use}: phenomenon", _accuracy(reading.phenomenon, names), bars[0], len(clips))
+        yield Figure(f"cues, {use}: Spearman of intensity", rank, bars[1], len(clips))
 
 
 def score_recordings(bench: Bench, folder: Path) -> Iterator[Figure]:
-    """Real recordings of five of the phenomena: the phenomenon of the nearest scene."""
+    """Retrieval with real recordings of five phenomena (ESC-10)."""
     scenes, vectors = _gallery(bench)
     truth, waves = [], []
     for name, phenomenon in RECORDINGS.items():
         for path in sorted((folder / name).glob("*.ogg")):
             waves.append(_load(path))
             truth.append(phenomenon)
-    best = (bench.world.hear(waves) @ vectors.T).argmax(dim=1).tolist()
+    best = (bench.world.embed_clips(waves) @ vectors.T).argmax(dim=1).tolist()
     right = np.array([scenes[i].phenomenon == name for i, name in zip(best, truth, strict=True)])
     yield Figure("real recordings: phenomenon of the nearest scene", float(right.mean()), 0.75, len(truth))
 
@@ -188,12 +181,12 @@ def _load(path: Path) -> np.ndarray:
 
 def _gallery(bench: Bench) -> tuple[list[Scene], torch.Tensor]:
     scenes = sample_scenes(bench.num(2000, 500), HELD_OUT_SEED)
-    return scenes, bench.world.see(render(scenes).pixels)
+    return scenes, bench.world.embed_images(render(scenes).pixels)
 
 
-def _clips(bench: Bench, num_each: int) -> list[Clip]:
-    """Held-out clips, as many of each phenomenon."""
-    num = bench.num(num_each, 4)
+def _clips(bench: Bench, num_per_phenomenon: int) -> list[Clip]:
+    """Held-out clips, the same number of each phenomenon."""
+    num = bench.num(num_per_phenomenon, 4)
     drawn = sample_clips(num * len(PHENOMENA) * 3, HELD_OUT_SEED)
     return [clip for name in PHENOMENA for clip in [c for c in drawn if c.phenomenon == name][:num]]
 
@@ -208,15 +201,15 @@ PARTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
 
 
 def main() -> None:
-    """Print the table; the exit code is 1 when a bar is missed."""
+    """Print the table; the exit code is 1 if a target is missed."""
     example = "example: python -m aai.tiny.score --recordings ESC-10 --json scores.json"
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0], epilog=example)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--recordings", type=Path, help="folder of real recordings, one folder per ESC-10 class")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="measure only these")
-    parser.add_argument("--share", type=float, default=1.0, help="share of the items, for a quick look (default: 1)")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--recordings", type=Path, help="folder of ESC-10, with one folder per class")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="evaluate only these")
+    parser.add_argument("--share", type=float, default=1.0, help="fraction of the items, for a quick test (default: 1)")
     parser.add_argument(
-        "--weights", type=Path, default=WEIGHTS, help="folder of the models (default: the shipped ones)"
+        "--weights", type=Path, default=WEIGHTS, help="folder of the models (default: those of the package)"
     )
     options = parser.parse_args()
     if options.recordings and not any((options.recordings / name).is_dir() for name in RECORDINGS):
@@ -232,8 +225,8 @@ def main() -> None:
 
 
 def show(figures: list[Figure]) -> None:
-    """Print figures as a table."""
-    table = Table("what", "measured", "asked", "items", "")
+    """Print results as a table."""
+    table = Table("metric", "result", "target", "items", "")
     for figure in figures:
         sign = "<=" if figure.lower_is_better else ">="
         mark = "" if figure.reached else "missed"

@@ -1,9 +1,9 @@
-"""Contact sheets: `python -m aai.tiny.sheets docs/pictures` draws those of the model card.
+"""Contact sheets of the model card: `python -m aai.tiny.sheets docs/pictures`.
 
-scenes.png       what the world looks like, as drawn: every background, every phenomenon from weak to strong
-uses.png         scenes in which the phenomenon is a verb or an adjective, as drawn
-generated.png    what the text-to-image model makes of words
-cues.png         what it makes of cues, from clips it has not heard before
+scenes.png       ground truth: all backgrounds, and all phenomena from weak to strong
+uses.png         ground truth: phenomena as verb and as adjective
+generated.png    images generated from text
+cues.png         images generated from cues of held-out clips
 """
 
 import argparse
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from aai.report import media
 from aai.tiny.canvas import SIZE_PX
-from aai.tiny.clips import listen
 from aai.tiny.scenes import Scene, render
-from aai.tiny.sounds import synthesise
+from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from aai.tiny.training.data import HELD_OUT_SEED
 from aai.tiny.vocabulary import ADVERBS, BACKGROUNDS, PHENOMENA, caption
 from aai.tiny.world import World, load_world
@@ -27,7 +27,7 @@ _GAP_PX, _HEAD_PX, _SIDE_PX, _TEXT_PX = 3, 20, 92, 13
 def contact_sheet(
     rows: Sequence[Sequence[np.ndarray]], row_labels: Sequence[str], column_labels: Sequence[str], scale: int = 2
 ) -> Image.Image:
-    """Pictures in a grid, with a word before each row and one above each column; a row may be shorter than others."""
+    """A grid of images with row and column labels; rows may have different lengths."""
     size = SIZE_PX * scale
     step = size + _GAP_PX
     width = _SIDE_PX + step * max(len(row) for row in rows)
@@ -44,12 +44,9 @@ def contact_sheet(
 
 
 def spectrogram(wave: np.ndarray) -> np.ndarray:
-    """A clip as a square picture: time to the right, pitch upwards, level as light."""
-    level = listen([wave])[0].astype(np.float32).T[::-1]
-    level = np.clip((level - level.max()) / 60 + 1, 0, 1)
-    picture = Image.fromarray((level * 255).astype(np.uint8)).resize((SIZE_PX, SIZE_PX), Image.Resampling.BOX)
-    light = np.asarray(picture, np.float32)[..., None] / 255
-    return np.round(255 * light ** np.array([0.7, 1.3, 2.2], np.float32)).astype(np.uint8)
+    """The report's log-mel spectrogram of a clip, resized to 64 x 64."""
+    spectrogram = Image.fromarray(media.spectrogram(wave, SAMPLE_RATE_HZ))
+    return np.asarray(spectrogram.resize((SIZE_PX, SIZE_PX), Image.Resampling.BOX))
 
 
 def _grid(pixels: np.ndarray, columns: int) -> list[list[np.ndarray]]:
@@ -57,26 +54,26 @@ def _grid(pixels: np.ndarray, columns: int) -> list[list[np.ndarray]]:
 
 
 def scenes_sheet() -> Image.Image:
-    """Backgrounds, then phenomena from weak to strong."""
+    """All backgrounds, then all phenomena from weak to strong."""
     levels = [float(level) for level in np.linspace(0.02, 0.98, 8)]
-    places = [Scene("background", None, place, 0.0, seed) for place in BACKGROUNDS for seed in range(8)]
+    backgrounds = [Scene("background", None, name, 0.0, seed) for name in BACKGROUNDS for seed in range(8)]
     nouns = [Scene("noun", name, None, level, 20 + i) for name in PHENOMENA for i, level in enumerate(levels)]
-    rows = _grid(render([*places, *nouns]).pixels, 8)
+    rows = _grid(render([*backgrounds, *nouns]).pixels, 8)
     return contact_sheet(rows, [*BACKGROUNDS, *PHENOMENA], [f"{level:.2f}" for level in levels])
 
 
 def uses_sheet() -> Image.Image:
-    """Each phenomenon as a verb and as an adjective, weak and strong, on the same backgrounds."""
+    """All phenomena as verb and as adjective, weak and strong, on the same backgrounds."""
     rows = []
     for name in PHENOMENA:
-        ways = [(way, place, level) for way in ("verb", "adjective") for place in BACKGROUNDS for level in (0.2, 0.9)]
-        rows.append(list(render([Scene(way, name, place, level, 7) for way, place, level in ways]).pixels))
-    labels = [f"{way[:4]} {level}" for way in ("verb", "adjective") for _ in BACKGROUNDS for level in (0.2, 0.9)]
+        uses = [(use, place, level) for use in ("verb", "adjective") for place in BACKGROUNDS for level in (0.2, 0.9)]
+        rows.append(list(render([Scene(use, name, place, level, 7) for use, place, level in uses]).pixels))
+    labels = [f"{use[:4]} {level}" for use in ("verb", "adjective") for _ in BACKGROUNDS for level in (0.2, 0.9)]
     return contact_sheet(rows, PHENOMENA, labels, scale=1)
 
 
 def generated_sheet(world: World) -> Image.Image:
-    """Words alone: adverbs as nouns, then a verb and an adjective."""
+    """Images from text: nouns with each adverb, then verbs and adjectives."""
     columns = [caption("noun", f"{word} {{}}") for word in ADVERBS]
     columns += [caption("verb", "{}", "city"), caption("verb", "{}", "mountains")]
     columns += [caption("adjective", "{}", "forest"), caption("adjective", "{}", "desert")]
@@ -87,13 +84,13 @@ def generated_sheet(world: World) -> Image.Image:
 
 
 def cues_sheet(world: World, levels: Sequence[float] = (0.1, 0.35, 0.65, 0.9)) -> Image.Image:
-    """Clips nobody has heard before: their spectrogram, and their cue as noun, verb and adjective."""
+    """Held-out clips: spectrogram, and the cue as noun, verb and adjective."""
     clips = [(name, level) for name in PHENOMENA for level in levels]
     waves = [synthesise(name, level, HELD_OUT_SEED * 1000 + i) for i, (name, level) in enumerate(clips)]
-    cues = world.cues(world.hear(waves))
+    cues = world.cues(world.embed_clips(waves))
     pictures = [[spectrogram(wave) for wave in waves]]
-    for way, place in (("noun", None), ("verb", "city"), ("adjective", "forest")):
-        prompts = [caption(way, background=place)] * len(clips)
+    for use, background in (("noun", None), ("verb", "city"), ("adjective", "forest")):
+        prompts = [caption(use, background=background)] * len(clips)
         pictures.append(list(world.render(prompts, [5] * len(clips), cues)))
     num = len(levels)
     rows = [[picture for kind in pictures for picture in kind[i : i + num]] for i in range(0, len(clips), num)]
@@ -102,10 +99,10 @@ def cues_sheet(world: World, levels: Sequence[float] = (0.1, 0.35, 0.65, 0.9)) -
 
 
 def main() -> None:
-    """Draw every sheet of the model card."""
+    """Write all contact sheets."""
     example = "example: python -m aai.tiny.sheets docs/pictures"
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0], epilog=example)
-    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("folder", type=Path, help="output folder")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     scenes_sheet().save(folder / "scenes.png", optimize=True)

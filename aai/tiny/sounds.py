@@ -1,8 +1,7 @@
-"""Sounds of the tiny world: ten phenomena drawn from noise, clicks and tones, each with an intensity.
+"""Synthesis of the ten phenomena from noise, clicks and tones, with an intensity.
 
-Intensity speaks through rate, brightness, modulation and texture. Loudness says nothing: every clip is brought to a
-level of its own, as every recordist does. Room, microphone, background noise and silence vary from clip to clip, since
-what learns from these sounds has to recognise recordings of the real ones.
+Intensity changes rate, brightness, modulation and texture, but not loudness: the level of each clip is random. Room,
+microphone, background noise and silence are random as well, so that models generalise to real recordings.
 """
 
 from collections.abc import Callable
@@ -14,34 +13,34 @@ SAMPLE_RATE_HZ = 16_000
 DURATION_S = 5
 NUM_SAMPLES = SAMPLE_RATE_HZ * DURATION_S
 
-Number = float | int  # runtime type checks, on in tests, take no int for a float
+Number = float | int  # the runtime type checks of tests do not accept int as float
 
 _TIME_S = np.arange(NUM_SAMPLES, dtype=np.float32) / SAMPLE_RATE_HZ
 _HZ = fft.rfftfreq(NUM_SAMPLES, 1 / SAMPLE_RATE_HZ).astype(np.float32)
-_HZ[0] = _HZ[1]  # logarithms stay finite; the constant component is always cut
+_HZ[0] = _HZ[1]  # keeps logarithms finite; the DC component is always removed
 _OCTAVE = np.log2(_HZ / 1000)
 
 _LEVEL_DB, _LEVEL_SPREAD_DB = -32.0, 6.0
-_LEAST_SOUND_S = 2.0  # of a padded clip, this much at least is sound
+_MIN_SOUND_S = 2.0  # minimum of a clip that is padded with silence
 
 
 def synthesise(phenomenon: str, intensity: float, seed: int) -> np.ndarray:
-    """A clip of a phenomenon: float32, `NUM_SAMPLES` long, within [-1, 1]; `intensity` is in [0, 1].
+    """Synthesise a clip: float32, `NUM_SAMPLES` samples in [-1, 1]; `intensity` is in [0, 1].
 
     Raises:
-        ValueError: the phenomenon is not one of the tiny world's.
+        ValueError: unknown phenomenon.
     """
-    if phenomenon not in _VOICES:
-        raise ValueError(f"unknown phenomenon {phenomenon!r}: use one of {', '.join(_VOICES)}")
+    if phenomenon not in _SYNTHESISERS:
+        raise ValueError(f"unknown phenomenon {phenomenon!r}: use one of {', '.join(_SYNTHESISERS)}")
     rng = np.random.default_rng(seed)
-    return _frame(rng, _record(rng, _VOICES[phenomenon](rng, float(np.clip(intensity, 0, 1)))))
+    return _frame(rng, _record(rng, _SYNTHESISERS[phenomenon](rng, float(np.clip(intensity, 0, 1)))))
 
 
-# --- material -------------------------------------------------------------------------------------------------------
+# --- building blocks ------------------------------------------------------------------------------------------------
 
 
 def _noise(rng: np.random.Generator, low_hz: Number, high_hz: Number, slope_db: Number = 0.0) -> np.ndarray:
-    """Noise of unit power between two frequencies (12 dB per octave beyond), tilted by so many dB per octave."""
+    """Band-pass noise of unit power (12 dB per octave outside the band), with a spectral slope in dB per octave."""
     spectrum = rng.standard_normal(2 * len(_HZ), dtype=np.float32).view(np.complex64)
     gain = _band(low_hz, high_hz) * np.exp2(np.float32(slope_db / 6.02) * _OCTAVE)
     return _unit(fft.irfft(spectrum * gain, NUM_SAMPLES))
@@ -59,13 +58,13 @@ def _unit(wave: np.ndarray) -> np.ndarray:
 
 
 def _drift(rng: np.random.Generator, rate_hz: Number) -> np.ndarray:
-    """A wandering curve in [0, 1] that takes a new value `rate_hz` times a second."""
+    """A random curve in [0, 1], interpolated between `rate_hz` values per second."""
     knots = rng.random(max(3, round(rate_hz * DURATION_S) + 2))
     return np.interp(_TIME_S, np.linspace(0, DURATION_S, len(knots)), knots).astype(np.float32)
 
 
 def _moments(rng: np.random.Generator, rate_hz: Number, crowding: Number = 0.0) -> np.ndarray:
-    """Samples at which random events happen; with `crowding` they come in bouts."""
+    """Sample indices of a Poisson process; with `crowding` the events are clustered."""
     num = max(1, rng.poisson(rate_hz * DURATION_S))
     if not crowding:
         return rng.integers(0, NUM_SAMPLES, num)
@@ -76,7 +75,7 @@ def _moments(rng: np.random.Generator, rate_hz: Number, crowding: Number = 0.0) 
 def _grains(
     rng: np.random.Generator, moments: np.ndarray, decay_s: Number, band_hz: tuple[Number, Number], spread: Number = 0.8
 ) -> np.ndarray:
-    """Bursts of noise of unit power together, each decaying by 1/e in `decay_s`; `spread` is of their log size."""
+    """Decaying noise bursts, of unit power in total; `decay_s` to 1/e, `spread` is the deviation of log amplitudes."""
     clicks = np.zeros(NUM_SAMPLES, np.float32)
     np.add.at(clicks, moments, np.exp(spread * rng.standard_normal(len(moments))).astype(np.float32))
     fade = np.exp(-1 / (decay_s * SAMPLE_RATE_HZ))
@@ -87,7 +86,7 @@ def _grains(
 def _chimes(
     rng: np.random.Generator, moments: np.ndarray, pitch_hz: tuple[Number, Number], decay_s: Number, rise: Number = 0.0
 ) -> np.ndarray:
-    """Decaying tones of unit power together: drips and bubbles. `rise` octaves are climbed per decay time."""
+    """Decaying tones (drips, bubbles), of unit power in total; the pitch rises by `rise` per decay time."""
     num, length = len(moments), min(int(6 * decay_s * SAMPLE_RATE_HZ), NUM_SAMPLES)
     time_s = _TIME_S[:length]
     pitch = np.float32(pitch_hz[0]) * np.float32(pitch_hz[1] / pitch_hz[0]) ** rng.random((num, 1), dtype=np.float32)
@@ -101,7 +100,7 @@ def _chimes(
 
 
 def _swells(starts_s: np.ndarray, rise_s: np.ndarray, fall_s: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Envelopes that climb and die away, added up."""
+    """Sum of envelopes with attack and decay."""
     since = _TIME_S - np.asarray(starts_s, np.float32)[:, None]
     climb = np.clip(since / np.asarray(rise_s, np.float32)[:, None], 0, 1)
     fall = np.exp(-np.maximum(since - np.asarray(rise_s)[:, None], 0) / np.asarray(fall_s)[:, None])
@@ -113,7 +112,7 @@ def _db(value: Number) -> np.float32:
 
 
 def _between(low: Number, high: Number, share: Number) -> float:
-    """From `low` to `high` in equal ratios."""
+    """Geometric interpolation from `low` to `high`."""
     return low * (high / low) ** share
 
 
@@ -125,7 +124,7 @@ def _about(rng: np.random.Generator, value: Number, spread: Number = 0.15) -> fl
 
 
 def _fire(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Crackle over a fluttering roar: more and finer crackle, and a wider roar that flutters faster, as it grows."""
+    """Crackle over a roar; more and finer crackle, a wider and faster modulated roar with intensity."""
     rate_hz = _about(rng, _between(3, 150, intensity), 0.1)
     low_hz, decay_s = rng.uniform(300, 2500), _between(0.0008, 0.006, rng.random())
     crackle = _grains(rng, _moments(rng, rate_hz, rng.uniform(0, 1.5)), decay_s, (low_hz, 9000), rng.uniform(0.7, 1.2))
@@ -141,7 +140,7 @@ def _fire(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _rain(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Drops upon a hiss: from single drops to a downpour in gusts, in which they melt into the hiss, with more bass."""
+    """Drops over a hiss; more drops, gusts and bass with intensity."""
     rate_hz = _about(rng, _between(12, 1000, intensity), 0.1)
     kind = rng.choice(["leaves", "roof", "tent", "drips", "hiss"])
     low_hz = _about(rng, _between(1800, 120, intensity), 0.1) * (0.3 if kind == "tent" else 1)
@@ -161,7 +160,7 @@ def _rain(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _snow(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Steps that crunch in snow under a soft wind: quicker, deeper and grainier steps as it grows."""
+    """Footsteps in snow and soft wind; faster, deeper and grainier steps with intensity."""
     period_s = _about(rng, _between(1.1, 0.36, intensity), 0.06)
     starts_s = np.arange(rng.uniform(0, period_s), DURATION_S, period_s)
     starts_s = starts_s + rng.normal(0, 0.03, len(starts_s))
@@ -178,7 +177,7 @@ def _snow(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _thunder(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """A rolling rumble: nearer, it begins with a crack, comes in more claps and reaches higher."""
+    """A rumble; a crack at the start, more claps and higher frequencies with intensity."""
     num = 1 + round(4 * intensity * rng.uniform(0.7, 1.1))
     starts_s = rng.uniform(0.1, 0.8) + np.sort(rng.uniform(0, 2.6, num))
     sizes = np.exp(0.5 * rng.standard_normal(num))
@@ -192,7 +191,7 @@ def _thunder(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _waves(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Water that swells and breaks: lapping when small; brighter, quicker and out of a deeper calm as it grows."""
+    """Swelling and breaking waves; brighter, faster and with quieter pauses with intensity."""
     gap_s = _about(rng, _between(4, 1.4, intensity), 0.2)
     starts_s = np.arange(rng.uniform(-gap_s, 1), DURATION_S, gap_s)
     num = len(starts_s)
@@ -217,7 +216,7 @@ def _waves(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _fireworks(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Whistles, bangs and showers of sparks: more and sharper of them as the show grows."""
+    """Whistles, bangs and crackling; more and sharper with intensity."""
     num = max(1, round(_about(rng, _between(1.2, 12, intensity), 0.1)))
     starts_s = rng.permutation(np.linspace(0.3, 4.6, num)) + rng.uniform(-0.2, 0.2, num)
     sizes = np.exp(0.4 * rng.standard_normal(num))
@@ -238,7 +237,7 @@ def _fireworks(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _waterfall(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """A steady roar full of gurgles: deep, wide and with deep gurgles when great, thin and bubbling when small."""
+    """A steady roar with gurgles; lower, wider and deeper with intensity."""
     low_hz, high_hz = _about(rng, _between(500, 40, intensity), 0.1), _about(rng, _between(1200, 6000, intensity), 0.1)
     roar = _noise(rng, low_hz, high_hz, rng.uniform(-3, -1.5))
     rumble = _noise(rng, 30, 110) * (0.7 + 0.6 * _drift(rng, 8))
@@ -250,7 +249,7 @@ def _waterfall(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _tornado(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Howling wind: higher, narrower and more restless howls as it grows."""
+    """Howling wind; higher and faster modulated with intensity."""
     restless_hz = _between(0.8, 4, intensity)
     wave = _noise(rng, 30, _between(150, 500, intensity), -3) * (0.5 + _drift(rng, restless_hz))
     wave *= _db(rng.uniform(-8, 0))
@@ -265,7 +264,7 @@ def _tornado(rng: np.random.Generator, intensity: float) -> np.ndarray:
 
 
 def _helicopter(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Blades that beat upon the noise of an engine: nearer, a quick, deep and bright slap; far, a slow, dull throb."""
+    """Rotor beats and engine noise; faster, deeper and brighter beats with intensity."""
     rate_hz = _about(rng, _between(7, 24, intensity), 0.12)
     turn = np.cumsum(rate_hz * (1 + rng.uniform(0, 0.04) * _drift(rng, 0.6))) / SAMPLE_RATE_HZ + rng.random()
     sharpness = _about(rng, _between(0.7, 7, intensity), 0.2)
@@ -280,13 +279,13 @@ def _helicopter(rng: np.random.Generator, intensity: float) -> np.ndarray:
     air = _noise(rng, rng.uniform(60, 400), rng.uniform(2, 4) * high_hz, rng.uniform(-5, -2))
     wave += _db(rng.uniform(-12, 0)) * air * (1 - 0.3 * depth + 0.3 * depth * beat)
     wave += _db(rng.uniform(-16, 0)) * _engine(rng)
-    if rng.random() < 0.4:  # the ground's echo, a comb that moves as the craft does
+    if rng.random() < 0.4:  # reflection from the ground: a comb filter
         wave += np.float32(rng.uniform(0.3, 0.9)) * np.roll(wave, int(_between(4, 80, rng.random())))
     return wave * np.exp(rng.uniform(0, 1.5) * _drift(rng, rng.uniform(0.2, 1)))
 
 
 def _engine(rng: np.random.Generator) -> np.ndarray:
-    """Steady lines: harmonics of the tail rotor, and a turbine's whine with a few of its own."""
+    """Harmonics of the tail rotor and the turbine."""
     tail_hz, whine_hz = rng.uniform(50, 120), _between(500, 5500, rng.random())
     pitches_hz = [tail_hz * order for order in range(1, rng.integers(3, 9))]
     pitches_hz += [whine_hz * order for order in range(1, rng.integers(1, 4)) if whine_hz * order < 7500]
@@ -299,22 +298,22 @@ def _engine(rng: np.random.Generator) -> np.ndarray:
 
 
 def _clock(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """Ticks: quicker and sharper as it grows."""
+    """Ticks; faster and sharper with intensity."""
     period_s = _about(rng, _between(1.2, 0.16, intensity), 0.06)
     starts_s = np.arange(rng.uniform(0, period_s), DURATION_S, period_s)
-    lag_s = rng.uniform(0, 0.25) * period_s * (rng.random() < 0.4)  # a pendulum leans: tick-tock, tick-tock
+    lag_s = rng.uniform(0, 0.25) * period_s * (rng.random() < 0.4)  # uneven intervals: tick-tock
     starts_s[1::2] += lag_s
     moments = np.minimum((starts_s * SAMPLE_RATE_HZ).astype(int), NUM_SAMPLES - 1)
     wave = np.zeros(NUM_SAMPLES, np.float32)
     kinds = [_tick(rng, intensity), _tick(rng, intensity)] if rng.random() < 0.5 else [_tick(rng, intensity)]
-    for place, moment in enumerate(moments):
-        tick = kinds[place % len(kinds)][: NUM_SAMPLES - moment]
+    for index, moment in enumerate(moments):
+        tick = kinds[index % len(kinds)][: NUM_SAMPLES - moment]
         wave[moment : moment + len(tick)] += _about(rng, 1.0, 0.12) * tick
     return wave
 
 
 def _tick(rng: np.random.Generator, intensity: float) -> np.ndarray:
-    """One or more knocks of the escapement, each a click, the ring of the case and perhaps its boom."""
+    """One or more clicks of the escapement with resonances of the case."""
     length = SAMPLE_RATE_HZ // 3
     time_s = _TIME_S[:length]
     decay_s = _between(0.015, 0.003, intensity) * _about(rng, 1, 0.3)
@@ -336,7 +335,7 @@ def _tick(rng: np.random.Generator, intensity: float) -> np.ndarray:
     return (tick * np.linspace(1, 0, length)).astype(np.float32)
 
 
-_VOICES: dict[str, Callable[[np.random.Generator, float], np.ndarray]] = {
+_SYNTHESISERS: dict[str, Callable[[np.random.Generator, float], np.ndarray]] = {
     voice.__name__.removeprefix("_"): voice
     for voice in (_fire, _rain, _snow, _thunder, _waves, _fireworks, _waterfall, _tornado, _helicopter, _clock)
 }
@@ -346,7 +345,7 @@ _VOICES: dict[str, Callable[[np.random.Generator, float], np.ndarray]] = {
 
 
 def _record(rng: np.random.Generator, wave: np.ndarray) -> np.ndarray:
-    """Put the sound in a room with its noise, before a microphone."""
+    """Add room reverberation, background noise and a microphone response."""
     spectrum = fft.rfft(_unit(wave).astype(np.float32))
     if rng.random() < 0.5:
         spectrum *= 1 + _db(rng.uniform(-16, 0)) * _room(rng)
@@ -359,14 +358,14 @@ def _record(rng: np.random.Generator, wave: np.ndarray) -> np.ndarray:
 
 
 def _room(rng: np.random.Generator) -> np.ndarray:
-    """The spectrum of an echo that dies away, as strong as the sound itself."""
+    """Spectrum of an exponentially decaying impulse response of unit energy."""
     length = int(rng.uniform(0.05, 0.8) * SAMPLE_RATE_HZ)
     echo = rng.standard_normal(length, dtype=np.float32) * np.exp(-6.9 * np.arange(length, dtype=np.float32) / length)
     return fft.rfft(echo / np.sqrt(np.sum(echo * echo)), NUM_SAMPLES)
 
 
 def _microphone(rng: np.random.Generator) -> np.ndarray:
-    """Gains of a microphone and its placing: a smooth random curve between two cuts."""
+    """Frequency response of a microphone: a smooth random curve with low and high cut-off."""
     knots_db = rng.normal(0, 3, 8)
     curve_db = np.interp(_OCTAVE, np.linspace(-5, 3, len(knots_db)), knots_db).astype(np.float32)
     low_hz = _between(10, 150, rng.random())
@@ -375,7 +374,7 @@ def _microphone(rng: np.random.Generator) -> np.ndarray:
 
 
 def _frame(rng: np.random.Generator, wave: np.ndarray) -> np.ndarray:
-    """Set the level, press the peaks as a recorder does, and leave silence before or after."""
+    """Apply level, soft clipping and padding with silence, each at random."""
     wave = _unit(wave)
     if rng.random() < 0.3:
         ceiling = np.float32(rng.uniform(2, 6))
@@ -388,8 +387,8 @@ def _frame(rng: np.random.Generator, wave: np.ndarray) -> np.ndarray:
 
 
 def _pad(rng: np.random.Generator, wave: np.ndarray) -> np.ndarray:
-    """Keep the most eventful seconds, and put them at the beginning, the end or in between."""
-    keep = int(rng.uniform(_LEAST_SOUND_S, 0.95 * DURATION_S) * SAMPLE_RATE_HZ)
+    """Keep the loudest seconds, and place them at the start, the end or in between."""
+    keep = int(rng.uniform(_MIN_SOUND_S, 0.95 * DURATION_S) * SAMPLE_RATE_HZ)
     power = np.concatenate([[0], np.cumsum(np.square(wave, dtype=np.float64))])
     first = int(np.argmax(power[keep:] - power[:-keep]))
     kept = wave[first : first + keep] * np.minimum(1, np.arange(keep, 0, -1) / rng.uniform(50, 8000))

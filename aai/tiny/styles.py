@@ -1,4 +1,4 @@
-"""A scene in the style of a phenomenon: its palette and its grain on the scene's own light and dark."""
+"""Stylisation: a phenomenon's palette and texture, applied to the luminance of a scene."""
 
 from collections.abc import Callable
 
@@ -69,7 +69,7 @@ def _dials(draws: Draws) -> Field:
     return 0.5 + 0.5 * np.cos(_rings(draws, "style") * 48)
 
 
-_GRAINS: dict[str, Callable[[Draws], Field]] = {
+_TEXTURES: dict[str, Callable[[Draws], Field]] = {
     "fire": _flicker,
     "rain": _slant,
     "snow": _frost,
@@ -84,9 +84,9 @@ _GRAINS: dict[str, Callable[[Draws], Field]] = {
 
 
 def stylise(canvas: Canvas, draws: Draws, phenomenon: str, intensity: Level) -> None:
-    """Repaint a scene in a phenomenon's palette and grain, its layout kept; more of both with intensity."""
+    """Repaint a scene with a phenomenon's palette and texture, stronger with intensity; the layout is kept."""
     luminance = np.clip((canvas.pixels.mean(-1) - 0.12) * 1.25, 0, 1)
-    grain = _GRAINS[phenomenon](draws) - 0.5
+    texture = _TEXTURES[phenomenon](draws) - 0.5
     strength = 0.12 + 0.32 * intensity
-    repainted = ramp(np.clip(luminance + grain * strength, 0, 1), _PALETTES[phenomenon])
+    repainted = ramp(np.clip(luminance + texture * strength, 0, 1), _PALETTES[phenomenon])
     canvas.over(repainted, 0.40 + 0.56 * intensity + 0 * X + 0 * Y)

@@ -1,7 +1,7 @@
-"""Make the tiny world's models from nothing: `python -m aai.tiny.train`.
+"""Train the tiny world's models from scratch: `python -m aai.tiny.train`.
 
-Every stage is seeded, shows its progress, goes on where it was stopped, and is skipped when it is done. The last one
-writes what the package ships, in half precision.
+Every stage is seeded, shows its progress, resumes after an interruption, and is skipped once it is done. At the end the
+models are written to the package, in half precision.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from aai.tiny.training.clap import train_clap
 from aai.tiny.training.clip import train_clip
 from aai.tiny.training.diffusion import assemble, train_diffusion
 from aai.tiny.training.judge import train_judge
-from aai.tiny.training.loop import Place
+from aai.tiny.training.loop import TrainingSetup
 from aai.tiny.training.ship import ship
 from aai.tiny.training.vae import train_vae
 from aai.tiny.world import WEIGHTS
 
-STAGES: dict[str, Callable[[Place], None]] = {
+STAGES: dict[str, Callable[[TrainingSetup], None]] = {
     "judge": train_judge,
     "vae": train_vae,
     "clip": train_clip,
@@ -34,38 +34,42 @@ STAGES: dict[str, Callable[[Place], None]] = {
 
 
 def main() -> None:
-    """Run the stages that are not done yet, then write the weights."""
+    """Run all stages that are not done, then write the weights."""
     parser = argparse.ArgumentParser(
         description=str(__doc__).splitlines()[0], epilog="example: python -m aai.tiny.train"
     )
     parser.add_argument("--folder", type=Path, default=Path("build/tiny"), help="working folder (default: build/tiny)")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the models go (default: the package's)")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, help="only these, in this order, and write no weights")
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the steps of every stage (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random number (default: 0)")
-    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
+    parser.add_argument(
+        "--weights", type=Path, default=WEIGHTS, help="output folder of the models (default: the package)"
+    )
+    parser.add_argument(
+        "--stages", nargs="+", choices=STAGES, help="run only these stages, in this order, and write no weights"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of steps (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    place = Place(options.folder, device, options.seed, options.scale)
+    setup = TrainingSetup(options.folder, device, options.seed, options.scale)
     for stage in options.stages or STAGES:
-        run_stage(stage, place)
+        run_stage(stage, setup)
     if not options.stages:
-        size = ship(place.folder, options.weights)
+        size = ship(setup.folder, options.weights)
         print(f"wrote {size / 1e6:.1f} MB of models to {options.weights}")
 
 
-def run_stage(stage: str, place: Place) -> None:
-    """Run one stage unless its mark says that it is done, then mark it."""
-    mark = place.folder / f"{stage}.done"
-    if mark.exists():
-        print(f"{stage}: done before")
+def run_stage(stage: str, setup: TrainingSetup) -> None:
+    """Run a stage unless its marker file exists, then write the marker."""
+    marker = setup.folder / f"{stage}.done"
+    if marker.exists():
+        print(f"{stage}: already done")
         return
     start = time.monotonic()
-    STAGES[stage](place)
-    mark.write_text(f"{time.monotonic() - start:.0f} s\n")
-    (place.folder / f"{stage}.checkpoint.pt").unlink(missing_ok=True)
+    STAGES[stage](setup)
+    marker.write_text(f"{time.monotonic() - start:.0f} s\n")
+    (setup.folder / f"{stage}.checkpoint.pt").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What there is to see and hear in the tiny world, and the captions that say it."""
+"""Phenomena, backgrounds and compositions of the tiny world, and caption templates."""
 
 from typing import Literal, get_args
 
@@ -17,7 +17,7 @@ BACKGROUNDS: tuple[str, ...] = get_args(Background)
 COMPOSITIONS: tuple[str, ...] = get_args(Composition)
 
 ADVERBS = ("faint", "weak", "moderate", "strong", "extreme")
-"""Words for an intensity, one for each fifth of [0, 1]."""
+"""Adverbs for intensities, one per fifth of [0, 1]."""
 
 _TEMPLATES: dict[str, tuple[str, ...]] = {
     "background": ("a {background}", "a photo of a {background}", "a picture of a {background}"),
@@ -31,16 +31,16 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 def adverb(intensity: float) -> str:
-    """The word for an intensity in [0, 1]."""
+    """The adverb of an intensity in [0, 1]."""
     return ADVERBS[min(int(intensity * len(ADVERBS)), len(ADVERBS) - 1)]
 
 
 def caption(
     composition: str, subject: str = PLACEHOLDER, background: str | None = None, rng: np.random.Generator | None = None
 ) -> str:
-    """A caption of a scene; `subject` is the phenomenon, with its adverb or not, or the placeholder of a cue.
+    """A caption; `subject` is a phenomenon with or without an adverb, or the placeholder of a cue.
 
-    Without `rng` it is the first way of saying it: "a photo of *", "a * city", "a city in the style of *".
+    Without `rng` it uses the first template: "a photo of *", "a * city", "a city in the style of *".
     """
     templates = _TEMPLATES[composition]
     template = templates[0] if rng is None else templates[rng.integers(len(templates))]
@@ -48,7 +48,7 @@ def caption(
 
 
 def words() -> list[str]:
-    """Every word that a caption can hold, each once."""
+    """All words of captions, without duplicates."""
     text = " ".join(template for group in _TEMPLATES.values() for template in group)
     text = text.replace("{phenomenon}", "").replace("{background}", "")
     return list(dict.fromkeys([*text.split(), *PHENOMENA, *BACKGROUNDS, *ADVERBS, PLACEHOLDER]))

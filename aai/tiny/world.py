@@ -1,4 +1,4 @@
-"""The tiny world's models, loaded from where they are shipped, each by the ordinary `from_pretrained`."""
+"""The tiny world's pretrained models."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -19,11 +19,11 @@ from aai.tiny.sounds import SAMPLE_RATE_HZ
 
 WEIGHTS = Path(__file__).parent / "weights"
 RENDER = RenderOptions(guidance=4.0)
-"""How the world is rendered where nothing else is asked for; its scores are taken with this guidance."""
+"""Default rendering options, also used for evaluation."""
 
 
 class World:
-    """Everything that is trained: pictures and sounds to vectors, sounds to cues, prompts and cues to pictures."""
+    """All models: image and audio encoders, aligner, mapper and diffusion pipeline."""
 
     def __init__(self, folder: Path = WEIGHTS, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
@@ -33,33 +33,33 @@ class World:
         self.aligner = Projector.load(folder / "aligner").to(device)
         self.mapper = CueMapper.load(folder / "mapper").to(device)
 
-    def see(self, pixels: UInt8[np.ndarray, "pictures height width 3"]) -> Float[Tensor, "pictures dim"]:
-        """Unit vectors of RGB pictures."""
+    def embed_images(self, pixels: UInt8[np.ndarray, "images height width 3"]) -> Float[Tensor, "images dim"]:
+        """Unit vectors of RGB images."""
         return self.images.embed_images(pixels)
 
     @torch.inference_mode()
-    def hear(self, waves: Sequence[np.ndarray]) -> Float[Tensor, "clips dim"]:
-        """Unit vectors, in the image space, of mono clips at `SAMPLE_RATE_HZ`."""
-        heard = self.audio.embed_clips(waves, SAMPLE_RATE_HZ)
-        return self.aligner(heard.to(self.device)).cpu()
+    def embed_clips(self, waves: Sequence[np.ndarray]) -> Float[Tensor, "clips dim"]:
+        """Aligned embeddings (unit vectors in the image space) of mono clips at `SAMPLE_RATE_HZ`."""
+        embeddings = self.audio.embed_clips(waves, SAMPLE_RATE_HZ)
+        return self.aligner(embeddings.to(self.device)).cpu()
 
     @torch.inference_mode()
-    def cues(self, aligned: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips rows token_dim"]:
-        """The shared mapper's cues, without any fitting."""
+    def cues(self, aligned: Float[Tensor, "clips aligned_dim"]) -> Float[Tensor, "clips tokens dim"]:
+        """The mapper's cues, without refinement."""
         return self.mapper(aligned.to(self.device))
 
     def render(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        cues: Float[Tensor, "prompts rows token_dim"] | None = None,
+        cues: Float[Tensor, "prompts tokens dim"] | None = None,
         options: RenderOptions = RENDER,
     ) -> UInt8[np.ndarray, "prompts height width 3"]:
-        """A picture for each prompt."""
+        """Render one image per prompt."""
         return self.diffusion.render(prompts, seeds, cues, options=options)
 
 
 @cache
 def load_world(folder: Path = WEIGHTS) -> World:
-    """The shipped models, loaded once."""
+    """The pretrained models, cached."""
     return World(folder)

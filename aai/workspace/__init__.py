@@ -1,7 +1,7 @@
 """The workspace: one folder or bucket URL with tables, artifacts and shards.
 
 <table>/recipe=<recipe>/*.parquet        rows, visible once the Delta log in <table>/_delta_log names their file
-artifacts/<name>/<recipe>/v<version>/    an index, a mapper, an aligner: seen whole or not at all
+artifacts/<name>/<recipe>/v<version>/    an index or a mapper, published atomically
 shards/<table>/recipe=<recipe>/*.tar     pictures, visible once a row names their shard
 """
 
@@ -13,21 +13,22 @@ import pyarrow as pa
 
 from aai.workspace.artifacts import ARTIFACTS, Artifact, list_artifacts
 from aai.workspace.health import SHARDS, Health, health_of
+from aai.workspace.query import VIEWS, Query
 from aai.workspace.schemas import RECIPE, SCHEMAS, SHARD, Schema
 from aai.workspace.store import checked_name, checked_recipe, open_store
-from aai.workspace.table import Table, subtract
+from aai.workspace.table import Table
 
-__all__ = ["RECIPE", "SCHEMAS", "SHARD", "Artifact", "Health", "Schema", "Table", "Workspace", "subtract"]
+__all__ = ["RECIPE", "SCHEMAS", "SHARD", "Artifact", "Health", "Query", "Schema", "Table", "VIEWS", "Workspace"]
 
 
 class Workspace:
-    """A folder or bucket URL; light enough to be sent to workers.
+    """A workspace at a path or URL; small enough to be pickled and sent to workers.
 
-    `delta_options` go to Delta (as `AWS_ENDPOINT_URL`), `fs_options` to fsspec (as `endpoint_url`); both look into the
-    environment for what is not given.
+    `delta_options` are for Delta (such as `AWS_ENDPOINT_URL`), `fs_options` for fsspec (such as `endpoint_url`). Both
+    libraries read further settings from the environment.
 
     Raises:
-        BadConfig: no workspace can be there.
+        BadConfig: the path or URL cannot be used.
     """
 
     def __init__(
@@ -35,56 +36,53 @@ class Workspace:
         uri: str | os.PathLike[str],
         delta_options: Mapping[str, str] | None = None,
         fs_options: Mapping[str, Any] | None = None,
+        schemas: Mapping[str, Schema] = SCHEMAS,
     ) -> None:
         self.store = open_store(uri, delta_options, fs_options)
+        self.schemas = schemas
 
     def __repr__(self) -> str:
         return f"Workspace({self.uri!r})"
 
     @property
     def uri(self) -> str:
-        """Where it is: an absolute path or a URL."""
+        """Absolute path or URL of the workspace."""
         return self.store.root
 
     def table(self, name: str) -> Table:
-        """A table by its name; keep the object while appending, as it remembers what is there.
+        """A table by its name. Reuse the object for several appends: it caches the keys of the stored rows.
 
         Raises:
-            ValueError: no table has that name.
+            ValueError: there is no such table.
         """
-        return Table(self.store, name)
+        if name not in self.schemas:
+            raise ValueError(f"there is no table {name!r}: choose one of {', '.join(self.schemas)}")
+        return Table(self.store, name, self.schemas[name])
 
-    def pending(
-        self, source: str, sink: str, upstream: str, recipe: str, retry_rejects: bool = False
-    ) -> pa.ChunkedArray:
-        """Ids with rows in the source, under the recipe `upstream`, that are still to be done under `recipe`.
-
-        Raises:
-            ValueError: the two tables are not about the same items.
-            Transient: the store failed.
-        """
-        if SCHEMAS[source].id != SCHEMAS[sink].id:
-            raise ValueError(f"{source} has {SCHEMAS[source].id}, {sink} has {SCHEMAS[sink].id}: use `undone`")
-        return self.undone(self.table(source).ids(upstream), sink, recipe, retry_rejects)
-
-    def undone(self, ids: pa.ChunkedArray, sink: str, recipe: str, retry_rejects: bool = False) -> pa.ChunkedArray:
-        """Those of the ids that have no row in the sink under this recipe, nor, unless these are retried, a reject.
+    def query(self, recipes: Mapping[str, str], extra: Mapping[str, pa.Table] | None = None) -> Query:
+        """A connection for SQL over the tables, each read under one recipe; use it as a context manager.
 
         Raises:
             Transient: the store failed.
         """
-        done = [self.table(sink).ids(recipe)]
-        if not retry_rejects:
-            done.append(self.table("rejects").ids(recipe))
-        return subtract(ids, *done)
+        return Query(self.store, {name: self.table(name) for name in recipes if name in self.schemas}, recipes, extra)
 
     def artifact(self, name: str, recipe: str, version: int = 1) -> Artifact:
-        """An artifact, whether it is there yet or not.
+        """An artifact, published or not.
 
         Raises:
             ValueError: the name or recipe cannot be part of a path.
         """
         return Artifact(self.store, name, recipe, version)
+
+    def newest_artifact(self, name: str, recipe: str) -> Artifact | None:
+        """The newest version of an artifact, if there is one.
+
+        Raises:
+            Transient: the store failed.
+        """
+        found = list_artifacts(self.store, self.store.files(ARTIFACTS, name, checked_recipe(recipe)))
+        return found[-1] if found else None
 
     def artifacts(self) -> list[Artifact]:
         """All published artifacts, by name, recipe and version.
@@ -95,19 +93,19 @@ class Workspace:
         return list_artifacts(self.store, self.store.files(ARTIFACTS))
 
     def shard_path(self, table: str, recipe: str, unique_name: str) -> str:
-        """What a row holds to name a shard: its path in the workspace. Nobody may have used the name before.
+        """The path of a shard relative to the workspace, as rows hold it. The name must be new.
 
-        Shards are not in the table's folder, where Delta's vacuum would take them for garbage.
+        Shards are outside the table's folder, because Delta's vacuum would remove them there.
 
         Raises:
             ValueError: the table has no shards, or the name or recipe cannot be part of a path.
         """
-        if table not in SCHEMAS or SHARD not in SCHEMAS[table].columns.names:
+        if table not in self.schemas or SHARD not in self.schemas[table].columns.names:
             raise ValueError(f"there are no shards of {table!r}")
         return f"{SHARDS}/{table}/{RECIPE}={checked_recipe(recipe)}/{checked_name(unique_name)}"
 
     def shard_uri(self, table: str, recipe: str, unique_name: str) -> str:
-        """Where to write a shard: the full address of `shard_path`.
+        """The absolute path or URL of a shard.
 
         Raises:
             ValueError: the table has no shards, or the name or recipe cannot be part of a path.
@@ -115,9 +113,9 @@ class Workspace:
         return self.store.uri(self.shard_path(table, recipe, unique_name))
 
     def health(self) -> Health:
-        """What is wrong with it: orphans, missing shards, duplicates; changes nothing.
+        """Find orphans, missing shards and duplicate keys; nothing is changed.
 
         Raises:
             Transient: the store failed.
         """
-        return health_of(self.store)
+        return health_of(self.store, [self.table(name) for name in self.schemas])

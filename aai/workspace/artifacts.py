@@ -1,7 +1,7 @@
-"""Artifacts: folders such as an index or a mapper, made once per recipe, seen whole or not at all.
+"""Artifacts: folders such as an index or a mapper, made once per recipe and published atomically.
 
-In a local workspace a folder is filled beside its place and renamed. A bucket has no rename: the files go into a folder
-of their own, and a marker, put last, says which.
+In a local workspace a temporary folder is filled and then renamed. A bucket has no rename: files are uploaded under a
+unique prefix, and a marker file, written last, holds that prefix.
 """
 
 import os
@@ -21,7 +21,7 @@ _MARKER = "PUBLISHED"
 
 @dataclass(frozen=True)
 class Artifact:
-    """One version of an artifact, whether it is there yet or not; a version grows where contents do, as an index."""
+    """One version of an artifact, published or not. New contents, such as images in an index, make a new version."""
 
     store: Store
     name: str
@@ -34,38 +34,38 @@ class Artifact:
 
     @property
     def uri(self) -> str:
-        """Where its files are.
+        """Absolute path or URL of the folder with its files.
 
         Raises:
             FileNotFoundError: it is not published.
         """
-        return self.store.uri(self.place)
+        return self.store.uri(self.path)
 
     @property
-    def place(self) -> str:
-        """Where its files are, as a path relative to the workspace.
+    def path(self) -> str:
+        """The folder with its files, relative to the workspace.
 
         Raises:
             FileNotFoundError: it is not published.
         """
         if not self.exists():
-            raise FileNotFoundError(f"{self.store.uri(self._slot)}: {self.name} of {self.recipe} is not published")
+            raise FileNotFoundError(f"{self.store.uri(self.slot)}: {self.name} of {self.recipe} is not published")
         if self.store.is_local:
-            return self._slot
-        attempt = self.store.filesystem.cat_file(self.store.path(self._slot, _MARKER)).decode()
-        return f"{self._slot}/{checked_name(attempt)}"
+            return self.slot
+        attempt = self.store.filesystem.cat_file(self.store.path(self.slot, _MARKER)).decode()
+        return f"{self.slot}/{checked_name(attempt)}"
 
     def exists(self) -> bool:
         """Whether it is published."""
         last = () if self.store.is_local else (_MARKER,)
-        with store_errors(f"looking for {self.store.uri(self._slot)}"):
-            return bool(self.store.filesystem.exists(self.store.path(self._slot, *last)))
+        with store_errors(f"looking for {self.store.uri(self.slot)}"):
+            return bool(self.store.filesystem.exists(self.store.path(self.slot, *last)))
 
     @contextmanager
     def publish(self) -> Iterator[Path]:
-        """Give an empty local folder to write into, and publish it unless the block fails.
+        """Yield an empty local folder to write into; publish it when the block ends without an error.
 
-        Where two publish at a time, one wins, and nobody sees a mixture.
+        If two processes publish at the same time, one of the versions is kept whole.
 
         Raises:
             Transient: the store failed; nothing is published.
@@ -79,29 +79,30 @@ class Artifact:
                 self._upload(Path(name))
 
     def fetch(self, folder: Path) -> Path:
-        """A local folder with its files: its own if the workspace is local, otherwise a copy in the folder given.
+        """A local folder with its files: the artifact's own in a local workspace, otherwise a copy in `folder`.
 
         Raises:
             FileNotFoundError: it is not published.
             Transient: the store failed.
         """
-        place = self.place
+        source = self.path
         if self.store.is_local:
-            return Path(self.store.path(place))
-        for path in self.store.files(place):
-            target = folder / Path(path).relative_to(place)
+            return Path(self.store.path(source))
+        for path in self.store.files(source):
+            target = folder / Path(path).relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             with store_errors(f"reading {self.store.uri(path)}"):
                 self.store.filesystem.get_file(self.store.path(path), str(target))
         return folder
 
     @property
-    def _slot(self) -> str:
+    def slot(self) -> str:
+        """The folder of this version, relative to the workspace, whether published or not."""
         return f"{ARTIFACTS}/{self.name}/{self.recipe}/v{self.version}"
 
     @contextmanager
     def _renamed(self) -> Iterator[Path]:
-        final = Path(self.store.path(self._slot))
+        final = Path(self.store.path(self.slot))
         folder = final.with_name(f".{final.name}-{uuid4().hex}")
         with store_errors(f"writing {folder}"):
             folder.mkdir(parents=True)
@@ -111,22 +112,25 @@ class Artifact:
                 try:
                     os.rename(folder, final)
                 except OSError:
-                    if not final.is_dir():  # else another one was first, and stays
+                    if not final.is_dir():  # otherwise another process published first, and its version is kept
                         raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _upload(self, folder: Path) -> None:
         attempt = uuid4().hex
-        with store_errors(f"publishing {self.store.uri(self._slot)}"):
+        with store_errors(f"publishing {self.store.uri(self.slot)}"):
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-                target = self.store.path(self._slot, attempt, file.relative_to(folder).as_posix())
+                target = self.store.path(self.slot, attempt, file.relative_to(folder).as_posix())
                 self.store.filesystem.put_file(str(file), target)
-            self.store.filesystem.pipe_file(self.store.path(self._slot, _MARKER), attempt.encode())
+            self.store.filesystem.pipe_file(self.store.path(self.slot, _MARKER), attempt.encode())
 
 
 def list_artifacts(store: Store, files: list[str]) -> list[Artifact]:
-    """The published artifacts that some files, as paths relative to the workspace, belong to; versions in order."""
+    """The published artifacts that some files belong to, sorted by name, recipe and version.
+
+    Files are paths relative to the workspace.
+    """
     slots = {tuple(path.split("/")[1:4]) for path in files if path.count("/") > 3}
     found = [
         Artifact(store, name, recipe, int(version.removeprefix("v")))
@@ -138,6 +142,6 @@ def list_artifacts(store: Store, files: list[str]) -> list[Artifact]:
 
 
 def leftovers(store: Store, files: list[str]) -> list[str]:
-    """Those of the files that belong to no published artifact: somebody is writing them, or died while doing so."""
-    places = tuple(f"{artifact.place}/" for artifact in list_artifacts(store, files))
-    return [path for path in files if not path.startswith(places) and not path.endswith(f"/{_MARKER}")]
+    """The files that belong to no published artifact: a process is writing them, or was killed while it did."""
+    published = tuple(f"{artifact.path}/" for artifact in list_artifacts(store, files))
+    return [path for path in files if not path.startswith(published) and not path.endswith(f"/{_MARKER}")]

@@ -1,12 +1,12 @@
-"""What is wrong with a workspace: what nobody names, what is named and missing, what is there twice."""
+"""Checks of a workspace: orphans, missing shards, duplicate keys."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from aai.workspace.artifacts import ARTIFACTS, leftovers
-from aai.workspace.schemas import SCHEMAS, SHARD
+from aai.workspace.schemas import SHARD
 from aai.workspace.store import Store
 from aai.workspace.table import Table
 
@@ -15,48 +15,43 @@ SHARDS = "shards"
 
 @dataclass(frozen=True)
 class Health:
-    """Findings as paths relative to the workspace; while a run is at work, what it writes just now is among them."""
+    """Findings, as paths relative to the workspace. Files that a run is writing now count as orphans, too."""
 
     orphan_files: list[str]
-    """Data files that no version of their table names: from commits that were killed or refused."""
+    """Data files that no version of their table names: from commits that were killed or rejected."""
 
     orphan_shards: list[str]
     """Shards that no row names."""
 
     missing_shards: list[str]
-    """Shards that rows name and that are not there."""
+    """Shards that rows name and that do not exist."""
 
     leftovers: list[str]
-    """Files of artifacts that were not published."""
+    """Files of unpublished artifacts."""
 
     duplicates: dict[str, pa.Table]
-    """Per table that has any: the keys with several rows under one recipe."""
-
-    @property
-    def is_good(self) -> bool:
-        """Whether nothing was found."""
-        return not (self.orphan_files or self.orphan_shards or self.missing_shards or self.leftovers or self.duplicates)
+    """By table: the keys with several rows under one recipe. Tables without any are left out."""
 
 
-def health_of(store: Store) -> Health:
-    """Look through all tables, shards and artifacts; reads ids and lists files, changes nothing.
+def health_of(store: Store, tables: Sequence[Table]) -> Health:
+    """Check all tables, shards and artifacts. It reads keys and lists files.
 
     Raises:
         Transient: the store failed.
     """
-    tables = [Table(store, name) for name in SCHEMAS]
-    written = set(store.files(SHARDS))
-    named = _shards_named_by(tables)
-    twice = {table.name: table.duplicates() for table in tables}
+    stored = set(store.files(SHARDS))
+    named = shards_named_by(tables)
+    duplicates = {table.name: table.duplicates() for table in tables}
     return Health(
         orphan_files=[f"{table.name}/{path}" for table in tables for path in table.orphans()],
-        orphan_shards=sorted(written - named),
-        missing_shards=sorted(named - written),
+        orphan_shards=sorted(stored - named),
+        missing_shards=sorted(named - stored),
         leftovers=leftovers(store, store.files(ARTIFACTS)),
-        duplicates={name: rows for name, rows in twice.items() if rows.num_rows},
+        duplicates={name: keys for name, keys in duplicates.items() if keys.num_rows},
     )
 
 
-def _shards_named_by(tables: Iterable[Table]) -> set[str]:
+def shards_named_by(tables: Iterable[Table]) -> set[str]:
+    """The shards that rows name, as paths relative to the workspace."""
     with_shards = [table for table in tables if SHARD in table.schema.columns.names]
     return {shard for table in with_shards for shard in table.read([SHARD])[SHARD].unique().to_pylist()}

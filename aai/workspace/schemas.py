@@ -1,12 +1,14 @@
-"""What every table holds: a line per column, with a sentence that readers of the Delta table see as its comment.
+"""The schemas of all tables: each column with its type and a sentence, which becomes the comment of the Delta column.
 
-Rows are append-only and belong to a recipe, the partition column. Paths are relative to the workspace, so that it can
-be moved or copied as a whole.
+Tables are append-only and partitioned by recipe. Paths of shards are relative to the workspace, so that it can be moved
+or copied as a whole.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 RECIPE = "recipe"
 SHARD = "shard"
@@ -19,20 +21,51 @@ _INT, _LONG = pa.int32(), pa.int64()
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a table's rows, and which of them name a row within its recipe: the item's id comes first."""
+    """The columns of a table, and its key: the columns that identify a row within its recipe, the item's id first."""
 
     key: tuple[str, ...]
     columns: pa.Schema
 
     @property
     def id(self) -> str:
-        """The column with the id of the item that the row is about."""
+        """The column with the item's id."""
         return self.key[0]
 
     @property
     def stored(self) -> pa.Schema:
-        """The columns as they are read: the recipe comes last."""
-        return self.columns.append(_column(RECIPE, _TEXT, "The computation that made the row."))
+        """The columns as stored: those of rows, and the recipe."""
+        return self.columns.append(_column(RECIPE, _TEXT, "The recipe: name of the computation that made the row."))
+
+    def checked(self, table: str, rows: pa.Table) -> pa.Table:
+        """Rows of a table with exactly these columns, in their order.
+
+        Raises:
+            ValueError: a column is missing, unknown, of another type, or has nulls where there must be none.
+        """
+        self.check_known(table, (name for name in rows.column_names if name not in self.columns.names))
+        for column in self.columns:
+            _check_column(f"{table}.{column.name}", rows, column)
+        return rows.select(self.columns.names).cast(self.columns)
+
+    def check_known(self, table: str, unknown: Iterable[str]) -> None:
+        """Refuse the first of some names of unknown columns.
+
+        Raises:
+            ValueError: there is one.
+        """
+        for name in unknown:
+            raise ValueError(f"there is no column {table}.{name}: choose from {', '.join(self.stored.names)}")
+
+
+def _check_column(full_name: str, rows: pa.Table, column: pa.Field) -> None:
+    if column.name not in rows.column_names:
+        raise ValueError(f"{full_name} is missing: give it as {column.type}")
+    values = rows[column.name]
+    if values.type != column.type:
+        raise ValueError(f"{full_name} is {values.type}: give it as {column.type}")
+    has_null_elements = pa.types.is_list(column.type) and pc.list_flatten(values).null_count
+    if has_null_elements or (values.null_count and not column.nullable):
+        raise ValueError(f"{full_name} has nulls: give every row a {column.type} without nulls")
 
 
 def _column(name: str, kind: pa.DataType, sentence: str) -> pa.Field:
@@ -49,21 +82,19 @@ def _schema(key: str, *columns: pa.Field) -> Schema:
 
 _CLIP = _column("clip_id", _TEXT, "The clip: digest of the audio file's bytes and the window.")
 _IMAGE = _column("image_id", _TEXT, "The image: digest of its file's bytes.")
-_RENDER = _column("render_id", _TEXT, "The picture: digest of all that was asked for.")
-_URI = _column("uri", _TEXT, "The file it was read from.")
+_RENDER = _column("render_id", _TEXT, "The picture: digest of everything that it depends on.")
+_URI = _column("uri", _TEXT, "Absolute path or URL of the file.")
 _SEED = _column("seed", _LONG, "The seed of its random numbers.")
-_WIDTH, _HEIGHT = _column("width", _INT, "Pixels across."), _column("height", _INT, "Pixels down.")
-_STORED = (
-    _URI,
-    _optional("offset", _LONG, "Where in that file its bytes begin, for a member of a tar; none for the whole file."),
-    _optional("num_bytes", _LONG, "How many bytes of it there are; none for the whole file."),
+_WIDTH, _HEIGHT = _column("width", _INT, "Width in pixels."), _column("height", _INT, "Height in pixels.")
+_OFFSET = _optional("offset", _LONG, "Byte offset of a tar member in its file; null for a whole file.")
+_NUM_BYTES = _optional("num_bytes", _LONG, "Size of a tar member in bytes; null for a whole file.")
+_METADATA = (
+    _optional("label", _TEXT, "Class name from the metadata."),
+    _optional("caption", _TEXT, "Caption from the metadata."),
+    _optional("licence", _TEXT, "Licence from the metadata."),
+    _optional("attributes", _TEXT, "All other metadata, as a JSON object."),
 )
-_DESCRIBED = (
-    _optional("label", _TEXT, "What is heard or seen, as one class name."),
-    _optional("caption", _TEXT, "What is heard or seen, as a sentence."),
-    _optional("licence", _TEXT, "The licence it came with."),
-    _optional("attributes", _TEXT, "What else its sidecar says, as a JSON object."),
-)
+_FILE = _column("file_id", _TEXT, "The file or tar member: digest of path or URL, size and time of change.")
 _ENCODER = (
     _column("model", _TEXT, "The encoder's name."),
     _column("revision", _TEXT, "The encoder's revision."),
@@ -73,58 +104,87 @@ _DIFFUSION = (
     _column("base_revision", _TEXT, "The diffusion model's revision."),
 )
 
+_LISTING = _schema(
+    "file_id listed_at",
+    _FILE,
+    _URI,
+    _column("num_bytes", _LONG, "Size of the file in bytes."),
+    _column("is_tar", pa.bool_(), "Whether it is a tar, whose members are the items."),
+    _optional("fault", _TEXT, "Why the file cannot be opened, if the listing shows that already."),
+    _column("is_present", pa.bool_(), "False if the file is no longer in the source folders."),
+    *_METADATA,
+    _column(
+        "listed_at", _LONG, "Time of the listing in microseconds since 1970; the latest row of a file is its state."
+    ),
+)
+"""A log of the source folders: a row for each new, changed or removed file, and for each change of its metadata."""
+
+_MEMBERS = _schema(
+    "tar_id file_id",
+    _column("tar_id", _TEXT, "The tar: its file_id in the listing."),
+    _FILE,
+    _column("name", _TEXT, "Name of the member."),
+    _OFFSET,
+    _NUM_BYTES,
+    _optional("fault", _TEXT, "Why the member cannot be used, if its header shows that already."),
+    *_METADATA,
+)
+
+_FILES = _schema(
+    "file_id",
+    _FILE,
+    _column("content_id", _TEXT, "Digest of its bytes."),
+    _column("num_items", _INT, "Number of clips or images in it."),
+)
+"""Ingested files and tar members. Files with equal bytes are one recording or image."""
+
 SCHEMAS = {
     "recipes": _schema(
         "stage",
-        _column("stage", _TEXT, "The stage that the recipe is of."),
-        _column("options", _TEXT, "Its options, as JSON."),
-        _column("models", _TEXT, "The models it uses with their revisions, as JSON."),
-        _column("upstream", _TEXT, "The tables and artifacts it reads, with the recipes of these, as JSON."),
-        _column("code_version", _INT, "The version of its code."),
+        _column("stage", _TEXT, "The stage."),
+        _column("options", _TEXT, "Options that its results depend on, as JSON."),
+        _column("models", _TEXT, "Models with their revisions, by role, as JSON."),
+        _column("upstream", _TEXT, "Tables and artifacts that it reads, with their recipes, as JSON."),
+        _column("code_version", _INT, "Version of its code."),
     ),
     "runs": _schema(
         "run_id",
-        _column("run_id", _TEXT, "One run of one stage that had something to do."),
+        _column("run_id", _TEXT, "A run of a stage that had something to do."),
         _column("stage", _TEXT, "The stage."),
-        _column("started_at", _TEXT, "When, as ISO 8601 in UTC."),
-        _column("took_s", _FLOAT, "How long it took, workers' loading included."),
-        _column("new", _LONG, "Items that have rows since."),
-        _column("rejected", _LONG, "Items it rejected."),
-        _column("stopped", pa.bool_(), "Whether it was told to stop before all was done."),
-        _column("host", _TEXT, "The driver's machine."),
+        _column("started_at", _TEXT, "Start time, ISO 8601 in UTC."),
+        _column("took_s", _FLOAT, "Duration in seconds, loading of the workers included."),
+        _column("new", _LONG, "Number of items that the run finished."),
+        _column("rejected", _LONG, "Number of items that the run rejected."),
+        _column("stopped", pa.bool_(), "Whether it was stopped before all items were done."),
+        _column("host", _TEXT, "Host name of the driver."),
     ),
-    "files": _schema(
-        "file_id",
-        _column("file_id", _TEXT, "The file as it was found: digest of address, size and time of change."),
-        _URI,
-        _column("num_bytes", _LONG, "Its size."),
-        _column("num_items", _INT, "How many clips or images it gave."),
-    ),
+    "audio_listing": _LISTING,
+    "image_listing": _LISTING,
+    "audio_members": _MEMBERS,
+    "image_members": _MEMBERS,
+    "audio_files": _FILES,
+    "image_files": _FILES,
     "clips": _schema(
         "clip_id",
         _CLIP,
-        *_STORED,
-        _column("start_s", _SECONDS, "Where in the file the clip starts."),
-        _column("duration_s", _SECONDS, "How long it is."),
-        _column("rate_hz", _INT, "The file's sample rate."),
-        _column("channels", _INT, "The file's number of channels."),
-        _column("level_dbfs", _FLOAT, "Its loudness: RMS below full scale."),
-        *_DESCRIBED,
+        _column("content_id", _TEXT, "The recording: digest of its bytes."),
+        _column("start_s", _SECONDS, "Start of the clip in the recording, in seconds."),
+        _column("duration_s", _SECONDS, "Duration of the clip in seconds."),
+        _column("rate_hz", _INT, "Sample rate of the recording."),
+        _column("channels", _INT, "Number of channels of the recording."),
+        _column("level_dbfs", _FLOAT, "RMS level in dBFS."),
     ),
     "images": _schema(
         "image_id",
         _IMAGE,
-        *_STORED,
         _WIDTH,
         _HEIGHT,
-        _column("format", _TEXT, "The file's format, as JPEG."),
-        *_DESCRIBED,
+        _column("format", _TEXT, "File format, such as JPEG."),
     ),
     "audio_vectors": _schema("clip_id", _CLIP, _column("vector", _FLOATS, "The clip's audio embedding."), *_ENCODER),
     "image_vectors": _schema(
         "image_id",
         _IMAGE,
-        _column("number", _LONG, "The image's id as the index knows it, from 0 to 2**63 - 1."),
         _column("vector", _FLOATS, "The image's embedding."),
         *_ENCODER,
     ),
@@ -134,68 +194,68 @@ SCHEMAS = {
     "neighbours": _schema(
         "clip_id",
         _CLIP,
-        _column("image_ids", _TEXTS, "The images nearest to the clip, nearest first."),
-        _column("similarities", _FLOATS, "Their cosines with the clip, in the same order."),
-        _column("index_version", _LONG, "The version of the index that was asked; it rises as images are added."),
+        _column("image_ids", _TEXTS, "The images retrieved for the clip, best first."),
+        _column("similarities", _FLOATS, "Their cosine similarities to the clip's query, in the same order."),
+        _column("index_version", _LONG, "Version of the index artifact that was searched."),
     ),
     "cues": _schema(
         "clip_id",
         _CLIP,
-        _column("vector", _FLOATS, "The AudioCue: its rows one after another, num_tokens x dim numbers."),
-        _column("num_tokens", _INT, "How many rows it has."),
-        _column("dim", _INT, "How long a row is."),
-        _column("method", _TEXT, "How it was made: adapter, mapper, inversion or text, as `fit.method` says."),
-        _optional("loss_before", _FLOAT, "The denoising loss of the cue it started from."),
-        _optional("loss_after", _FLOAT, "The denoising loss of the cue."),
-        _optional("loss_curve", _FLOATS, "The losses in between."),
-        _column("steps", _INT, "How many optimiser steps it took."),
-        _optional("stop_reason", _TEXT, "Why it took no more."),
-        _column("took_s", _FLOAT, "Its share of the time of the slice it was fitted in."),
+        _column("vector", _FLOATS, "The AudioCue: its token vectors, flattened (num_tokens x dim)."),
+        _column("num_tokens", _INT, "Number of token vectors."),
+        _column("dim", _INT, "Dimension of a token vector."),
+        _column("method", _TEXT, "Method, as `fit.method`: adapter, mapper or inversion."),
+        _optional("loss_before", _FLOAT, "Validation loss before fitting; null without fitting."),
+        _optional("loss_after", _FLOAT, "Validation loss of the cue."),
+        _optional("loss_curve", _FLOATS, "Validation loss at each evaluation."),
+        _column("steps", _INT, "Number of optimiser steps."),
+        _optional("stop_reason", _TEXT, "Why fitting stopped."),
+        _column("took_s", _FLOAT, "Its share of the fitting time of its slice, in seconds."),
         _SEED,
         *_DIFFUSION,
-        _column("image_ids", _TEXTS, "The images it was fitted to."),
+        _column("image_ids", _TEXTS, "The images that it was fitted on."),
     ),
     "renders": _schema(
         "render_id",
         _RENDER,
-        _column("job", _TEXT, "The line of the job file that asked for it."),
-        _optional("mode", _TEXT, "generate, edit or stylise; none where a version wrote it that only generated."),
-        _column("clip_ids", _TEXTS, "The clips whose cues stand in the prompt, in order; of a blend both ends."),
-        _optional(
-            "blend", pa.float64(), "How far it is from one end of a blend to the other, 0 to 1; none without one."
-        ),
+        _column("job", _TEXT, "Name of the job."),
+        _optional("mode", _TEXT, "Mode of the job: generate, edit or stylise."),
+        _column("clip_ids", _TEXTS, "The clips whose cues are in the prompt, in order; both ends of a blend."),
+        _optional("blend", pa.float64(), "Position between the ends of a blend, 0 to 1; null without a blend."),
         _optional("image_id", _TEXT, "The photo that was edited or stylised: digest of its file's bytes."),
-        _optional("image_uri", _TEXT, "The file it was read from."),
-        _optional("source_prompt", _TEXT, "What it was edited or stylised from; none if it was generated alone."),
-        _optional("edit", _TEXT, "How it takes after its source, as JSON."),
-        _column("prompt", _TEXT, "The prompt, with * where the cues stand."),
-        _column("negative_prompt", _TEXT, "What the picture is led away from; empty for nothing."),
+        _optional("image_uri", _TEXT, "Path or URL of the photo."),
+        _optional("source_prompt", _TEXT, "Prompt of the source image of an edit; null without a source."),
+        _optional("edit", _TEXT, "Edit options, as JSON; null without a source."),
+        _column("prompt", _TEXT, "The prompt, with a placeholder for each cue."),
+        _column("negative_prompt", _TEXT, "The negative prompt; may be empty."),
         _SEED,
-        _column("steps", _INT, "How many denoising steps it took."),
-        _column("guidance", _FLOAT, "The scale of classifier-free guidance."),
-        _column("scheduler", _TEXT, "The sampler's name."),
+        _column("steps", _INT, "Number of denoising steps."),
+        _column("guidance", _FLOAT, "Classifier-free guidance scale."),
+        _column("scheduler", _TEXT, "Name of the sampler."),
         _WIDTH,
         _HEIGHT,
         *_DIFFUSION,
-        _column(SHARD, _TEXT, "The tar file that holds it, as a path in the workspace."),
-        _column("key", _TEXT, "Its name in there, without an ending."),
-        _column("format", _TEXT, "Its file's format, which is the ending: jpg, png or webp."),
-        _column("offset", _LONG, "Where in the shard its file's bytes begin."),
-        _column("num_bytes", _LONG, "How many bytes its file has."),
-        _column("checksum", _TEXT, "The digest of its file's bytes there."),
+        _column(SHARD, _TEXT, "The tar shard with the picture, as a path in the workspace."),
+        _column("key", _TEXT, "Name of its member, without the extension."),
+        _column("format", _TEXT, "File format and extension: jpg, png or webp."),
+        _column("offset", _LONG, "Byte offset of its file in the shard."),
+        _column("num_bytes", _LONG, "Size of its file in bytes."),
+        _column("checksum", _TEXT, "Digest of its file's bytes."),
     ),
     "scores": _schema(
         "render_id metric",
         _RENDER,
-        _column("metric", _TEXT, "What was measured."),
-        _column("value", pa.float64(), "What came out."),
+        _column("metric", _TEXT, "Name of the metric."),
+        _column("value", pa.float64(), "Value of the metric."),
     ),
     "rejects": _schema(
-        "id stage",
-        _column("stage", _TEXT, "The stage that could not use the item."),
-        _column("id", _TEXT, "The item's id, as in the table the stage would have written to."),
-        _optional("uri", _TEXT, "The file it was read from."),
-        _column("error", _TEXT, "The class of the error."),
-        _column("sentence", _TEXT, "What is wrong with it."),
+        "id stage rejected_at",
+        _column("id", _TEXT, "The item's id, as in the stage's table."),
+        _column("stage", _TEXT, "The stage that rejected the item."),
+        _column("rejected_at", _LONG, "Time in microseconds since 1970; the latest reject of an item is its state."),
+        _optional("part_of", _TEXT, "The item that was finished without this part, such as a clip without an image."),
+        _optional("uri", _TEXT, "The file at fault."),
+        _column("error", _TEXT, "Class of the error."),
+        _column("sentence", _TEXT, "What is wrong, and the remedy."),
     ),
 }

@@ -1,7 +1,7 @@
-"""Shards: plain tars of pictures and their recipes, as webdataset and Hugging Face `datasets` read them.
+"""Shards: plain tars of pictures with their metadata, which webdataset and Hugging Face `datasets` read.
 
-A picture is two members of one name, `<key>.png` (or `.jpg`, `.webp`) and `<key>.json`. A shard is written once, under
-a name that nobody used before, and is there whole or not at all.
+A picture is two members with one key, `<key>.png` (or `.jpg`, `.webp`) and `<key>.json`. A shard is written once, under
+a unique name, and appears atomically.
 """
 
 import io
@@ -24,8 +24,8 @@ _SUFFIX = ".tar"
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Where a member is, in the words of the table's columns."""
+class MemberLocation:
+    """Location of a member; the fields are columns of `renders`."""
 
     shard: str
     key: str
@@ -35,15 +35,15 @@ class Placed:
 
 
 class ShardWriter:
-    """A shard of a table in the making: left without an error it is there, otherwise nothing is.
+    """Writes one shard of a table; it is published when the block ends without an error, unless it is empty.
 
-    It grows in a file without a name, so that a killed worker leaves nothing behind, and is then put in its place.
+    Members are buffered in an anonymous temporary file, so that a killed worker leaves nothing behind.
     """
 
     def __init__(self, workspace: Workspace, table: str, recipe: str) -> None:
         self._store = workspace.store
         self.path = workspace.shard_path(table, recipe, f"{uuid4().hex}{_SUFFIX}")
-        self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed on leaving
+        self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
         self._num_members = 0
 
@@ -58,8 +58,8 @@ class ShardWriter:
             if kind is None and self._num_members:
                 _put(self._store, self.path, self._file)
 
-    def add(self, key: str, suffix: str, data: bytes) -> Placed:
-        """Add a member; those of one key come one after the other.
+    def add(self, key: str, suffix: str, data: bytes) -> MemberLocation:
+        """Add a member. Add the members of one key one after the other, as webdataset requires.
 
         Raises:
             Transient: the disk is full.
@@ -70,55 +70,37 @@ class ShardWriter:
             self._tar.addfile(header, io.BytesIO(data))
         self._num_members += 1
         padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        return Placed(self.path, key, self._tar.offset - padded, len(data), content_id(data))
-
-
-def read_member(workspace: Workspace, shard: str, key: str, suffix: str) -> bytes:
-    """The bytes of one member of a shard, by its key and ending; `read_picture` is faster where there is a row.
-
-    Raises:
-        BadItem: the shard or the member is not there, or the shard is damaged.
-        Transient: the store failed.
-    """
-    store, name = workspace.store, f"{key}.{suffix}"
-    try:
-        with store_errors(f"reading {store.uri(shard)}"), store.filesystem.open(store.path(shard), "rb") as stream:
-            with tarfile.open(fileobj=stream, mode="r:") as archive:
-                found = archive.extractfile(name)
-                assert found is not None, "shards hold nothing but files"
-                return found.read()
-    except FileNotFoundError as error:
-        raise _gone(store, shard) from error
-    except KeyError as error:
-        raise BadItem(f"{store.uri(shard)}: it has no member {name}: render it again") from error
-    except tarfile.TarError as error:
-        raise BadItem(f"{store.uri(shard)}: it is damaged or cut short: copy it again") from error
+        return MemberLocation(self.path, key, self._tar.offset - padded, len(data), content_id(data))
 
 
 def read_picture(workspace: Workspace, row: Mapping[str, Any]) -> bytes:
-    """The file of the picture that a row of `renders` is about.
+    """The image file of a row of `renders`, checked against the row's checksum.
 
     Raises:
-        BadItem: its shard is not there, or holds other bytes than were written.
+        BadItem: the shard does not exist, or its bytes have changed.
         Transient: the store failed.
     """
     store, first = workspace.store, row["offset"]
     try:
         with store_errors(f"reading {store.uri(row['shard'])}"):
-            data: bytes = store.filesystem.cat_file(store.path(row["shard"]), first, first + row["num_bytes"])
+            path = store.path(row["shard"])
+            data: bytes = store.filesystem.cat_file(path, start=first, end=first + row["num_bytes"])
     except FileNotFoundError as error:
-        raise _gone(store, row["shard"]) from error
+        raise _missing(store, row["shard"]) from error
     if content_id(data) != row["checksum"]:
-        raise BadItem(f"{store.uri(row['shard'])}: {row['key']} is damaged: copy the shard again, or render anew")
+        raise BadItem(
+            f"{row['key']} is damaged: copy the shard again, or render into a new workspace",
+            uri=store.uri(row["shard"]),
+        )
     return data
 
 
-def _gone(store: Store, shard: str) -> BadItem:
-    return BadItem(f"{store.uri(shard)}: the shard is not there: `aai doctor` says which are missing")
+def _missing(store: Store, shard: str) -> BadItem:
+    return BadItem("the shard is not there: `aai doctor` lists missing shards", uri=store.uri(shard))
 
 
 def _put(store: Store, path: str, file: IO[bytes]) -> None:
-    """A file in its place: renamed into it on disk; on a bucket an upload is seen once it is whole."""
+    """Store a file atomically: by a rename on disk; in a bucket an upload appears when it is complete."""
     file.seek(0)
     final = store.path(path)
     part = f"{final}.part" if store.is_local else final

@@ -1,4 +1,4 @@
-"""Where a workspace is: a local folder or a bucket's URL, and how Delta, Arrow and fsspec reach it."""
+"""The storage of a workspace: a local folder or a bucket URL, for Delta, Arrow and fsspec."""
 
 import os
 import re
@@ -18,12 +18,13 @@ from aai.errors import BadConfig, Transient
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RECIPE = re.compile(r"[0-9a-z]+")
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")  # delta-rs 1.6 writes such a path as it is and reads it decoded
+_REFUSED = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]|^\\\x00-\x1f\x7f]")
+"""What Delta 1.6 cannot handle in a path: it reads escapes decoded, and panics at some characters."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A root, and the options with which two libraries reach it; options may hold secrets and are never shown."""
+    """A root path or URL, with options for Delta and fsspec. Options may hold secrets and are never printed."""
 
     root: str
     delta_options: Mapping[str, str] | None = field(default=None, repr=False)
@@ -31,38 +32,43 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether a rename is atomic here."""
+        """Whether the root is a local folder, where a rename is atomic."""
         return "://" not in self.root
 
     @cached_property
     def _opened(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        """The file system as fsspec has it, and the root as that has it: without the protocol."""
+        """The fsspec file system, and the root without the protocol."""
         if self.is_local:
             return fsspec.filesystem("file"), self.root
         return url_to_fs(self.root, **(self.fs_options or {}))
 
     @property
+    def protocol(self) -> str:
+        """The URL's scheme, such as s3; `file` for a local folder."""
+        return "file" if self.is_local else self.root.split("://", 1)[0]
+
+    @property
     def filesystem(self) -> fsspec.AbstractFileSystem:
-        """The file system as fsspec has it."""
+        """The fsspec file system."""
         return self._opened[0]
 
     @cached_property
     def arrow_filesystem(self) -> arrow_fs.FileSystem:
-        """The file system as Arrow has it."""
+        """The Arrow file system."""
         if self.is_local:
             return arrow_fs.LocalFileSystem()
         return arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(self.filesystem))
 
     def uri(self, *parts: str) -> str:
-        """The full address of something below the root."""
+        """Absolute path or URL of a path below the root."""
         return "/".join([self.root, *parts])
 
     def path(self, *parts: str) -> str:
-        """The same as the file systems have it: without the protocol."""
+        """The same without the protocol, as the file systems take it."""
         return "/".join([self._opened[1].rstrip("/"), *parts])
 
     def files(self, *parts: str) -> list[str]:
-        """All files below a folder, as paths relative to the root; none if the folder does not exist."""
+        """All files below a folder, sorted, as paths relative to the root; none if the folder does not exist."""
         with store_errors(f"listing {self.uri(*parts)}"):
             found = self.filesystem.find(self.path(*parts))
         return sorted(str(path).removeprefix(self.path()).lstrip("/") for path in found)
@@ -73,48 +79,48 @@ def open_store(
     delta_options: Mapping[str, str] | None = None,
     fs_options: Mapping[str, Any] | None = None,
 ) -> Store:
-    """The store at a path or URL; nothing is created or asked for over a network.
+    """The store at a path or URL. Nothing is created, and no network is used.
 
     Raises:
-        BadConfig: no workspace can be there.
+        BadConfig: the path or URL cannot be used.
     """
     text = str(uri).removeprefix("file://")
     root = _checked_url(text) if "://" in text else _checked_path(text)
     store = Store(root, delta_options, fs_options)
     try:
-        store.filesystem  # noqa: B018  made now, so that a missing package is known now
+        store.filesystem  # noqa: B018  fails early if a package is missing
     except (ImportError, ValueError) as error:
-        raise BadConfig(f"workspace: fsspec cannot open {root}: {error}") from error
+        raise BadConfig(f"fsspec cannot open it: {error}", key="workspace", uri=root) from error
     return store
 
 
 def checked_recipe(recipe: str) -> str:
-    """A recipe that may become part of a path.
+    """A recipe that is safe as part of a path.
 
     Raises:
-        ValueError: it is no digest.
+        ValueError: it is not.
     """
     if not _RECIPE.fullmatch(recipe):
-        raise ValueError(f"{recipe!r} is no recipe: those are made of 0-9 and a-z")
+        raise ValueError(f"{recipe!r} is not a recipe: it has other characters than 0-9 and a-z")
     return recipe
 
 
 def checked_name(name: str) -> str:
-    """A name that may become part of a path.
+    """A name that is safe as part of a path.
 
     Raises:
-        ValueError: it could lead elsewhere.
+        ValueError: it is not.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot name a file: use letters, digits and . _ -, not in front")
+        raise ValueError(f"{name!r} cannot name a file: start with a letter or digit, then also . _ -")
     return name
 
 
 @contextmanager
 def store_errors(doing: str) -> Iterator[None]:
-    """Turn a failure of the disk, network or bucket into `Transient`, but not a file that should be there and is not.
+    """Translate failures of disk, network or bucket into `Transient`; `FileNotFoundError` passes through.
 
-    The foreign text stays in the cause, as it may show more than a log should.
+    The original message stays in the cause, because it may contain secrets.
     """
     try:
         yield
@@ -128,14 +134,18 @@ def _checked_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query:
         bare = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-        raise BadConfig(f"workspace: {bare} comes with credentials or a query: give these in the environment instead")
+        raise BadConfig("the URL holds credentials or a query: set these in the environment", key="workspace", uri=bare)
     return url.rstrip("/")
 
 
 def _checked_path(text: str) -> str:
     path = Path(text).expanduser().absolute()
-    if _ESCAPE.search(str(path)):
-        raise BadConfig(f"workspace: {path} holds a % escape, which Delta cannot read back: rename the folder")
+    if refused := _REFUSED.search(str(path)):
+        raise BadConfig(
+            f"Delta cannot handle {refused.group()!r} in a path: choose another folder",
+            key="workspace",
+            uri=str(path),
+        )
     if path.exists() and not (path.is_dir() and os.access(path, os.R_OK | os.X_OK)):
-        raise BadConfig(f"workspace: {path} is not a folder that can be read")
+        raise BadConfig("it is not a folder that can be read: name another one", key="workspace", uri=str(path))
     return str(path)

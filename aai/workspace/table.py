@@ -1,14 +1,17 @@
-"""One table: appended to by one driver at a time, read by anybody.
+"""A Delta table of the workspace: append-only, with unique keys per recipe.
 
-An append is idempotent: a row whose key is in the table under its recipe is left out. What makes this safe without a
-lock is Delta's own check. Every commit carries a transaction number of its recipe; one made from a snapshot in which
-that number was older is refused. So between "these keys are not there" and "they are there now" nobody came in between.
+An append is idempotent: rows whose key is stored under the recipe already are skipped. This needs no lock. Each commit
+carries a transaction number of its recipe, and Delta rejects a commit whose snapshot has an older number. So no other
+writer can commit between the check of the keys and the append.
 """
 
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from random import SystemRandom
 
 import pyarrow as pa
@@ -24,70 +27,68 @@ from deltalake.exceptions import (
 )
 
 from aai.errors import BadConfig, Transient
-from aai.workspace.schemas import RECIPE, SCHEMAS, Schema
+from aai.workspace.schemas import RECIPE, Schema
 from aai.workspace.store import Store, checked_recipe, store_errors
 
 _MAX_ATTEMPTS = 12
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 2.0
+_MIN_WAIT_S, _MAX_WAIT_S = 0.02, 2.0
 _KEY_SEPARATOR = "\x1f"
+_TARGET_BYTES = 2**28
+"""Size of compacted files: large enough to be few, small enough to be read in parallel."""
+_ACTIONS = pa.schema([("path", pa.string()), (f"partition.{RECIPE}", pa.string()), ("modification_time", pa.int64())])
 _COMPRESSION = WriterProperties(compression="ZSTD", compression_level=1)
 _PARTITIONING = ds.partitioning(pa.schema([(RECIPE, pa.string())]), flavor="hive")
 
-_jitter = SystemRandom()  # waiting is no result: it needs no address
+_jitter = SystemRandom()  # waiting changes no result, so it needs no seed
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The keys of a recipe's rows as of a transaction number."""
+class _StoredKeys:
+    """The keys of a recipe's rows at a transaction number."""
 
     transaction: int
     keys: pa.ChunkedArray
 
 
 class Table:
-    """A Delta table of the workspace, whether it exists yet or not."""
+    """A Delta table; it is created by the first append."""
 
-    def __init__(self, store: Store, name: str) -> None:
-        if name not in SCHEMAS:
-            raise ValueError(f"there is no table {name!r}: choose one of {', '.join(SCHEMAS)}")
+    def __init__(self, store: Store, name: str, schema: Schema) -> None:
         self.name = name
+        self.schema = schema
         self.uri = store.uri(name)
         self._store = store
         self._delta_options = dict(store.delta_options) if store.delta_options else None
         self._handle: DeltaTable | None = None
-        self._known: dict[str, _Known] = {}
+        self._stored: dict[str, _StoredKeys] = {}
 
     def __repr__(self) -> str:
         return f"Table({self.uri!r})"
 
-    @property
-    def schema(self) -> Schema:
-        """Its columns and key."""
-        return SCHEMAS[self.name]
-
     def append(self, recipe: str, *slices: pa.Table) -> int:
-        """Commit slices of rows, all in one commit or none, and say how many rows were new.
+        """Append slices of rows in one commit, and return the number of new rows.
 
-        Rows come without the recipe. A row whose key is there already, in the table or further up, is left out; with
-        no new row there is no commit.
+        Rows have no column for the recipe. Rows whose key is stored already, or occurs earlier in the slices, are
+        skipped. Without new rows there is no commit.
 
         Raises:
-            ValueError: a column is missing, unknown, of another type or has nulls where there must be none.
-            Transient: the store failed, or others kept committing to this recipe; appending again is safe.
-            BadConfig: the table cannot be created there.
+            ValueError: a column is missing, unknown, of another type, or has nulls that are not allowed.
+            Transient: the store failed, or other writers kept committing to this recipe. Appending again is safe.
+            BadConfig: the table cannot be created, or has the columns of another version.
         """
         checked_recipe(recipe)
-        rows = pa.concat_tables([self.schema.columns.empty_table(), *map(self._checked, slices)])
+        checked = [self.schema.checked(self.name, rows) for rows in slices]
+        rows = pa.concat_tables([self.schema.columns.empty_table(), *checked])
         failure: CommitFailedError | None = None
         for attempt in range(_MAX_ATTEMPTS):
             if attempt:
-                time.sleep(_jitter.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)))
+                time.sleep(_jitter.uniform(0, min(_MAX_WAIT_S, _MIN_WAIT_S * 2**attempt)))
             try:
                 return self._append_once(recipe, rows)
             except CommitFailedError as error:
                 failure = error
         raise Transient(
-            f"{self.name}: {_MAX_ATTEMPTS} commits met those of other writers: is a second run at work?"
+            f"{_MAX_ATTEMPTS} commits conflicted with other writers: is a second run at work?", uri=self.uri
         ) from failure
 
     def read(
@@ -96,25 +97,25 @@ class Table:
         recipe: str | None = None,
         filter: pc.Expression | None = None,
     ) -> pa.Table:
-        """The committed rows: of one recipe or all, in no order; none if the table does not exist yet.
+        """The committed rows of one recipe or of all, in no defined order; none if the table does not exist.
 
         Raises:
             ValueError: there is no such column.
             Transient: the store failed.
         """
         names = list(self.schema.stored.names if columns is None else columns)
-        self._refuse(name for name in names if name not in self.schema.stored.names)
+        self.schema.check_known(self.name, (name for name in names if name not in self.schema.stored.names))
         handle = self._open()
         if handle is None:
             return self.schema.stored.empty_table().select(names)
         return self._scan(handle, names, recipe, filter)
 
     def ids(self, recipe: str) -> pa.ChunkedArray:
-        """The ids of the items that have rows under a recipe; an id comes once per row."""
+        """The ids of the items with rows under a recipe, one per row."""
         return self.read([self.schema.id], recipe)[self.schema.id]
 
     def recipes(self) -> dict[str, int]:
-        """The recipes with rows, and how many; told from the log alone."""
+        """Number of rows per recipe, from the Delta log alone."""
         handle = self._open()
         if handle is None:
             return {}
@@ -124,36 +125,140 @@ class Table:
         return dict(zip(counts[recipe].to_pylist(), counts[f"{rows}_sum"].to_pylist(), strict=True))
 
     def orphans(self) -> list[str]:
-        """Data files that no version of the log names, as paths relative to the table.
+        """Data files that no version of the Delta log names, as paths relative to the table.
 
-        A killed or refused commit leaves some, and the file of a commit under way looks the same. They are invisible
-        here, but whoever reads the folder as plain Parquet sees their rows.
+        They come from killed or rejected commits; the file of a commit in progress looks the same. Delta readers do not
+        see them, but a reader of the folder as plain Parquet does.
         """
         handle = self._open()
         if handle is None:
             return []
-        garbage = partial(handle.vacuum, retention_hours=0, dry_run=True, enforce_retention_duration=False)
+        unused = partial(handle.vacuum, retention_hours=0, dry_run=True, enforce_retention_duration=False)
         with store_errors(f"listing {self.uri}"):
-            replaced = set(garbage())
-            return sorted(path for path in garbage(full=True) if path not in replaced)
+            replaced = set(unused())
+            return sorted(path for path in unused(full=True) if path not in replaced)
+
+    def compact(self) -> tuple[int, int]:
+        """Merge small files of each recipe, and return the number of files before and after.
+
+        The old files stay on disk until `vacuum` removes them, for readers of earlier versions.
+
+        Raises:
+            Transient: the store failed, or another writer removed rows at the same time.
+        """
+        handle = self._open()
+        if handle is None:
+            return 0, 0
+        num_before = len(handle.file_uris())
+        with store_errors(f"compacting {self.uri}"), _delta_errors(self.uri):
+            handle.optimize.compact(writer_properties=_COMPRESSION, target_size=_TARGET_BYTES)
+        return num_before, len(handle.file_uris())
+
+    def vacuum(self, older_than_h: float, dry_run: bool) -> list[str]:
+        """Remove data files of a minimum age that the newest version does not name.
+
+        With `dry_run` nothing is removed. Returns the files, as paths relative to the table.
+
+        Raises:
+            Transient: the store failed.
+        """
+        handle = self._open()
+        if handle is None:
+            return []
+        hours = math.ceil(older_than_h)
+        with store_errors(f"listing {self.uri}"), _delta_errors(self.uri):
+            vacuum = partial(handle.vacuum, hours, enforce_retention_duration=False, full=True)
+            # Delta lists files of its log, whether or not an earlier removal left them.
+            unused = set(vacuum(dry_run=True)) & self._stored_files()
+            if unused and not dry_run:
+                vacuum(dry_run=False)
+        return sorted(unused)
+
+    def _stored_files(self) -> set[str]:
+        """All files below the table's folder, as paths relative to it."""
+        return {path.removeprefix(f"{self.name}/") for path in self._store.files(self.name)}
+
+    def rewrite(self, recipe: str, read_rows: Callable[[], pa.RecordBatchReader]) -> None:
+        """Replace all rows of a recipe, in one commit.
+
+        `read_rows` is called once the version to be replaced is fixed, so that a commit of another writer in between is
+        a conflict and never lost.
+
+        Raises:
+            Transient: the store failed, or another writer committed at the same time.
+        """
+        handle = self._open_or_create()
+        rows = read_rows()
+        schema = self.schema.stored
+        value = pa.scalar(checked_recipe(recipe))
+
+        def with_recipe() -> Iterator[pa.RecordBatch]:
+            for batch in rows:
+                columns = [batch[name] for name in self.schema.columns.names]
+                table = pa.table(columns, names=self.schema.columns.names).cast(self.schema.columns)
+                yield from table.append_column(schema.field(RECIPE), pa.repeat(value, batch.num_rows)).to_batches()
+
+        transaction = (handle.transaction_version(self._app(recipe)) or 0) + 1
+        with store_errors(f"rewriting {self.uri}"), _delta_errors(self.uri):
+            write_deltalake(
+                handle,
+                pa.RecordBatchReader.from_batches(schema, with_recipe()),
+                mode="overwrite",
+                predicate=f"{RECIPE} = '{recipe}'",
+                writer_properties=_COMPRESSION,
+                commit_properties=CommitProperties(app_transactions=[Transaction(self._app(recipe), transaction)]),
+            )
+        self._stored.pop(recipe, None)
+
+    def drop(self, recipe: str) -> None:
+        """Remove all rows of a recipe, in one commit; their files stay on disk until `vacuum` removes them.
+
+        Raises:
+            Transient: the store failed, or another writer committed at the same time.
+        """
+        handle = self._open()
+        if handle is not None:
+            with store_errors(f"deleting from {self.uri}"), _delta_errors(self.uri):
+                handle.delete(f"{RECIPE} = '{checked_recipe(recipe)}'")
+            self._stored.pop(recipe, None)
 
     def duplicates(self) -> pa.Table:
-        """Keys with more than one row under their recipe: the recipe, the key's columns and `rows`."""
+        """Keys with several rows under one recipe: columns are the recipe, the key, and the number of `rows`."""
         by = [RECIPE, *self.schema.key]
         counts = self.read(by).group_by(by).aggregate([([], "count_all")]).rename_columns([*by, "rows"])
         return counts.filter(pc.field("rows") > 1).sort_by([(name, "ascending") for name in by])
 
     def _open(self) -> DeltaTable | None:
-        """The newest snapshot: one handle is kept, as opening afresh reads the whole log."""
+        """The newest snapshot, if the table exists. One handle is reused, because opening reads the whole log.
+
+        Raises:
+            BadConfig: the table has the columns of another version.
+            Transient: the store failed.
+        """
         with store_errors(f"opening {self.uri}"):
             try:
                 if self._handle is None:
-                    self._handle = DeltaTable(self.uri, storage_options=self._delta_options)
+                    self._handle = self._of_this_version(DeltaTable(self.uri, storage_options=self._delta_options))
                 else:
                     self._handle.update_incremental()
             except TableNotFoundError:
                 self._handle = None
             return self._handle
+
+    def _of_this_version(self, handle: DeltaTable) -> DeltaTable:
+        """The handle, unless the table has a required column that this version does not know.
+
+        Raises:
+            BadConfig: it has one.
+        """
+        for field in handle.schema().fields:
+            if not field.nullable and field.name not in self.schema.stored.names:
+                raise BadConfig(
+                    f"an earlier version of AAI wrote this table (column {field.name}): build into a new folder",
+                    key="workspace",
+                    uri=self.uri,
+                )
+        return handle
 
     def _open_or_create(self) -> DeltaTable:
         handle = self._open()
@@ -170,128 +275,124 @@ class Table:
                     storage_options=self._delta_options,
                 )
         except TableNotFoundError as error:
-            raise BadConfig(f"workspace: {self.uri} cannot be created: choose a folder that can be written") from error
+            raise BadConfig(
+                "the table cannot be created: choose a folder that can be written", key="workspace", uri=self.uri
+            ) from error
         handle = self._open()
-        assert handle is not None, "a table that was just created is there"
+        assert handle is not None, "the table was just created"
         return handle
 
     def _append_once(self, recipe: str, rows: pa.Table) -> int:
-        """Commit the rows that the newest snapshot has not.
+        """Commit the rows that the newest snapshot does not have.
 
         Raises:
-            CommitFailedError: another writer committed in the meantime.
+            CommitFailedError: another writer committed meanwhile.
         """
         if not rows.num_rows:
             return 0
         handle = self._open_or_create()
-        known = self._keys_known(handle, recipe)
-        rows, keys = self._new(rows, known.keys)
+        stored = self._stored_keys(handle, recipe)
+        rows, keys = self._new_rows(rows, stored.keys)
         if not rows.num_rows:
             return 0
-        transaction = known.transaction + 1
+        transaction = stored.transaction + 1
         self._commit(handle, recipe, rows, transaction)
-        self._known[recipe] = _Known(transaction, _joined(known.keys, keys))
+        self._stored[recipe] = _StoredKeys(transaction, _concatenated(stored.keys, keys))
         return rows.num_rows
 
     def _commit(self, handle: DeltaTable, recipe: str, rows: pa.Table, transaction: int) -> None:
         rows = rows.append_column(self.schema.stored.field(RECIPE), pa.repeat(pa.scalar(recipe), rows.num_rows))
         stored = {column.name: column.metadata for column in handle.schema().fields}
-        # A table keeps the comments that it was made with: Delta refuses to append under others.
+        # A table keeps the comments of its first version: Delta rejects an append with other ones.
         columns = [column.with_metadata(stored.get(column.name, column.metadata)) for column in rows.schema]
-        lacking = set(self.schema.stored.names) - stored.keys()
+        added = set(self.schema.stored.names) - stored.keys()
         try:
             with store_errors(f"appending to {self.uri}"):
                 write_deltalake(
-                    handle,  # not the address: from a handle, Delta sees that the transaction number is stale
+                    handle,  # not the URI: the handle's snapshot is what Delta compares transaction numbers with
                     rows.cast(pa.schema(columns)),
                     mode="append",
-                    schema_mode="merge" if lacking else None,
+                    schema_mode="merge" if added else None,
                     writer_properties=_COMPRESSION,
                     commit_properties=CommitProperties(app_transactions=[Transaction(self._app(recipe), transaction)]),
                 )
         except (CommitFailedError, DeltaProtocolError, SchemaMismatchError):
             raise
-        except DeltaError as error:  # this is how a full disk shows
-            raise Transient(f"writing to {self.uri} failed: look at the disk space") from error
+        except DeltaError as error:  # a full disk, for example
+            raise Transient("writing failed: look at the disk space", uri=self.uri) from error
 
     def _app(self, recipe: str) -> str:
         return f"{self.name}/{recipe}"
 
-    def _keys_known(self, handle: DeltaTable, recipe: str) -> _Known:
-        """The keys in a snapshot: remembered from our last commit, unless another writer came after it."""
+    def _stored_keys(self, handle: DeltaTable, recipe: str) -> _StoredKeys:
+        """The keys in a snapshot: cached since the last commit, unless another writer has committed after it."""
         transaction = handle.transaction_version(self._app(recipe)) or 0
-        known = self._known.get(recipe)
-        if known is None or known.transaction != transaction:
-            known = _Known(transaction, self._keys(self._scan(handle, self.schema.key, recipe)))
-        return known
+        stored = self._stored.get(recipe)
+        if stored is None or stored.transaction != transaction:
+            stored = _StoredKeys(transaction, self._keys(self._scan(handle, self.schema.key, recipe)))
+        return stored
 
-    def _new(self, rows: pa.Table, known: pa.ChunkedArray) -> tuple[pa.Table, pa.ChunkedArray]:
-        """The rows with keys that are neither known nor further up, and these keys."""
+    def _new_rows(self, rows: pa.Table, stored: pa.ChunkedArray) -> tuple[pa.Table, pa.ChunkedArray]:
+        """The first row of each key that is not stored yet, and these keys."""
         keys = self._keys(rows)
-        there = known.filter(pc.is_in(known, value_set=keys))  # hash the few rows, not the many known
+        duplicates = stored.filter(pc.is_in(stored, value_set=keys))  # hashes the few new keys, not the many stored
         numbered = pa.table({"key": keys, "row": pa.arange(0, len(keys))})
         firsts = numbered.group_by("key", use_threads=False).aggregate([("row", "min")])
-        firsts = firsts.filter(pc.invert(pc.is_in(firsts["key"], value_set=there)))
+        firsts = firsts.filter(pc.invert(pc.is_in(firsts["key"], value_set=duplicates)))
         if firsts.num_rows < rows.num_rows:
             rows = rows.take(firsts["row_min"])
         return rows, firsts["key"]
 
     def _keys(self, rows: pa.Table) -> pa.ChunkedArray:
-        """The key of each row as one text."""
-        columns = [rows[name] for name in self.schema.key]
+        """The key of each row as one string."""
+        columns = [rows[name].cast(pa.string()) for name in self.schema.key]
         return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, _KEY_SEPARATOR)
 
     def _scan(
         self, handle: DeltaTable, names: Sequence[str], recipe: str | None, filter: pc.Expression | None = None
     ) -> pa.Table:
-        """The one place where data files are read.
+        """Read data files into memory.
 
-        Delta's own `to_pyarrow_table` and `to_pandas` do their work and then abort the process as it exits.
+        After Delta's own `to_pyarrow_table` and `to_pandas` the process aborts when it exits.
         """
-        one = None if recipe is None else [(RECIPE, "=", checked_recipe(recipe))]
-        root = self._store.path(self.name)
-        # Delta escapes the root's name; below it are `recipe=…` and a file, neither with anything to escape.
-        files = ["/".join([root, *uri.rsplit("/", 2)[-2:]]) for uri in handle.file_uris(file_pruning_predicate=one)]
         with store_errors(f"reading {self.uri}"):
             return ds.dataset(
-                files,
+                [path for path, _ in self._files(handle, recipe)],
                 schema=self.schema.stored,
                 format="parquet",
                 filesystem=self._store.arrow_filesystem,
                 partitioning=_PARTITIONING,
-                partition_base_dir=root,
+                partition_base_dir=self._store.path(self.name),
             ).to_table(columns=list(names), filter=filter)
 
-    def _checked(self, rows: pa.Table) -> pa.Table:
-        """Rows with the columns in order, as the table has them."""
-        wanted = self.schema.columns
-        self._refuse(name for name in rows.column_names if name not in wanted.names)
-        for column in wanted:
-            self._check_column(rows, column)
-        return rows.select(wanted.names).cast(wanted)
+    def files(self, recipe: str) -> list[str]:
+        """Paths of the data files with rows of a recipe, in the order of their commits.
 
-    def _check_column(self, rows: pa.Table, column: pa.Field) -> None:
-        where = f"{self.name}.{column.name}"
-        if column.name not in rows.column_names:
-            raise ValueError(f"{where} is missing: give it as {column.type}")
-        values = rows[column.name]
-        if values.type != column.type:
-            raise ValueError(f"{where} is {values.type}: give it as {column.type}")
-        has_holes = pa.types.is_list(column.type) and pc.list_flatten(values).null_count
-        if has_holes or (values.null_count and not column.nullable):
-            raise ValueError(f"{where} has nulls: give every row a {column.type} without any")
+        Raises:
+            Transient: the store failed.
+        """
+        handle = self._open()
+        return [] if handle is None else [path for path, _ in sorted(self._files(handle, recipe), key=itemgetter(1))]
 
-    def _refuse(self, names: Iterable[str]) -> None:
-        for name in names:
-            raise ValueError(
-                f"there is no column {self.name}.{name}: choose from {', '.join(self.schema.stored.names)}"
-            )
+    def _files(self, handle: DeltaTable, recipe: str | None) -> list[tuple[str, int]]:
+        """Paths of data files as the file system takes them, with their times of writing in milliseconds."""
+        actions = pa.table(handle.get_add_actions(flatten=True)).select(
+            ["path", f"partition.{RECIPE}", "modification_time"]
+        )
+        root = self._store.path(self.name)
+        rows = zip(*(column.to_pylist() for column in actions.cast(_ACTIONS).columns), strict=True)
+        # Delta escapes paths; those relative to the table, `recipe=…/<file>`, have nothing to escape.
+        return [(f"{root}/{path}", time_ms) for path, own, time_ms in rows if recipe in (None, own)]
 
 
-def subtract(ids: pa.ChunkedArray, *others: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The ids that are in none of the others, in their order."""
-    return ids.filter(pc.invert(pc.is_in(ids, value_set=_joined(*others))))
+@contextmanager
+def _delta_errors(uri: str) -> Iterator[None]:
+    """Translate Delta's errors into `Transient`: a full disk, or another writer at the same time."""
+    try:
+        yield
+    except DeltaError as error:
+        raise Transient("writing failed: look at the disk space, and for other runs", uri=uri) from error
 
 
-def _joined(*arrays: pa.ChunkedArray) -> pa.ChunkedArray:
+def _concatenated(*arrays: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([chunk for array in arrays for chunk in array.chunks], type=pa.string())

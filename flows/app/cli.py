@@ -1,30 +1,31 @@
-"""The command line: each command opens, calls, and shows what came back.
+"""The command line: each command opens, calls, and shows the result.
 
-Whatever is heavy is imported by the command that needs it, so that `aai --help` answers at once.
+Heavy modules are imported by the commands that need them, so that `aai --help` answers at once.
 """
 
-import logging
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aai.format import duration
+from flows.app.terminal import (
+    at_work,
+    fail,
+    pictures_line,
+    progress,
+    sentences,
+    show_figures,
+    show_plan,
+    show_results,
+    show_summaries,
+    stoppable,
+)
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from flows.app.demo import Figure
-    from tasks.render import RenderPlan
+    from flows.steps import Do
     from tasks.runtime.driver import StageSummary
     from tasks.runtime.run import Run
-    from tasks.views.results import Result
 
 app = typer.Typer(
     help="AAI: sounds into pictures at dataset scale.",
@@ -34,10 +35,16 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-bank = typer.Typer(help="What to do with a cue bank.", no_args_is_help=True)
+bank = typer.Typer(help="Export and maintain a cue bank.", no_args_is_help=True)
 app.add_typer(bank, name="bank")
 
-ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration; `aai init` writes one.")]
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="Configuration file; `aai init` writes one.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a key of the configuration, such as fit.steps=3; repeatable."
+    ),
+]
 _DEFAULT = Path("aai.yaml")
 _DEMO = Path("demo")
 
@@ -45,104 +52,107 @@ _DEMO = Path("demo")
 @app.command(epilog="Example: `aai init --profile tiny && aai build`")
 def init(
     profile: Annotated[
-        str | None, typer.Option(help="tiny, sd15 or sdxl; by default what this machine can run.")
+        str | None, typer.Option(help="tiny, sd15 or sdxl; by default sd15 with a GPU, else tiny.")
     ] = None,
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = _DEFAULT,
+    path: Annotated[Path, typer.Argument(help="File to write.")] = _DEFAULT,
 ) -> None:
-    """Write a configuration in which every option stands with its meaning."""
-    from flows.app.config_template import starter, suggest_profile
+    """Write a configuration file that explains every option."""
+    from flows.app.config_template import suggest_profile, template
 
-    with _sentences():
+    with sentences():
         if path.exists():
-            _fail(f"{path} is there already: name another file, or remove it")
+            fail(f"{path} exists: name another file, or remove it")
         chosen = profile or suggest_profile()
-        path.write_text(starter(chosen))
-    typer.echo(f"wrote {path} for the profile {chosen}: say in it where `audio` and `images` are, then run `aai build`")
+        text = template(chosen)
+        try:
+            path.write_text(text)
+        except OSError as error:
+            fail(f"{path} cannot be written ({error.strerror}): name a file in a writable folder")
+    typer.echo(f"wrote {path} for the profile {chosen}: set `audio` and `images` in it, then run `aai build`")
 
 
-@app.command(epilog="Example: `aai plan -c aai.yaml`")
-def plan(config: ConfigPath = _DEFAULT) -> None:
-    """Say per stage what is done, new, stale and rejected, and how long the new will take."""
-    from rich.console import Console
-
+@app.command(epilog="Example: `aai plan -c aai.yaml --set fit.steps=48`")
+def plan(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
+    """Dry run of a build: items done, new, stale and rejected per stage, with the time estimated from earlier runs."""
     from tasks.views.plan import plan as make_plan
 
-    with _sentences():
-        plans = make_plan(_open(config))
-    table = _table("stage", "done", "new", "stale", "rejected", "estimate")
-    for each in plans:
-        estimate = "" if not each.new else "unknown" if each.estimate_s is None else duration(each.estimate_s)
-        numbers = [f"{number:,}" for number in (each.done, each.new, each.stale, each.rejected)]
-        table.add_row(each.stage, *numbers, estimate)
-    Console().print(table)
+    with sentences():
+        planned = make_plan(_open(config, changes))
+    show_plan(planned)
 
 
 @app.command(epilog="Example: `aai build -c aai.yaml`")
-def build(config: ConfigPath = _DEFAULT) -> None:
-    """Make the cue bank: audio and images in, a cue per clip out; again, it does only what is new."""
+def build(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
+    """Build the cue bank: one AudioCue per clip. A second run processes only what is new."""
     from tasks.views.plan import plan as make_plan
 
-    with _sentences():
-        run = _open(config)
-        if not any(each.new for each in make_plan(run)):
+    with sentences():
+        run = _open(config, changes)
+        planned = make_plan(run)
+        if planned.is_empty:
+            for note in planned.notes:
+                typer.echo(f"aai: {note}", err=True)
             typer.echo(f"nothing to do: {run.workspace.uri} is up to date")
             return
-        with _at_work(run):
-            from flows.prefect import orchestrate
+        with at_work(run):
             from flows.steps import build as make_bank
 
-            done = orchestrate("build", make_bank, run)
-    _show(done)
+            done = _follow("build", make_bank, run)
+    show_summaries(done)
     typer.echo(f"the bank is {run.workspace.uri}")
 
 
 @app.command(epilog="Example: `aai render jobs.yaml -c aai.yaml`")
 def render(
-    jobs: Annotated[Path, typer.Argument(help="A YAML list of jobs: prompts with *, which cues, how many pictures.")],
+    jobs: Annotated[
+        Path, typer.Argument(help="Job file (YAML): a list of prompts, each with a selection of cues and options.")
+    ],
     config: ConfigPath = _DEFAULT,
-    dry_run: Annotated[bool, typer.Option(help="Only say what there is to do and how long it will take.")] = False,
+    changes: Changes = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Only print the number of new pictures and the estimated time.")
+    ] = False,
 ) -> None:
-    """Make the pictures that jobs ask for, from the cue bank, into webdataset shards; again, only what is new."""
+    """Render the pictures of a job file into webdataset shards. A second run renders only what is new."""
     from aai.jobs.jobfile import load_jobs
-    from tasks.render import plan as make_plan
-    from tasks.render import shards_of
+    from tasks.render import RenderSectionOptions, plan_render, shards_of
+    from tasks.render_source import RenderSource
 
-    with _sentences():
-        run = _open(config)
-        wanted = load_jobs(jobs, run.config.render)
-        planned = make_plan(run, wanted)
+    with sentences():
+        run = _open(config, changes)
+        loaded = load_jobs(jobs, run.config.options(RenderSectionOptions).of_jobs)
+        source = RenderSource(run, loaded)
+        planned = plan_render(run, source)
         for warning in planned.warnings:
             typer.echo(f"aai: {warning}", err=True)
         if dry_run or not planned.new:
-            typer.echo(_pictures(planned))
+            typer.echo(pictures_line(planned))
             return
-        with _at_work(run):
-            from flows.prefect import orchestrate
+        with at_work(run):
             from flows.steps import render as make_pictures
 
-            done = orchestrate("render", lambda run, do: make_pictures(run, wanted, do), run)
-    _show(done)
+            done = _follow("render", lambda run, do: make_pictures(run, loaded, do, source), run)
+    show_summaries(done)
     typer.echo(f"the pictures are in {shards_of(run)}")
 
 
 @app.command(epilog="Example: `aai score -c aai.yaml`")
-def score(config: ConfigPath = _DEFAULT) -> None:
-    """Measure the pictures that have no scores, and say what all scores come to per method and job."""
-    from tasks.score import num_unscored
+def score(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
+    """Score the pictures that have no scores yet, and print the aggregated scores per method and job."""
+    from tasks.score import SCORES
     from tasks.views.results import generations, results
 
-    with _sentences():
-        run = _open(config)
-        if num_unscored(run):
-            with _at_work(run):
-                from flows.prefect import orchestrate
+    with sentences():
+        run = _open(config, changes)
+        if run.pending(SCORES).num:
+            with at_work(run):
                 from flows.steps import score as measure
 
-                done = orchestrate("score", measure, run)
-            _show(done)
+                done = _follow("score", measure, run)
+            show_summaries(done)
         found = results(run, generations(run))
     if found:
-        _show_results(found)
+        show_results(found)
     else:
         typer.echo("there are no pictures to score: run `aai render` first")
 
@@ -150,65 +160,74 @@ def score(config: ConfigPath = _DEFAULT) -> None:
 @app.command(epilog="Example: `aai report -c aai.yaml -o report.html`")
 def report(
     config: ConfigPath = _DEFAULT,
+    changes: Changes = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page; by default report.html in the workspace.")
+        Path | None, typer.Option("--output", "-o", help="File to write; by default report.html in the workspace.")
     ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="Most clips on it, evenly sampled over their labels.")] = 100,
+    clips: Annotated[int, typer.Option(min=1, help="Maximum number of clips, sampled evenly over labels.")] = 100,
 ) -> None:
-    """Write one HTML page that opens from disk, with every clip and all that became of it."""
+    """Write one self-contained HTML page with clips, retrieved images, pictures and scores."""
     from flows.app.report import report as write_page
 
-    with _sentences():
-        where = write_page(_open(config), output, clips)
+    with sentences():
+        where = write_page(_open(config, changes), output, clips)
     typer.echo(f"wrote {where}")
 
 
-@app.command(epilog="Example: `aai imagine rain.wav 'a photo of *' -o rain.png`")
-def imagine(
-    clip: Annotated[Path, typer.Argument(help="A recording; of a long one the first window counts.")],
-    prompt: Annotated[str, typer.Argument(help="A prompt with * where the sound stands.")] = "a photo of *",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture.")] = Path("picture.png"),
-    profile: Annotated[str, typer.Option(help="The profile whose models are used.")] = "tiny",
-    seed: Annotated[int, typer.Option(help="The seed of the picture's noise.")] = 0,
+@app.command(epilog="Example: `aai imagine rain.wav 'a photo of *' -o rain.png -c aai.yaml`")
+def imagine(  # noqa: PLR0913
+    clip: Annotated[Path, typer.Argument(help="Audio file; the first window that is not silent is used.")],
+    prompt: Annotated[str, typer.Argument(help="Prompt with * for the sound.")] = "a photo of *",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write: png, jpg or webp.")] = Path(
+        "picture.png"
+    ),
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Configuration of a bank, for its models and mapper.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Profile to use without a configuration.")] = "tiny",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial noise.")] = 0,
+    changes: Changes = None,
 ) -> None:
-    """One clip, one picture, without a workspace."""
-    with _sentences():
+    """Render one picture of one recording, without fitting: with the models of a profile or of a bank."""
+    with sentences():
         from flows.app.imagine import imagine as make_picture
-        from tasks.runtime.config import make_config
+        from tasks.stages import make_config, open_run
 
-        output.write_bytes(make_picture(make_config(profile=profile), clip, prompt, seed, output.suffix))
+        if config is None:
+            run = open_run(make_config(**_changed({"profile": profile}, changes)))
+        else:
+            run = _open(config, changes)
+        make_picture(run, clip, prompt, seed, output)
     typer.echo(f"wrote {output}")
 
 
 @app.command(epilog="Example: `aai demo demo`")
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes; again, only what is new is done.")] = _DEMO,
+    folder: Annotated[Path, typer.Argument(help="Folder to write to. A second run does only what is left.")] = _DEMO,
 ) -> None:
-    """The whole story on the tiny world: a collection, a cue bank, pictures, scores and a report, offline."""
+    """Run the whole pipeline offline on the tiny world: collection, cue bank, pictures, scores, report."""
     import flows.app.demo as story
 
-    with _sentences():
+    with sentences():
         story.prepare(folder)
-        run = _open(folder / story.CONFIG)
+        run = _open(folder / story.CONFIG, None)
         if not story.is_finished(run, folder):
-            with _at_work(run):
-                from flows.prefect import orchestrate
-
-                done = orchestrate("demo", lambda run, do: story.demo(run, folder, do), run)
-            _show(done)
+            with at_work(run):
+                done = _follow("demo", lambda run, do: story.demo(run, folder, do), run)
+            show_summaries(done)
             story.show(run, folder)
         found = story.figures(run)
-    _show_figures(found)
+    show_figures(found)
     typer.echo(f"all in one picture: {folder / story.SHEET}\nthe report: {folder / story.REPORT}")
 
 
 @app.command(epilog="Example: `aai doctor -c aai.yaml`")
-def doctor(config: ConfigPath = _DEFAULT) -> None:
-    """Say which versions and devices are here, and what is wrong with the workspace, with the remedy."""
+def doctor(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
+    """Print versions and devices, and check the workspace; each fault comes with a remedy."""
     from flows.app.doctor import examine
 
-    with _sentences():
-        findings = examine(_open(config) if config.exists() else None)
+    with sentences():
+        findings = examine(_open(config, changes) if config.exists() else None)
     for finding in findings:
         typer.echo(finding.line)
     if any(finding.is_wrong for finding in findings):
@@ -216,25 +235,70 @@ def doctor(config: ConfigPath = _DEFAULT) -> None:
 
 
 @bank.command(epilog="Example: `aai bank export --format comfyui --label rain -o embeddings/aai`")
-def export(  # noqa: PLR0913 - as many options
+def export(  # noqa: PLR0913
     config: ConfigPath = _DEFAULT,
+    changes: Changes = None,
     program: Annotated[
-        Literal["diffusers", "a1111", "comfyui"], typer.Option("--format", help="The program that is to load them.")
+        Literal["diffusers", "a1111", "comfyui"], typer.Option("--format", help="Program that will load the files.")
     ] = "diffusers",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder; else cues-FORMAT.")] = None,
-    where: Annotated[str | None, typer.Option(help="Only cues under this condition in SQL, as duration_s > 2.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="Only cues with this label; may be repeated.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most cues, the first by their ids.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write to; by default cues-FORMAT.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Only cues that meet an SQL condition, such as duration_s > 2.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only cues with this label; repeatable.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of cues, the first by their ids.")] = None,
 ) -> None:
-    """Write cues as files that other programs load, with a model card and the recordings' licences."""
+    """Export cues as textual-inversion files, with a model card and the licences of the recordings."""
     from aai.jobs.selection import CueFilter
     from flows.app.export import export as write_files
 
-    with _sentences():
-        run, chosen = _open(config), CueFilter(labels=tuple(label or ()), where=where or None)
-        with _stoppable(), _progress(run):
+    with sentences():
+        run, chosen = _open(config, changes), CueFilter(labels=tuple(label or ()), where=where or None)
+        with stoppable(), progress(run):
             done = write_files(run, output or Path(f"cues-{program}"), program, chosen, limit)
     typer.echo(done.sentence)
+
+
+@bank.command(epilog="Example: `aai bank compact -c aai.yaml`")
+def compact(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
+    """Merge the many small Parquet files of the tables into few large ones; the rows stay the same."""
+    from flows.app.maintenance import compact as merge_files
+
+    with sentences():
+        run = _open(config, changes)
+        with stoppable(), progress(run):
+            lines = merge_files(run)
+    typer.echo("\n".join(lines))
+
+
+@bank.command(epilog="Example: `aai bank prune --generations --removed --yes`")
+def prune(  # noqa: PLR0913
+    config: ConfigPath = _DEFAULT,
+    changes: Changes = None,
+    generations: Annotated[
+        bool, typer.Option(help="Also remove rows, shards and artifacts of earlier recipes.")
+    ] = False,
+    removed: Annotated[
+        bool, typer.Option(help="Also remove the rows of files that are no longer in the source folders.")
+    ] = False,
+    older_than: Annotated[
+        float,
+        typer.Option(min=0, metavar="HOURS", help="Keep newer orphans: a run may be writing them."),
+    ] = 24,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove the files; by default only print what would be removed.")
+    ] = False,
+) -> None:
+    """Remove orphaned files, and on request earlier generations and the rows of removed source files."""
+    from flows.app.maintenance import prune as remove
+
+    with sentences():
+        run = _open(config, changes)
+        with stoppable():
+            lines = remove(run, generations, removed, older_than, dry_run=not yes)
+    typer.echo("\n".join(lines))
 
 
 def main() -> None:
@@ -242,157 +306,49 @@ def main() -> None:
     app()
 
 
-@contextmanager
-def _sentences() -> Iterator[None]:
-    """Our own errors become a sentence and exit code 2; all others are bugs and keep their traceback."""
-    from aai.errors import AaiError
+def _follow(name: str, steps: "Callable[[Run, Do], list[StageSummary]]", run: "Run") -> "list[StageSummary]":
+    """Run some steps: as a Prefect flow if a Prefect server is configured, else directly."""
+    import os
 
-    try:
-        yield
-    except AaiError as error:
-        _fail(str(error))
+    if not os.environ.get("PREFECT_API_URL"):
+        from flows.app.terminal import announced
 
+        return steps(run, announced)
+    from flows.prefect import check_server, orchestrate
 
-def _fail(sentence: str) -> None:
-    typer.echo(f"aai: {sentence}", err=True)
-    raise typer.Exit(2)
+    check_server()
+    return orchestrate(name, steps, run)
 
 
-def _open(path: Path) -> "Run":
-    from tasks.runtime.config import load_config
-    from tasks.runtime.run import open_run
+def _open(path: Path, changes: list[str] | None) -> "Run":
+    from tasks.stages import load_config, open_run
 
-    return open_run(load_config(path))
-
-
-@contextmanager
-def _at_work(run: "Run") -> Iterator[None]:
-    """All that a command needs around a flow: Prefect's server, bars, and an end at a Ctrl-C."""
-    from flows.app.server import be_quiet, prefect_server
-
-    # Threads that wait by spinning take the processor from one another where it is shared; read as torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    be_quiet()
-    with _stoppable(), _progress(run), prefect_server():
-        yield
+    return open_run(load_config(path, _changed({}, changes)))
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Make a Ctrl-C or SIGTERM a sentence and the exit code a shell expects.
+def _changed(keys: dict[str, object], changes: list[str] | None) -> dict[str, object]:
+    """Keys with the values of `--set`.
 
-    A stage at work takes the first one itself: it finishes the slices in flight and commits before it comes here.
+    Raises:
+        BadConfig: one is not KEY=VALUE, or its value is not YAML.
     """
-    received: list[int] = []
+    import yaml
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        received.append(number)
-        raise KeyboardInterrupt
+    from aai.errors import BadConfig
+    from tasks.runtime.config import merge
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        typer.echo("aai: stopped; what is finished is committed, and the same command does the rest", err=True)
-        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(run: "Run") -> Iterator[None]:
-    """Bars with rate and remaining time while the stages of a run are at work, and above them what these log."""
-    from rich.console import Console
-    from rich.logging import RichHandler
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]}", TimeRemainingColumn())
-    shown = [TextColumn(each) if isinstance(each, str) else each for each in columns]
-    console = Console(file=sys.stderr)
-    log = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
-    with Progress(*shown, console=console, transient=True) as bars, _handling("tasks", log):
-
-        def watch(stage: str) -> Callable[[int, int, float], None]:
-            bar = bars.add_task(stage, total=None, rate="")
-
-            def tell(finished: int, total: int, rate: float) -> None:
-                bars.update(bar, completed=finished, total=total, rate=f"{rate:,.1f}/s")
-
-            return tell
-
-        run.watch = watch
-        yield
-
-
-@contextmanager
-def _handling(name: str, handler: logging.Handler) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-
-
-def _show_results(found: "Sequence[Result]") -> None:
-    """What scores come to, as far as a narrow terminal has room; all of it, and what it says, is in the report."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    from aai.metrics import AIS_RANK, CLIP_SCORE, SHORT, YES_OR_NO
-
-    shown = (CLIP_SCORE, AIS_RANK, *YES_OR_NO)
-    table = _table("pictures of", *(SHORT[name] for name in shown), "intensity")
-    for each in found:
-        figures = [each.scores.means.get(name) for name in shown] + [each.scores.intensity]
-        name = each.generation.name if each.job is None else f"  {each.job}"
-        table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
-    Console().print(table)
-    typer.echo("intensity: rank correlation of the clips' and the judged one; `aai report` has all scores")
-
-
-def _show_figures(found: "Sequence[Figure]") -> None:
-    """What the demo's pictures come to, beside what is asked of them."""
-    from rich.console import Console
-
-    table = _table("the cue as a", "phenomenon", "asked", "intensity", "asked")
-    for each in found:
-        pairs = ((each.phenomenon, each.least_phenomenon), (each.intensity, each.least_intensity))
-        table.add_row(each.use, *("" if value is None else f"{value:.2f}" for pair in pairs for value in pair))
-    Console().print(table)
-    typer.echo("phenomenon: share in which the judge sees what is heard; intensity: rank correlation within phenomena")
-
-
-def _table(*columns: str) -> "Table":
-    from rich.table import Table
-
-    table = Table()
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    return table
-
-
-def _show(done: "list[StageSummary]") -> None:
-    """What the stages of a flow did."""
-    from rich.console import Console
-
-    table = _table("stage", "before", "new", "rejected", "time", "per second")
-    for each in done:
-        rate = f"{each.rate:,.1f}" if each.new else ""
-        numbers = [f"{number:,}" for number in (each.done, each.new, each.rejected)]
-        table.add_row(each.stage, *numbers, duration(each.took_s), rate)
-    Console().print(table)
-
-
-def _pictures(planned: "RenderPlan") -> str:
-    """How things stand with the pictures of some jobs, in one line."""
-    done = planned.total - planned.new - planned.rejected
-    rejected = f", {planned.rejected:,} rejected" if planned.rejected else ""
-    if not planned.new:
-        return f"nothing to do: {done:,} pictures done{rejected}"
-    about = "unknown time" if planned.estimate_s is None else f"about {duration(planned.estimate_s)}"
-    return f"{planned.new:,} pictures new ({about}), {done:,} done{rejected}"
+    for change in changes or ():
+        key, equals, text = change.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise BadConfig(f"{text!r} is not a YAML value: quote it", key=f"--set {key}") from error
+        if not (key and equals):
+            raise BadConfig(f"{change!r} is not KEY=VALUE: write for example fit.steps=3", key="--set")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        keys = merge(keys, value)
+    return keys
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""The whole story on the tiny world: files -> a cue bank -> pictures -> scores, and what they come to.
+"""The demo: a collection of the tiny world, a cue bank, pictures, scores and a report.
 
-What it all comes to is told without a model, so that a second run is over at once: who does the work imports what is
-heavy.
+No model is loaded to find out what is left to do, so a second run ends at once.
 """
 
 import time
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING
 from aai.jobs.job import Job
 from aai.jobs.jobfile import load_jobs
 from aai.metrics import JUDGE_PHENOMENON
-from tasks.render import plan as plan_of_render
+from tasks.render import RenderSectionOptions, plan_render
+from tasks.render_source import RenderSource
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
-from tasks.score import num_unscored
+from tasks.score import SCORES
 from tasks.views.plan import plan as plan_of_build
 from tasks.views.results import generations, results
 
@@ -28,41 +28,41 @@ CONFIG, JOBS, REPORT, SHEET = "aai.yaml", "jobs.yaml", "report.html", "sheet.web
 NUM_CLIPS, NUM_IMAGES = 70, 2_000
 
 _TABLES = ("sounds/sounds.csv", "images/loose/images.csv")
-"""Written after what they describe, so that they say it is whole."""
+"""These files are written last, and so mark a complete collection."""
 
 _CONFIG = """\
-# The demo's configuration. `aai init` writes one in which every option stands with its meaning.
-# Change something here, and `aai plan -c {folder}/aai.yaml` says what would be done anew.
+# The demo's configuration. `aai init` writes one that explains every option.
+# After a change here, `aai plan -c {folder}/aai.yaml` prints what would be done again.
 
 # The shipped models: small, offline, trained on procedural scenes and sounds.
 profile: tiny
 
-# Where things are; relative paths are meant from the folder of this file.
+# Relative paths are resolved against the folder of this file.
 audio: sounds/
 images: images/
 metadata: [sounds/sounds.csv, images/loose/images.csv]
 workspace: bank
 
-# Small models on few items: all in this process. Without this line the work is Ray's.
+# Small models on few items: everything runs in this process. Without this line it runs on Ray.
 pool:
   num_workers: 0
 pools:
-  fit: {{slice_size: 14}}  # a bar that moves
+  fit: {{slice_size: 14}}  # so that the progress bar moves
   render: {{slice_size: 32}}
 
-# A cue per clip: `adapter` refines what the shared mapper says on the clip's own neighbours. `mapper`, `inversion` and
-# `text` are others to compare with.
+# One cue per clip: `adapter` fine-tunes the shared mapper on the images retrieved for the clip. `mapper` and
+# `inversion` are alternatives to compare with.
 fit:
   method: adapter
 
-# Denoising steps of a picture. The demo takes fewer than usual, to be over soon.
+# Denoising steps per picture; fewer than usual, so that the demo is quick.
 render:
   steps: 16
 """
 
 _JOBS = """\
-# The pictures that are wanted: of every cue, under every prompt. `*` is where the sound stands, and what the metadata
-# says of a clip may stand in braces. After a change: `aai render {folder}/jobs.yaml -c {folder}/aai.yaml`
+# Each job renders every cue with its prompt. `*` stands for the sound, and names in braces for the clip's metadata.
+# After a change: `aai render {folder}/jobs.yaml -c {folder}/aai.yaml`
 
 - name: noun
   prompt: a photo of *
@@ -73,13 +73,13 @@ _JOBS = """\
 - name: adjective
   prompt: a {{place}} in the style of *
 
-# The same place with the same seed, in which all but what is heard stays as it is:
+# An edit: the same place from the same seed, in which everything but the sound's effect is preserved:
 # - name: edit
 #   mode: edit
 #   source_prompt: a {{place}}
 #   prompt: a * {{place}}
 
-# Of some cues only, several pictures each:
+# Some cues only, four pictures each:
 # - name: heavy rain
 #   prompt: a photo of *
 #   cues: label = 'rain' and (attributes ->> 'intensity')::double > 0.5
@@ -89,22 +89,27 @@ _JOBS = """\
 
 @dataclass(frozen=True)
 class Figure:
-    """What the pictures of one use of cues come to, and what is asked of it."""
+    """Scores of the pictures in which cues have one use, and the values to reach."""
 
     use: str
     phenomenon: float
-    """Share of pictures in which the judge sees what is heard."""
-    least_phenomenon: float
+    """Accuracy of the judge against the clips' labels."""
+    min_phenomenon: float
     intensity: float | None
-    """Spearman's correlation of the clips' intensity with the judged one, within phenomena."""
-    least_intensity: float | None
+    """Spearman's rank correlation of the clips' intensity with the judged one, within phenomena."""
+    min_intensity: float | None
 
 
-_BARS: dict[str, tuple[float, float | None]] = {"noun": (0.97, 0.85), "verb": (0.95, 0.7), "adjective": (0.9, None)}
+_TARGETS: dict[str, tuple[float, float | None]] = {
+    "noun": (0.97, 0.85),
+    "verb": (0.95, 0.7),
+    "adjective": (0.9, None),
+}
+"""Minimum accuracy of the phenomenon and minimum correlation of the intensity, by use of the cue."""
 
 
 def prepare(folder: Path) -> None:
-    """Write the configuration and the jobs, unless they are there: a user may have changed them."""
+    """Write the configuration and the jobs, unless they exist: the user may have changed them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in ((CONFIG, _CONFIG), (JOBS, _JOBS)):
         if not (folder / name).exists():
@@ -112,17 +117,18 @@ def prepare(folder: Path) -> None:
 
 
 def is_finished(run: Run, folder: Path) -> bool:
-    """Whether there is nothing left to do; told without a model and without Ray."""
+    """Whether everything is done."""
     shown = all((folder / name).exists() for name in (REPORT, SHEET))
-    if not (shown and _is_collected(folder)) or any(each.new for each in plan_of_build(run)):
+    if not (shown and _is_collected(folder)) or not plan_of_build(run).is_empty:
         return False
-    return not plan_of_render(run, _jobs(run, folder)).new and not num_unscored(run)
+    source = RenderSource(run, _jobs(run, folder))
+    return not plan_render(run, source).new and not run.pending(SCORES).num
 
 
 def demo(
     run: Run, folder: Path, do: "Do", num_clips: int = NUM_CLIPS, num_images: int = NUM_IMAGES
 ) -> list[StageSummary]:
-    """Do all that is not done yet.
+    """Do everything that is not done yet.
 
     Raises:
         BadConfig: a stage cannot start, or rejected too much.
@@ -141,33 +147,33 @@ def demo(
 
 
 def show(run: Run, folder: Path) -> None:
-    """Write the report, and the sheet with all in one picture.
+    """Write the report and the contact sheet.
 
     Raises:
         BadConfig: the report cannot be written.
-        BadItem: a file of the collection is gone.
+        BadItem: a source file no longer exists.
         Transient: the store failed.
     """
     from flows.app.contact_sheet import sheet
     from flows.app.report import report
 
     report(run, folder / REPORT)
-    sheet(run, folder / SHEET, [each.use for each in figures(run)])
+    sheet(run, folder / SHEET, [figure.use for figure in figures(run)])
 
 
 def figures(run: Run) -> list[Figure]:
-    """What the scores of the configuration's pictures come to, for each use of cues that was rendered."""
-    current = [each for each in generations(run) if each.is_current]
-    found = {each.job: each.scores for each in results(run, current)}
+    """Aggregated scores for each use of cues that was rendered."""
+    current = [generation for generation in generations(run) if generation.is_current]
+    scores = {result.job: result.scores for result in results(run, current)}
     return [
-        Figure(use, found[use].means[JUDGE_PHENOMENON], least, found[use].intensity, least_intensity)
-        for use, (least, least_intensity) in _BARS.items()
-        if use in found and JUDGE_PHENOMENON in found[use].means
+        Figure(use, scores[use].means[JUDGE_PHENOMENON], min_phenomenon, scores[use].intensity, min_intensity)
+        for use, (min_phenomenon, min_intensity) in _TARGETS.items()
+        if use in scores and JUDGE_PHENOMENON in scores[use].means
     ]
 
 
 def _jobs(run: Run, folder: Path) -> tuple[Job, ...]:
-    return load_jobs(folder / JOBS, run.config.render)
+    return load_jobs(folder / JOBS, run.config.options(RenderSectionOptions).of_jobs)
 
 
 def _is_collected(folder: Path) -> bool:
@@ -175,16 +181,16 @@ def _is_collected(folder: Path) -> bool:
 
 
 def _collect(run: Run, folder: Path, num_clips: int, num_images: int) -> StageSummary:
-    """Write the collection, as a stage does its work."""
+    """Write the collection; progress and summary are those of a stage."""
     start_s, num = time.monotonic(), num_clips + num_images
     if _is_collected(folder):
-        return StageSummary("collect", "", done=num, new=0, rejected=0, took_s=0.0, rate=0.0)
-    tell = run.watch("collect") if run.watch else None
+        return StageSummary.nothing("collect", "", num)
+    progress = run.watch("collect") if run.watch else None
     for number in _written(folder, num_clips, num_images):
-        if tell:
-            tell(number, num, number / (time.monotonic() - start_s))
+        if progress:
+            progress(number, num, number / (time.monotonic() - start_s))
     took_s = time.monotonic() - start_s
-    return StageSummary("collect", "", done=0, new=num, rejected=0, took_s=took_s, rate=num / took_s)
+    return StageSummary("collect", "", done=0, new=num, rejected=0, took_s=took_s)
 
 
 def _written(folder: Path, num_clips: int, num_images: int) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""What is here and what is wrong: versions, devices, the health of a workspace; each fault with its remedy."""
+"""Doctor: versions, devices and the health of a workspace; each fault comes with a remedy."""
 
 import sys
 from dataclasses import dataclass
@@ -9,28 +9,34 @@ from tasks.runtime.run import Run
 
 _PACKAGES = ("torch", "diffusers", "transformers", "ray", "deltalake", "pyarrow", "numpy")
 
+_FAISS_REMEDIES = {
+    "both": "faiss-cpu and faiss-gpu overwrite each other's files: uninstall both, then install one",
+    "none": "install faiss-cpu, or faiss-gpu on a machine with a GPU",
+}
+_PRUNE = "remove them with `aai bank prune`"
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's."""
+    """One line of output."""
 
     text: str
     remedy: str | None = None
-    """What to do; nothing for what is as it should be."""
+    """What to do; None if nothing is wrong."""
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something is to be done."""
+        """Whether there is something to do."""
         return self.remedy is not None
 
     @property
     def line(self) -> str:
-        """What is printed."""
+        """The line as printed."""
         return f"WRONG  {self.text}: {self.remedy}" if self.remedy else f"ok     {self.text}"
 
 
 def examine(run: Run | None) -> list[Finding]:
-    """Everything there is to say, of the workspace too if there is one.
+    """Examine the installation and, if a run is given, its workspace.
 
     Raises:
         Transient: the store failed.
@@ -39,16 +45,14 @@ def examine(run: Run | None) -> list[Finding]:
 
 
 def _software() -> list[Finding]:
-    found = [Finding(f"Python {sys.version.split()[0]}")]
+    findings = [Finding(f"Python {sys.version.split()[0]}")]
     for name in _PACKAGES:
         try:
-            found.append(Finding(f"{name} {version(name)}"))
+            findings.append(Finding(f"{name} {version(name)}"))
         except PackageNotFoundError:
-            found.append(Finding(f"{name} is missing", "run `make install`"))
-    faults = {"both": "faiss-cpu and faiss-gpu overwrite one another: uninstall both, then install one",
-              "none": "install faiss-cpu, or faiss-gpu on a machine with a GPU"}  # fmt: skip
+            findings.append(Finding(f"{name} is missing", "run `make install`"))
     build = faiss_build()
-    return [*found, Finding(f"faiss: {build}", faults.get(build))]
+    return [*findings, Finding(f"faiss: {build}", _FAISS_REMEDIES.get(build))]
 
 
 def _gpu() -> Finding:
@@ -56,22 +60,21 @@ def _gpu() -> Finding:
 
     if torch.cuda.is_available():
         return Finding(f"GPU: {torch.cuda.get_device_name()}")
-    return Finding("no GPU: models run on the CPU, which suits the profile tiny alone")
+    return Finding("no GPU: models run on the CPU, which is fast enough for the profile tiny only")
 
 
 def _workspace(run: Run) -> list[Finding]:
     health = run.workspace.health()
-    rows = sum(table.num_rows for table in health.duplicates.values())
     faults = [
-        (health.orphan_files, "data files that no commit names", "invisible here, but not to who reads the folder as "
-         "plain Parquet: delete them while no run is at work"),
-        (health.orphan_shards, "shards that no row names", "left by killed runs: delete them while no run is at work"),
-        (health.missing_shards, "shards are missing that rows name", "restore them, or render into a new workspace"),
-        (health.leftovers, "files of artifacts that were not published", "delete them while no run is at work"),
-    ]  # fmt: skip
-    found = [
-        Finding(f"{len(paths)} {what}, as {paths[0]}", remedy) if paths else Finding(f"0 {what}")
+        (health.orphan_files, "data files that no commit names", f"readers of plain Parquet see their rows: {_PRUNE}"),
+        (health.orphan_shards, "shards that no row names", f"killed runs left them: {_PRUNE}"),
+        (health.missing_shards, "missing shards that rows name", "restore them, or render into a new workspace"),
+        (health.leftovers, "files of unpublished artifacts", f"killed runs left them: {_PRUNE}"),
+    ]
+    findings = [
+        Finding(f"{len(paths)} {what}, such as {paths[0]}", remedy) if paths else Finding(f"0 {what}")
         for paths, what, remedy in faults
     ]
-    twice = "two runs wrote at once without Delta's check: read each key once, and report this"
-    return [*found, Finding(f"{rows} keys with several rows", twice if rows else None)]
+    num_duplicates = sum(keys.num_rows for keys in health.duplicates.values())
+    remedy = "two runs wrote without Delta's conflict check: use one row per key, and report this bug"
+    return [*findings, Finding(f"{num_duplicates} keys with several rows", remedy if num_duplicates else None)]

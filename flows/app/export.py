@@ -1,4 +1,4 @@
-"""A cue bank -> files that other programs load."""
+"""Export of cues to files that other programs load."""
 
 import time
 from dataclasses import dataclass
@@ -13,46 +13,57 @@ from tasks.views.export import ExportSource
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export came to."""
+    """Counts of an export."""
 
     folder: Path
 
     num: int
-    """Cues that were asked for."""
+    """Selected cues."""
 
     new: int
-    """How many of their files were not there before."""
+    """Files that were written."""
+
+    updated: int
+    """Files that were written again, because the label or licence changed."""
 
     unlicensed: int
-    """How many are of recordings whose licence is not known."""
+    """Cues of recordings without a licence in the metadata."""
 
     @property
     def sentence(self) -> str:
-        """All of it in words."""
-        there = f", {self.num - self.new:,} were there already" if self.new < self.num else ""
-        lacking = f"; of {self.unlicensed:,} no licence is known" if self.unlicensed else ""
-        return f"{self.new:,} cues written to {self.folder}{there}{lacking}: {CARD} there says how to load them"
+        """The counts as a sentence."""
+        num_same = self.num - self.new - self.updated
+        existing = f", {self.updated:,} updated" if self.updated else ""
+        existing += f", {num_same:,} existed already" if num_same else ""
+        unlicensed = f"; {self.unlicensed:,} have no known licence" if self.unlicensed else ""
+        return (
+            f"{self.new:,} cues written to {self.folder}{existing}{unlicensed}: {CARD} there explains how to load them"
+        )
 
 
 def export(
     run: Run, folder: Path, program: Program = "diffusers", cues: CueFilter | None = None, limit: int | None = None
 ) -> Exported:
-    """Write the cues of a run's configuration, those that a filter lets through, for a program; loads no model.
+    """Write cues as files for a program; no model is loaded. A file is written again if its metadata changed.
 
-    `limit` is of the most cues, the first by their ids. What is there already stays as it is.
+    Args:
+        run: the run whose cues are exported.
+        folder: the folder to write to.
+        program: the program that will load the files.
+        cues: the selection of cues; by default all.
+        limit: maximum number of cues, the first by their ids.
 
     Raises:
-        BadConfig: there are no such cues, they have no rows, the model's configuration is not at hand, or the folder
-            holds other files.
+        BadConfig: no cue is selected, the model's configuration cannot be loaded, or the folder holds other files.
         Transient: the store failed.
     """
     source, target = ExportSource(run, cues or CueFilter(), limit), Folder(folder, program, run.recipe("cues"))
-    tell, start_s = run.watch("export") if run.watch else None, time.monotonic()
+    progress, start_s = run.watch("export") if run.watch else None, time.monotonic()
     unlicensed = 0
-    for num, (entry, rows) in enumerate(source.cues(program), start=1):
-        target.add(entry, rows, source.dims)
+    for num, (entry, vectors) in enumerate(source.cues(program), start=1):
+        target.add(entry, vectors, source.dims)
         unlicensed += not entry.licence
-        if tell:
-            tell(num, len(source), num / max(time.monotonic() - start_s, 1e-3))
+        if progress:
+            progress(num, len(source), num / max(time.monotonic() - start_s, 1e-3))
     target.close(model_card(target.entries, len(source.dims) > 1, version("aai")))
-    return Exported(folder, len(source), target.num_new, unlicensed)
+    return Exported(folder, len(source), target.num_new, target.num_updated, unlicensed)

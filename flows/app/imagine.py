@@ -1,4 +1,4 @@
-"""One clip, one picture, without a workspace."""
+"""One recording, one picture, without fitting: the shipped models of a profile, or those of a bank."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -7,36 +7,45 @@ from typing import Literal
 import numpy as np
 
 from aai.errors import BadConfig, BadItem
+from aai.inject.prompt import parse
 from aai.media import audio, images, provenance
-from aai.models.revisions import pin
+from aai.media.options import IngestOptions
 from aai.options import PLACEHOLDER
-from tasks.runtime.config import Config
+from aai.workspace import SCHEMAS
+from tasks.render import RenderSectionOptions
+from tasks.runtime.arrow import to_array, to_lists
+from tasks.runtime.run import Run
 
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
-def imagine(config: Config, clip: Path, prompt: str, seed: int, suffix: str = ".png") -> bytes:
-    """The file of a picture of what is heard in a clip, by the profile's mapper alone; nothing is fitted.
+def imagine(run: Run, clip: Path, prompt: str, seed: int, output: Path) -> None:
+    """Write a picture of what is heard in a recording, with the run's aligner and mapper; nothing is fitted.
 
-    It says in itself that it is generated, and what was asked for.
+    The picture's metadata says that it is generated, and from which prompt.
 
     Raises:
-        BadItem: the clip cannot be used.
-        BadConfig: the prompt has no place for the cue, the ending is no picture's, or the profile has no mapper.
+        BadItem: the recording or the prompt cannot be used.
+        BadConfig: the picture cannot be written, or the run has no aligner or no mapper.
     """
-    if PLACEHOLDER not in prompt:
-        raise BadConfig(f"prompt: {prompt!r} has no {PLACEHOLDER} where the sound could stand")
-    if suffix.lower() not in _KINDS:
-        raise BadConfig(f"output: {suffix!r} is no ending of a picture: use {', '.join(_KINDS)}")
-    if config.models.aligner is None or config.models.mapper is None:
-        raise BadConfig(f"profile: {config.profile} ships no aligner and no mapper: name folders of both in `models`")
-    wave, rate_hz = first_window(clip, config.ingest.audio)
-    pixels = _picture(config, wave, rate_hz, prompt, seed)
-    return images.encode(pixels, _KINDS[suffix.lower()], xmp=_packet(config, pixels, prompt, seed))
+    suffix = output.suffix.lower()
+    if suffix not in _KINDS:
+        raise BadConfig(f"{suffix!r} is not a suffix of a picture: use {', '.join(_KINDS)}", key="--output")
+    if not parse(prompt).slots:
+        raise BadConfig(f"{prompt!r} has no {PLACEHOLDER} for the sound: put one in", key="prompt")
+    if not output.parent.is_dir():
+        raise BadConfig(f"the folder {output.parent} does not exist: make it first", key="--output")
+    wave, rate_hz = first_window(clip, run.config.options(IngestOptions).audio)
+    pixels = _picture(run, wave, rate_hz, prompt, seed)
+    data = images.encode(pixels, _KINDS[suffix], xmp=_packet(run, pixels, prompt, seed))
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise BadConfig(f"{output} cannot be written ({error.strerror}): name another file", key="--output") from error
 
 
 def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, int]:
-    """The first window of a recording in which something is heard, and its sample rate.
+    """The first window of a recording that is not silent, and its sample rate.
 
     Raises:
         BadItem: the file does not exist, cannot be read, or is silent.
@@ -44,34 +53,43 @@ def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, i
     try:
         data = clip.read_bytes()
     except OSError as error:
-        raise BadItem(f"{clip}: it cannot be read ({type(error).__name__}): look at its path and its rights") from error
+        reason = f"it cannot be read ({type(error).__name__}): look at its path and permissions"
+        raise BadItem(reason, uri=str(clip)) from error
     recording = audio.decode(data, str(clip), options)
     wave = audio.to_mono(recording.samples)
     found = audio.windows(wave, recording.rate_hz, options)
     if not found:
-        raise BadItem(f"{clip}: nothing is heard in it")
+        raise BadItem("it is silent: choose another recording", uri=str(clip))
     return audio.cut(wave, recording.rate_hz, found[0]), recording.rate_hz
 
 
-def _picture(config: Config, wave: np.ndarray, rate_hz: int, prompt: str, seed: int) -> np.ndarray:
+def _picture(run: Run, wave: np.ndarray, rate_hz: int, prompt: str, seed: int) -> np.ndarray:
+    import pyarrow as pa
     import torch
 
-    from aai.align.projector import Projector
-    from aai.cues.mapper import CueMapper
     from aai.models.clap import AudioEncoder
-    from tasks.runtime.models import open_diffusion
+    from aai.models.device import best_device, dtype_named
+    from tasks.align import ALIGNED_VECTORS
+    from tasks.runtime.models import open_diffusion, open_mapper
 
-    models = config.models
-    assert models.aligner is not None and models.mapper is not None, "seen before"
-    heard = AudioEncoder(models.audio.name, models.audio.revision).embed_clips([wave], rate_hz)
+    assert ALIGNED_VECTORS.worker, "align has a worker"
+    context, models = run.context(), run.config.models
+    mapper, align = open_mapper(context), ALIGNED_VECTORS.worker(context)
+    encoder = AudioEncoder(models.audio.name, models.audio.revision, best_device(), dtype_named(models.dtype))
+    vectors = encoder.embed_clips([wave], rate_hz).numpy()
+    outcome = align(pa.table({SCHEMAS["audio_vectors"].id: ["0"], "vector": to_lists(vectors)}))
+    assert outcome.rows is not None, "align rejects nothing"
     with torch.inference_mode():
-        cue = CueMapper.load(models.mapper)(Projector.load(models.aligner)(heard))
-    pictures: np.ndarray = open_diffusion(config).render([prompt], [seed], cue, options=config.render)
+        cue = mapper(torch.from_numpy(to_array(outcome.rows["vector"])))
+    options = run.config.options(RenderSectionOptions).of_jobs
+    num_names = len(parse(prompt).names)
+    cues = cue.repeat(1, num_names, 1)  # every name of the prompt is this sound
+    pictures: np.ndarray = open_diffusion(run.config).render([prompt], [seed], cues, options=options)
     return pictures[0]
 
 
-def _packet(config: Config, pixels: np.ndarray, prompt: str, seed: int) -> bytes:
-    model, revision = pin(config.models.diffusion.name, config.models.diffusion.revision)
-    said = {"prompt": prompt, "seed": seed, "width": pixels.shape[1], "height": pixels.shape[0]}
-    asked = config.render.model_dump(include={"steps", "guidance", "scheduler"}) | said
-    return provenance.packet(model, revision, prompt, version("aai"), asked)
+def _packet(run: Run, pixels: np.ndarray, prompt: str, seed: int) -> bytes:
+    options = run.config.options(RenderSectionOptions)
+    request = {"prompt": prompt, "seed": seed, "width": pixels.shape[1], "height": pixels.shape[0]}
+    request |= options.model_dump(include={"steps", "guidance", "scheduler"})
+    return provenance.xmp_packet(*run.revision("diffusion"), prompt, version("aai"), request)

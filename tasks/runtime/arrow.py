@@ -1,4 +1,4 @@
-"""Between the columns of tables and arrays."""
+"""Conversion between Arrow columns and NumPy arrays."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ Vectors = Float32[np.ndarray, "items dim"]
 
 
 def to_lists(vectors: Vectors) -> pa.ListArray:
-    """Rows as a column of lists, without a Python object per number."""
+    """An array as a column of lists, without a Python object per number."""
     num, dim = vectors.shape
-    offsets = pa.array(np.arange(0, num * dim + 1, dim or 1, dtype=np.int32)[: num + 1])
+    offsets = pa.array(np.arange(num + 1, dtype=np.int32) * np.int32(dim))
     return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(vectors, np.float32).ravel()))
 
 
 def to_array(column: pa.ChunkedArray | pa.Array) -> Vectors:
-    """A column of lists of equal length as rows.
+    """A column of lists of equal length as an array.
 
     Raises:
         ValueError: the lists have different lengths.
@@ -26,12 +26,12 @@ def to_array(column: pa.ChunkedArray | pa.Array) -> Vectors:
         return np.empty((0, 0), np.float32)
     flat = np.concatenate([part.flatten().to_numpy() for part in _chunks(column)])
     if len(flat) % len(column):
-        raise ValueError(f"{len(flat)} numbers are not {len(column)} lists of one length")
+        raise ValueError(f"{len(flat)} numbers cannot be {len(column)} lists of equal length")
     return flat.reshape(len(column), -1)
 
 
 def constants(num: int, **values: object) -> dict[str, list[object]]:
-    """Columns that hold one value throughout."""
+    """Columns with one value in all rows."""
     return {name: [value] * num for name, value in values.items()}
 
 

@@ -1,195 +1,213 @@
-"""The configuration of a workspace: one YAML file, in which each section is the options of its owner."""
+"""The configuration of a workspace: one YAML file. Each stage's options are a section of it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from aai.align.options import AlignOptions
-from aai.cues.options import FitOptions, TrainMapperOptions
-from aai.errors import BadConfig
-from aai.media.audio import AudioOptions
-from aai.media.images import ImageOptions
-from aai.models.options import RenderOptions
+from aai.errors import BadConfig, no_such_key, not_yaml
 from aai.options import Options
 from aai.profiles import PROFILES, Models
-from aai.retrieve.options import IndexOptions, RetrieveOptions
-from tasks.runtime.driver import StageOptions
-from tasks.runtime.work import PoolOptions
+from tasks.runtime.options import PoolOptions, RunOptions
 
-_SLICE_SIZES = {"fit": 64, "render": 64, "ingest_audio": 64}
-"""Items for a worker at a time, where 256 would be too much to lose or to wait for."""
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+Sections = Mapping[str, type[Options]]
 
-
-class EmbedOptions(Options):
-    """How the frozen encoders are run."""
-
-    batch_size: int = Field(32, gt=0)
-    """Items that go through an encoder together; halved where memory is short. Changes no vector."""
-
-
-class ScoreOptions(Options):
-    """What is measured of renders."""
-
-    batch_size: int = Field(64, gt=0)
-    """Pictures that are embedded together. Changes no score."""
-
-    num_others: int = Field(1_000, gt=0)
-    """Most clips against which a picture's own clip is ranked (AIS-rank)."""
-
-
-class IngestOptions(Options):
-    """Which files are taken, and how."""
-
-    audio: AudioOptions = AudioOptions()
-    """Recordings: limits and windows."""
-
-    images: ImageOptions = ImageOptions()
-    """Pictures: limits and conversions."""
+_ALL_KEYS = "`aai init` writes all there are"
+_PATHS = ("workspace", "audio", "images", "metadata")
 
 
 class Config(Options):
-    """Everything that a run can be told."""
+    """Everything that can be configured about a run."""
 
     workspace: str = "bank"
-    """Folder or bucket URL of the tables, artifacts and shards."""
+    """Folder or bucket URL of the cue bank: its tables, artifacts and shards."""
 
     audio: tuple[str, ...] = ()
-    """Where recordings are: folders, globs, tars, bucket URLs."""
+    """Recordings: folders, globs, tars or bucket URLs."""
 
     images: tuple[str, ...] = ()
-    """Where pictures are: folders, globs, webdataset tars, bucket URLs."""
+    """Images: folders, globs, webdataset tars or bucket URLs."""
 
     metadata: tuple[str, ...] = ()
-    """CSV or Parquet files with a column `file` and any of `label`, `caption`, `licence` and others."""
+    """CSV or Parquet files with a column `file` (relative to the table's folder) and any of `label`, `caption`,
+    `licence`; further columns become attributes."""
 
     profile: str = "tiny"
-    """The named choice of models: tiny (shipped, offline), sd15 or sdxl."""
+    """Named set of models and defaults: tiny (shipped, offline), sd15 or sdxl."""
 
     models: Models
-    """The profile's models, each of which may be replaced."""
+    """The profile's models; each can be replaced."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    """The seed of the run; every random number has an address below it."""
+    """Seed of the run; every random number is derived from it."""
 
-    ingest: IngestOptions = IngestOptions()
-    embed: EmbedOptions = EmbedOptions()
-    align: AlignOptions = AlignOptions()
-    index: IndexOptions = IndexOptions()
-    retrieve: RetrieveOptions = RetrieveOptions()
-    learn: TrainMapperOptions = TrainMapperOptions()
-    fit: FitOptions = FitOptions()
-    render: RenderOptions = RenderOptions()
-    score: ScoreOptions = ScoreOptions()
+    sections: dict[str, Options] = Field({}, exclude=True)
+
     pool: PoolOptions = PoolOptions()
-    pools: dict[str, dict[str, Any]] = {}
-    """Per stage, options of `pool` that differ for it."""
+    """Workers: on Ray, or in this process."""
 
-    run: StageOptions = StageOptions()
+    pools: dict[str, dict[str, Any]] = {}
+    """Options that replace those of `pool` for a stage, such as {fit: {gpus_per_worker: 1}}."""
+
+    run: RunOptions = RunOptions()
+    """Commits and rejects."""
 
     @field_validator("audio", "images", "metadata", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @model_validator(mode="before")
+    @field_validator("workspace")
     @classmethod
-    def _under_the_profile(cls, given: Any) -> Any:
-        name = given.get("profile", "tiny")
-        if name not in PROFILES:
-            raise ValueError(f"profile: there is no {name!r}: choose one of {', '.join(PROFILES)}")
-        return merge(PROFILES[name], given)
+    def _names_a_folder(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("it is empty: name a folder or a bucket URL")
+        return value
 
-    @model_validator(mode="after")
-    def _pools_are_options(self) -> "Config":
-        for stage in self.pools:
-            self.pool_of(stage)
-        return self
+    def options(self, kind: type[AnyOptions]) -> AnyOptions:
+        """The section with these options.
 
-    def pool_of(self, stage: str) -> PoolOptions:
-        """Who works on a stage."""
-        given = self.pool.model_dump(exclude_unset=True) | self.pools.get(stage, {})
-        if stage in _SLICE_SIZES:
-            given = {"slice_size": _SLICE_SIZES[stage]} | given
-        return PoolOptions.model_validate(given)
+        Raises:
+            LookupError: no stage of the run has such options.
+        """
+        for section in self.sections.values():
+            if isinstance(section, kind):
+                return section
+        raise LookupError(f"no stage of this run has {kind.__name__}")
+
+    def pool_of(self, stage: str, slice_size: int) -> PoolOptions:
+        """The workers of a stage, whose slices have the given size by default."""
+        return PoolOptions.model_validate(
+            {"slice_size": slice_size} | self.pool.model_dump(exclude_unset=True) | self.pools.get(stage, {})
+        )
 
 
-def make_config(**keys: Any) -> Config:
-    """A configuration from Python: nested mappings as in the YAML file.
+def make_config(sections: Sections, stages: tuple[str, ...], keys: Mapping[str, Any]) -> Config:
+    """A configuration from nested mappings as in the YAML file, on top of those of its profile.
+
+    Args:
+        sections: the options of the stages, by section.
+        stages: the names of the stages, which are the keys of `pools`.
+        keys: the configuration.
 
     Raises:
-        BadConfig: a key is unknown or its value is not allowed; the message names it.
+        BadConfig: a key is unknown or its value is not allowed; `key` names it.
     """
-    try:
-        return Config.model_validate(keys)
-    except ValidationError as error:
-        raise BadConfig("; ".join(_sentences(error))) from error
+    given = _with_profile(keys)
+    if "sections" in given:
+        raise BadConfig(f"there is no such key: {_ALL_KEYS}", key="sections")
+    errors: list[tuple[str, str]] = []
+    own = {name: _validated(kind, given.pop(name, {}), name, errors) for name, kind in sections.items()}
+    for name in given.keys() - Config.model_fields.keys():
+        known = [*sections, *(Config.model_fields.keys() - {"sections"})]
+        errors.append((name, no_such_key(name, sorted(known), _ALL_KEYS)))
+    given = {key: value for key, value in given.items() if key in Config.model_fields}
+    config = _validated(Config, given | {"sections": own if not errors else {}}, "", errors)
+    for stage in given.get("pools") or ():
+        if stage not in stages:
+            errors.append((f"pools.{stage}", f"there is no such stage: choose from {', '.join(stages)}"))
+        elif isinstance(config, Config):
+            _validated(PoolOptions, config.pools[stage], f"pools.{stage}", errors)
+    if errors:
+        first, sentence = errors[0]
+        others = "".join(f"; {key}: {text}" if key else f"; {text}" for key, text in errors[1:])
+        raise BadConfig(sentence + others, key=first or None)
+    assert isinstance(config, Config)
+    return config
 
 
-def load_config(path: str | Path, changes: dict[str, Any] | None = None) -> Config:
-    """The configuration in a YAML file; relative paths in it are meant from its folder.
+def load_keys(path: str | Path, sections: Sections, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The keys of a YAML file with some changed; relative paths are resolved against the file's folder.
 
     Raises:
-        BadConfig: there is no such file, it is no YAML, or a key is wrong; the message names it.
+        BadConfig: there is no such file, or it is not a YAML mapping.
     """
     path = Path(path)
     try:
         given = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
-        raise BadConfig(f"{path}: there is no such file: `aai init` writes one") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path}: no YAML file: {error}") from error
-    if not isinstance(given, dict | None):
-        raise BadConfig(f"{path}: holds no keys: `aai init` writes one that does")
-    try:
-        return make_config(**_from_folder(merge(_filled(Config, given or {}), changes or {}), path.parent))
-    except BadConfig as error:
-        raise BadConfig(f"{path}: {error}") from error
+        raise BadConfig("there is no such file: `aai init` writes one", uri=str(path)) from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise BadConfig(not_yaml(error), uri=str(path)) from error
+    if not isinstance(given, dict | None) or not all(isinstance(key, str) for key in given or ()):
+        raise BadConfig("it holds no keys: `aai init` writes a file that does", uri=str(path))
+    filled = _without_empty_sections({**Config.model_fields, **sections}, given or {})
+    return _from_folder(merge(filled, changes or {}), path.parent)
 
 
-def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings; where both have a key, the upper one counts."""
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
 
 
-def _filled(kind: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
-    """Without the sections in which everything is commented out."""
-    made = {}
+def _with_profile(keys: Mapping[str, Any]) -> dict[str, Any]:
+    name = keys.get("profile", "tiny")
+    if not isinstance(name, str) or name not in PROFILES:
+        raise BadConfig(f"there is no {name!r}: choose one of {', '.join(PROFILES)}", key="profile")
+    return merge(PROFILES[name], keys)
+
+
+def _validated(kind: type[Options], given: Any, key: str, errors: list[tuple[str, str]]) -> Options | None:
+    """Options from a mapping; what is wrong is added to the errors, with its key."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            path, text = [str(part) for part in detail["loc"]], detail["msg"]
+            match detail["type"]:
+                case "extra_forbidden":
+                    text = no_such_key(path[-1], _keys_beside(kind, path), _ALL_KEYS)
+                case "model_type" | "model_attributes_type":
+                    text = f"{detail['input']!r} is not a section: write its keys and values below it"
+                case "value_error":
+                    text = text.removeprefix("Value error, ")
+                case "missing":
+                    text = "it is missing: set it"
+                case _:
+                    text = f"{detail['input']!r}: {text[0].lower()}{text[1:]}"
+            errors.append((".".join(filter(None, [key, *path])), text))
+    return None
+
+
+def _keys_beside(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys that are allowed where the last key of a path stands."""
+    for part in path[:-1]:
+        inner = kind.model_fields[part].annotation if part in kind.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)
+
+
+def _without_empty_sections(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave sections out in which every line is commented out, which YAML reads as null."""
+    filled = {}
     for key, value in given.items():
-        section = kind.model_fields[key].annotation if key in kind.model_fields else None
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            made[key] = value
+        kind = getattr(fields.get(key), "annotation", fields.get(key))
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            filled[key] = value
         elif value is not None:
-            made[key] = _filled(section, value) if isinstance(value, dict) else value
-    return made
+            filled[key] = _without_empty_sections(kind.model_fields, value) if isinstance(value, dict) else value
+    return filled
 
 
 def _from_folder(given: dict[str, Any], folder: Path) -> dict[str, Any]:
-    def placed(text: Any) -> Any:
-        if not isinstance(text, str) or "://" in text or Path(text).expanduser().is_absolute():
+    def resolved(text: Any) -> Any:
+        if not isinstance(text, str) or not text.strip() or "://" in text or Path(text).expanduser().is_absolute():
             return text
         return str(folder / text)
 
-    made = dict(given)
-    for key in ("workspace", "audio", "images", "metadata"):
-        if key in made:
-            value = made[key]
-            made[key] = [placed(text) for text in value] if isinstance(value, list | tuple) else placed(value)
-    made.setdefault("workspace", str(folder / "bank"))
-    return made
-
-
-def _sentences(error: ValidationError) -> list[str]:
-    found = []
-    for each in error.errors(include_url=False):
-        key = ".".join(map(str, each["loc"]))
-        text = each["msg"].removeprefix("Value error, ")
-        if each["type"] == "extra_forbidden":
-            text = "there is no such key: `aai init` writes all there are"
-        found.append(f"{key}: {text}" if key else text)
+    found = dict(given)
+    for key in _PATHS:
+        if key in found:
+            value = found[key]
+            found[key] = [resolved(text) for text in value] if isinstance(value, list | tuple) else resolved(value)
+    found.setdefault("workspace", str(folder / "bank"))
     return found

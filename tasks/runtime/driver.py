@@ -1,14 +1,14 @@
-"""The one driver of all stages: what is pending goes through a pool, what comes back is appended.
+"""The driver of all stages: pending rows go through a pool, and results are committed.
 
-Nothing but the rows themselves says what is done, so a run that was killed is continued by starting it again, and a
-second run does nothing. The driver alone commits; it does so in a rhythm that keeps a run below a thousand commits.
+Completion follows from the rows alone, so a killed run resumes when it is started again, and a second run does nothing.
+Only the driver commits; the rhythm of its commits keeps a run below a thousand of them.
 """
 
 import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -17,13 +17,12 @@ from types import FrameType, TracebackType
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from aai.errors import BadConfig
-from aai.options import Options
-from aai.workspace import SCHEMAS, Workspace
-from tasks.runtime.tables import Source
-from tasks.runtime.work import Done, LocalPool, Pool, PoolOptions, Reject, Worker
+from aai.workspace import Workspace
+from tasks.runtime.options import PoolOptions, RunOptions
+from tasks.runtime.stage import Pending, Source
+from tasks.runtime.work import Done, LocalPool, Pool, Reject, Worker
 
 _REJECTS = "rejects"
 _MAX_COMMITS_BY_SIZE = 300
@@ -33,40 +32,21 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, float], None]
-"""Told how many items are finished, of how many, and how many per second."""
-
-
-class StageOptions(Options):
-    """When a stage commits, and when it gives up."""
-
-    max_reject_fraction: float = Field(0.5, ge=0, le=1)
-    """The stage stops once more than this share of its items was rejected."""
-
-    retry_rejects: bool = False
-    """Whether items that were rejected before are tried again."""
-
-    commit_slices: int = Field(32, gt=0)
-    """Finished slices that make a commit; more in a run of more than 10,000 slices."""
-
-    commit_s: float = Field(2, gt=0)
-    """Longest time a finished slice waits for its commit; more in a run of more than two minutes."""
+"""Called with the number of finished items, their total, and the rate per second."""
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What one stage reads, does and writes."""
+class StageRun:
+    """One stage at work: where its items come from, where its rows go, and who makes them."""
 
     name: str
     source: Source
-    sink: str
+    table: str
     recipe: str
     make_worker: Callable[[], Worker]
-    """Called where the worker will be, as it loads a model; `functools.partial` gives a class its options."""
-
-    @property
-    def id_column(self) -> str:
-        """The column with the item's id, in the source's rows and the sink's."""
-        return SCHEMAS[self.sink].id
+    """Called in the worker's process, because it loads a model."""
+    gpu: bool = False
+    """Whether a worker takes a GPU, if the cluster has any."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +56,38 @@ class StageSummary:
     stage: str
     recipe: str
     done: int
-    """Items with which there was nothing to do: they had rows, or had been rejected."""
+    """Items that were finished before: they have rows, or were rejected."""
     new: int
-    """Items that have rows now."""
+    """Items that this run finished."""
     rejected: int
-    """Items that this run rejected."""
+    """Items and parts of items that this run rejected."""
     took_s: float
-    rate: float
-    """Items per second."""
     stopped: bool = False
-    """Whether it was told to stop before all was done."""
+    """Whether it was stopped before all was done."""
+
+    @property
+    def rate(self) -> float:
+        """Items per second, rejected ones included."""
+        return (self.new + self.rejected) / self.took_s if self.took_s else 0.0
+
+    @classmethod
+    def nothing(cls, stage: str, recipe: str, done: int = 0) -> "StageSummary":
+        """The summary of a run with nothing to do."""
+        return cls(stage, recipe, done, new=0, rejected=0, took_s=0.0)
 
 
 def run_stage(
     workspace: Workspace,
-    stage: Stage,
+    stage: StageRun,
     pool: PoolOptions,
-    options: StageOptions,
+    options: RunOptions,
     progress: Progress | None = None,
     stop: Event | None = None,
 ) -> StageSummary:
-    """Do what is pending. Whatever ends it, finished slices are committed; starting it again does the rest.
+    """Process what is pending. However it ends, finished slices are committed; starting it again does the rest.
 
-    SIGTERM and SIGINT stop it cleanly and are then delivered again to whom they would have reached; a second one ends
-    it at once. Setting `stop` stops it cleanly, too.
+    SIGTERM and SIGINT stop it cleanly, and are then delivered again to the handlers that were there before; a second
+    one ends it at once. Setting `stop` stops it cleanly, too.
 
     Raises:
         BadConfig: too many items were rejected, or the pool cannot start.
@@ -107,84 +95,102 @@ def run_stage(
     """
     start_s = time.monotonic()
     stop = stop or Event()
-    total = pc.unique(stage.source.ids())
-    ids = workspace.undone(pa.chunked_array([total]), stage.sink, stage.recipe, options.retry_rejects)
-    books = _Books(workspace, stage, options, len(ids), ceil(len(ids) / pool.slice_size), start_s)
-    if len(ids):
-        _work(stage, ids, pool, books, progress, stop)
-    return books.summary(len(total) - len(ids), stop.is_set())
+    pending = stage.source.pending(options.retry_rejects)
+    buffer = CommitBuffer(workspace, stage, options, pending, ceil(pending.num / pool.slice_size))
+    if pending.num:
+        _work(stage, pending, pool, buffer, progress, stop)
+    return StageSummary(
+        stage.name,
+        stage.recipe,
+        done=pending.total - pending.num,
+        new=buffer.num_new,
+        rejected=buffer.num_rejected,
+        took_s=time.monotonic() - start_s,
+        stopped=stop.is_set(),
+    )
 
 
 def _work(
-    stage: Stage, ids: pa.ChunkedArray, pool: PoolOptions, books: "_Books", progress: Progress | None, stop: Event
+    stage: StageRun,
+    pending: Pending,
+    pool: PoolOptions,
+    buffer: "CommitBuffer",
+    progress: Progress | None,
+    stop: Event,
 ) -> None:
-    workers = open_pool(stage.make_worker, stage.id_column, pool)
-    with _stopping_on_signals(stop):
-        with books:
-            for finished in workers.map(slices_of(stage.source.rows(ids), pool.slice_size), stop):
+    id_column = buffer.id_column
+    workers = open_pool(stage.make_worker, id_column, pool, stage.gpu)
+    with stopping_on_signals(stop):
+        with _closing(pending.rows), buffer:
+            for finished in workers.map(slices_of(pending.rows, _slice_size(pool, pending.num, workers)), stop):
                 for done in finished:
-                    books.enter(done)
-                books.commit_if_due()
-                books.check_rejects()
+                    buffer.add(done)
+                buffer.commit_if_due()
+                buffer.check_rejects()
                 if progress and finished:
-                    progress(*books.progress())
+                    progress(*buffer.progress())
         if stop.is_set():
             _log.warning(
                 "%s: stopped with %d of %d items finished; starting it again does the rest",
                 stage.name,
-                *books.progress()[:2],
+                *buffer.progress()[:2],
             )
 
 
-def open_pool(make_worker: Callable[[], Worker], id_column: str, options: PoolOptions) -> Pool:
-    """Workers in this process or on Ray, as the options say.
+@contextmanager
+def _closing(rows: Iterable[pa.Table]) -> Iterator[None]:
+    """Close a stream of rows that was not read to its end: it holds a connection and a folder."""
+    try:
+        yield
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()
+
+
+def _slice_size(pool: PoolOptions, num_items: int, workers: Pool) -> int:
+    """The configured size, or less where some workers would get no slice otherwise."""
+    return max(1, min(pool.slice_size, ceil(num_items / workers.num_workers)))
+
+
+def open_pool(make_worker: Callable[[], Worker], id_column: str, options: PoolOptions, gpu: bool = False) -> Pool:
+    """Workers in this process or on Ray.
 
     Raises:
         BadConfig: the Ray cluster does not answer.
     """
     if options.num_workers == 0:
         return LocalPool(make_worker, id_column, options)
-    from tasks.runtime.ray_pool import RayPool  # Ray's import takes a second: only who needs it pays
+    from tasks.runtime.ray_pool import RayPool  # importing Ray takes a second
 
-    return RayPool(make_worker, id_column, options)
+    return RayPool(make_worker, id_column, options, gpu)
 
 
 def slices_of(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Tables cut into slices; the last of each table may be shorter."""
+    """Cut tables into slices; the last of each table may be shorter."""
     for table in tables:
         for first in range(0, table.num_rows, size):
             yield table.slice(first, size)
 
 
-class _Books:
-    """What came back: gathered, counted and committed; left in whatever way, all of it is committed."""
+class CommitBuffer:
+    """Buffers the results of workers and commits them, also when it is left by an error."""
 
     def __init__(
-        self,
-        workspace: Workspace,
-        stage: Stage,
-        options: StageOptions,
-        num_items: int,
-        num_slices: int,
-        start_s: float,
+        self, workspace: Workspace, stage: StageRun, options: RunOptions, pending: Pending, num_slices: int
     ) -> None:
         self.num_new = 0
         self.num_rejected = 0
         self.num_rejected_items = 0
-        self._num_parts = 0
-        self._workspace = workspace
-        self._sink = workspace.table(stage.sink)
+        self._workspace, self._stage, self._options, self._pending = workspace, stage, options, pending
+        self._sink = workspace.table(stage.table)
         self._rejects = workspace.table(_REJECTS)
-        self._stage = stage
-        self._options = options
-        self._num_items = num_items
         self._commit_slices = max(options.commit_slices, ceil(num_slices / _MAX_COMMITS_BY_SIZE))
-        self._start_s = start_s
-        self._gathered: list[Done] = []
-        self._since_s = 0.0
-        self._last: Reject | None = None
+        self._start_s = time.monotonic()
+        self._buffered: list[Done] = []
+        self._oldest_s = 0.0
+        self._last_reject: Reject | None = None
 
-    def __enter__(self) -> "_Books":
+    def __enter__(self) -> "CommitBuffer":
         return self
 
     def __exit__(
@@ -192,81 +198,84 @@ class _Books:
     ) -> None:
         self.commit()
 
-    def enter(self, done: Done) -> None:
-        """Take a finished slice in."""
-        if not self._gathered:
-            self._since_s = time.monotonic()
-        self._gathered.append(done)
-        self._last = next(reversed(done.outcome.rejects), self._last)
-        made = 0 if done.outcome.rows is None else len(pc.unique(done.outcome.rows[self._stage.id_column]))
-        self.num_new += made
-        self.num_rejected_items += done.num_items - made
-        self.num_rejected += len(done.outcome.rejects)
-        self._num_parts += done.outcome.num_parts
+    @property
+    def id_column(self) -> str:
+        """The column with the item's id."""
+        return self._sink.schema.id
+
+    def add(self, done: Done) -> None:
+        """Take in a finished slice."""
+        if not self._buffered:
+            self._oldest_s = time.monotonic()
+        self._buffered.append(done)
+        outcome = done.outcome
+        self._last_reject = next(reversed(outcome.rejects), self._last_reject)
+        num_new = 0 if outcome.rows is None else len(pc.unique(outcome.rows[self.id_column]))
+        self.num_new += num_new
+        self.num_rejected_items += done.num_items - num_new
+        self.num_rejected += len(outcome.rejects)
 
     def commit_if_due(self) -> None:
-        """Commit when enough is gathered, or has waited long enough."""
+        """Commit when enough slices are buffered, or the oldest has waited long enough."""
         now_s = time.monotonic()
-        longest_s = max(self._options.commit_s, (now_s - self._start_s) * _COMMIT_SHARE)
-        if len(self._gathered) >= self._commit_slices or (self._gathered and now_s - self._since_s >= longest_s):
+        max_wait_s = max(self._options.commit_s, (now_s - self._start_s) * _COMMIT_SHARE)
+        if len(self._buffered) >= self._commit_slices or (self._buffered and now_s - self._oldest_s >= max_wait_s):
             self.commit()
 
     def commit(self) -> None:
-        """Commit what is gathered; an append that is repeated adds nothing."""
-        outcomes = [done.outcome for done in self._gathered]
-        for name in sorted({name for outcome in outcomes for name in outcome.others}):
-            others = [outcome.others[name] for outcome in outcomes if name in outcome.others]
-            self._workspace.table(name).append(self._stage.recipe, *others)
-        self._sink.append(self._stage.recipe, *[outcome.rows for outcome in outcomes if outcome.rows is not None])
+        """Commit what is buffered; repeating an append adds nothing.
+
+        What belongs to an item is committed before the row that marks it as done, so that a kill in between loses
+        nothing.
+        """
+        outcomes = [done.outcome for done in self._buffered]
+        for name in sorted({name for outcome in outcomes for name in outcome.extra_tables}):
+            tables = [outcome.extra_tables[name] for outcome in outcomes if name in outcome.extra_tables]
+            self._workspace.table(name).append(self._stage.recipe, *tables)
         rejects = [reject for outcome in outcomes for reject in outcome.rejects]
         self._rejects.append(self._stage.recipe, self._reject_rows(rejects))
-        self._gathered.clear()
+        self._sink.append(self._stage.recipe, *[outcome.rows for outcome in outcomes if outcome.rows is not None])
+        self._buffered.clear()
 
     def check_rejects(self) -> None:
-        """Stop a stage that most items are too bad for: then it is rather the stage that is wrong.
+        """Stop a stage that rejects most of its items, because then the stage or its options are wrong.
 
         Raises:
             BadConfig: too many items were rejected.
         """
-        num_all = self._num_items + self._num_parts
-        if self.num_rejected <= self._options.max_reject_fraction * num_all:
+        num_rejected = self._pending.rejected + self.num_rejected_items
+        num_all = self._pending.total
+        if not self.num_rejected_items or num_rejected <= self._options.max_reject_fraction * num_all:
             return
-        assert self._last is not None, "who counts rejects has seen one"
+        assert self._last_reject is not None, "a reject was counted"
+        last = self._last_reject
         raise BadConfig(
-            f"max_reject_fraction: {self._stage.name} rejected {self.num_rejected} of {num_all} items, more "
-            f"than {self._options.max_reject_fraction:g}, at last {self._last.id} ({self._last.sentence}): "
-            f"look into the table `{_REJECTS}`, or raise the fraction"
+            f"{self._stage.name} rejected {num_rejected} of {num_all} items, more than "
+            f"{self._options.max_reject_fraction:g}, at last {last.uri or last.id} ({last.sentence}): look into the "
+            f"table `{_REJECTS}`, or raise the fraction",
+            key="run.max_reject_fraction",
         )
 
     def progress(self) -> tuple[int, int, float]:
-        """Items finished, of how many, and how many per second."""
+        """Finished items, their total, and items per second."""
         finished = self.num_new + self.num_rejected_items
-        return finished, self._num_items, finished / (time.monotonic() - self._start_s)
-
-    def summary(self, num_done_before: int, stopped: bool) -> StageSummary:
-        """What the run did."""
-        _, _, rate = self.progress()
-        return StageSummary(
-            stage=self._stage.name,
-            recipe=self._stage.recipe,
-            done=num_done_before,
-            new=self.num_new,
-            rejected=self.num_rejected,
-            took_s=time.monotonic() - self._start_s,
-            rate=rate,
-            stopped=stopped,
-        )
+        return finished, self._pending.num, finished / max(time.monotonic() - self._start_s, 1e-9)
 
     def _reject_rows(self, rejects: list[Reject]) -> pa.Table:
-        rows = [asdict(reject) | {"stage": self._stage.name} for reject in rejects]
+        """Rows with a time of their own each, because an image may be rejected as a part of several clips at once."""
+        now = time.time_ns() // 1000
+        rows = [
+            asdict(reject) | {"stage": self._stage.name, "rejected_at": now + number}
+            for number, reject in enumerate(rejects)
+        ]
         return pa.Table.from_pylist(rows, schema=self._rejects.schema.columns)
 
 
 @contextmanager
-def _stopping_on_signals(stop: Event) -> Iterator[None]:
-    """Set `stop` at the first signal; afterwards, restore the handlers and deliver the signal again.
+def stopping_on_signals(stop: Event) -> Iterator[None]:
+    """Set `stop` at the first signal; afterwards restore the handlers and deliver the signal again.
 
-    Only the main thread may handle signals: elsewhere, whoever started the thread sets `stop`.
+    Only the main thread may handle signals. In another thread, the caller sets `stop`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,83 +1,84 @@
-"""The images that supervise a clip's cue, as the latents of the text-to-image model."""
+"""The images that supervise a clip's cue, as latents of the text-to-image model."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from aai.cues.fit import ClipToFit
+from aai.cues.denoising import ClipToFit
 from aai.errors import BadItem
-from aai.identity import content_id
 from aai.media import images
-from aai.media.files import read_bytes
+from aai.media.files import read_content
+from aai.media.images import ImageOptions
 from aai.models.diffusion import Diffusion
-from tasks.runtime.run import Run
-from tasks.runtime.tables import look_up
 from tasks.runtime.work import Reject
 
-_WHERE = ("uri", "offset", "num_bytes")
-_MOST_KEPT = 2_000
-"""Latents that are kept for other clips: 130 MB for Stable Diffusion 1.5."""
+_REMEDY = "put them back and set run.retry_rejects, or change an option of `retrieve` to search for others"
+
+_MAX_CACHED = 2_000
+"""Latents that are cached for other clips: 130 MB for Stable Diffusion 1.5."""
 
 
 class Latents:
-    """Reads and encodes images once, as long as they are asked for again soon."""
+    """Reads images and encodes them, with a cache, because clips share images."""
 
-    def __init__(self, run: Run, diffusion: Diffusion) -> None:
-        self.workspace, self.recipe = run.workspace, run.recipe("images")
-        self.options, self.diffusion = run.config.ingest.images, diffusion
-        self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+    def __init__(self, options: ImageOptions, diffusion: Diffusion) -> None:
+        self.options, self.diffusion = options, diffusion
+        self._cache: OrderedDict[str, torch.Tensor] = OrderedDict()
 
-    def clips(self, rows: pa.Table, rejects: list[Reject]) -> Iterator[ClipToFit]:
-        """Clips with their latents, as they are asked for; one without any readable image is rejected.
+    def clips(self, rows: pa.Table, rejects: list[Reject]) -> list[ClipToFit]:
+        """Clips with the latents of their images.
 
-        Rows have the columns clip_id, vector (aligned), image_ids and uri.
-        """
-        wanted = {image_id for ids in rows["image_ids"].to_pylist() for image_id in ids}
-        places = {row["image_id"]: row for row in self._places(wanted)}
-        for row in rows.to_pylist():
-            try:
-                latents = self._of(row["image_ids"], places)
-            except BadItem as error:
-                rejects.append(Reject.of(row["clip_id"], error, row["uri"]))
-                continue
-            yield ClipToFit(row["clip_id"], torch.tensor(row["vector"]), latents)
-
-    def _places(self, image_ids: Iterable[str]) -> list[dict]:
-        return look_up(self.workspace, "images", self.recipe, image_ids, _WHERE).to_pylist()
-
-    def _of(self, image_ids: list[str], places: dict[str, dict]) -> torch.Tensor:
-        """The latents of those images that can still be read.
+        An image that cannot be read is rejected as a part of its clip; a clip without any image left is rejected
+        itself. Rows are those of `tasks.runtime.supervision.with_images`.
 
         Raises:
-            BadItem: there are none.
+            Transient: the store failed.
         """
-        assert image_ids, "retrieval gives every clip an image"
-        pixels, faults = {}, []
-        for image_id in image_ids:
-            if image_id in self._kept:
-                self._kept.move_to_end(image_id)
+        clips = []
+        for row in rows.to_pylist():
+            faults: dict[str, BadItem] = {}
+            latents = self._of(row["images"], faults)
+            if not latents:
+                first = next(iter(faults.values()))
+                error = BadItem(f"none of its {len(faults)} images can be read ({first}): {_REMEDY}")
+                rejects.append(Reject.of(row["clip_id"], error, row["uri"]))
+                continue
+            rejects += [Reject.of(image_id, error, part_of=row["clip_id"]) for image_id, error in faults.items()]
+            vector = torch.tensor(row["vector"])
+            clips.append(ClipToFit(row["clip_id"], vector, torch.stack(list(latents.values())), tuple(latents)))
+        return clips
+
+    def _of(self, wanted: Sequence[Mapping[str, Any]], faults: dict[str, BadItem]) -> dict[str, torch.Tensor]:
+        """Latents by image; what cannot be read is added to the faults."""
+        found: dict[str, torch.Tensor] = {}
+        pixels: dict[str, np.ndarray] = {}
+        for image in wanted:
+            image_id = image["image_id"]
+            if image_id in self._cache:
+                self._cache.move_to_end(image_id)
                 continue
             try:
-                pixels[image_id] = self._pixels(places[image_id])
+                pixels[image_id] = self._pixels(image)
             except BadItem as error:
-                faults.append(str(error))
-        if len(faults) == len(image_ids):
-            raise BadItem(f"none of its {len(image_ids)} images can be read any more: {faults[0]}")
+                faults[image_id] = error
         if pixels:
-            stacked = torch.from_numpy(np.stack(list(pixels.values()))).permute(0, 3, 1, 2)
-            encoded = self.diffusion.encode_images(stacked.float() / 127.5 - 1).cpu()
-            self._kept.update(zip(pixels, encoded, strict=True))
-        found = torch.stack([self._kept[image_id] for image_id in image_ids if image_id in self._kept])
-        while len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+            batch = torch.from_numpy(np.stack(list(pixels.values()))).permute(0, 3, 1, 2)
+            encoded = self.diffusion.encode_images(batch.float() / 127.5 - 1).cpu()
+            self._cache.update(zip(pixels, encoded, strict=True))
+        found = {
+            image["image_id"]: self._cache[image["image_id"]] for image in wanted if image["image_id"] not in faults
+        }
+        while len(self._cache) > _MAX_CACHED:
+            self._cache.popitem(last=False)
         return found
 
-    def _pixels(self, place: dict) -> np.ndarray:
-        data = read_bytes(place["uri"], place["offset"], place["num_bytes"])
-        if content_id(data) != place["image_id"]:
-            raise BadItem(f"{place['uri']}: it has changed since it was found: run `aai build` again")
-        decoded = images.decode(data, place["uri"], self.options).pixels
+    def _pixels(self, image: Mapping[str, Any]) -> np.ndarray:
+        if image["uri"] is None:
+            raise BadItem("the image is no longer in the source folders", id=image["image_id"])
+        data = read_content(image["uri"], image["offset"], image["num_bytes"], image["image_id"])
+        decoded = images.decode(data, image["uri"], self.options).pixels
         return images.resize_and_crop(decoded, self.diffusion.default_size)

@@ -1,4 +1,4 @@
-"""Photos that jobs name as sources: found, known by their contents, and decoded again where they are edited."""
+"""Photos that jobs edit: listing, identification by content, and decoding."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +11,15 @@ from aai.errors import BadConfig, BadItem
 from aai.identity import content_id, image_id
 from aai.jobs.job import Job
 from aai.media import images
-from aai.media.files import IMAGE_SUFFIXES, File, find_files, read_bytes
+from aai.media.files import IMAGE_SUFFIXES, File, find_files, read_bytes, read_content
 
-_READERS = 8
-"""Files that are read at a time: stores answer slowly, and at once."""
+_NUM_READERS = 8
+"""Threads that read files: a bucket has a long latency and serves many requests at a time."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A source, and perhaps where an edit of it is allowed; or why it cannot be used."""
+    """A photo with its optional edit mask, or the reason why it cannot be used."""
 
     image_id: str
     image_uri: str
@@ -29,10 +29,10 @@ class Photo:
 
 
 def find_photos(job: Job) -> list[Photo]:
-    """The photos of a job, in the order of their paths; each is read, as its contents are its id.
+    """The photos of a job, sorted by path. Each is read, because its id is the digest of its contents.
 
     Raises:
-        BadConfig: at a place there are none, there are tars, or two masks have one name.
+        BadConfig: a location holds no photos, or tars, or two masks have the same name.
         Transient: the store failed.
     """
     files = _files(job, "source_images", job.source_images)
@@ -40,33 +40,35 @@ def find_photos(job: Job) -> list[Photo]:
     for file in _files(job, "source_masks", job.source_masks) if job.source_masks else ():
         name = _name(file)
         if name in masks:
-            raise BadConfig(f"{job.place}: source_masks: two are called {name}, as {file.uri}: leave one out")
+            key = f"{job.position}: source_masks"
+            raise BadConfig(f"two masks are called {name}: leave one out", key=key, uri=file.uri)
         masks[name] = file
-    with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(lambda file: _known(file, masks if job.source_masks else None), files))
+    with ThreadPoolExecutor(_NUM_READERS) as readers:
+        return list(readers.map(lambda file: _identify(file, masks if job.source_masks else None), files))
 
 
-def _files(job: Job, key: str, places: tuple[str, ...]) -> list[File]:
-    found = find_files(f"{job.place}: {key}", places, IMAGE_SUFFIXES)
-    for file in found:
+def _files(job: Job, key: str, locations: tuple[str, ...]) -> list[File]:
+    files = find_files(f"{job.position}: {key}", locations, IMAGE_SUFFIXES)
+    for file in files:
         if file.is_tar:
-            raise BadConfig(f"{job.place}: {key}: {file.uri} is a tar: unpack it")
-    return found
+            raise BadConfig("photos are not read from tars: unpack it", key=f"{job.position}: {key}", uri=file.uri)
+    return files
 
 
-def _known(file: File, masks: dict[str, File] | None) -> Photo:
-    """A photo by its contents; one that cannot be read by its path, and why."""
+def _identify(file: File, masks: dict[str, File] | None) -> Photo:
+    """A photo with its id; if it cannot be read, its id is the digest of its path."""
     try:
         if file.fault:
-            raise BadItem(f"{file.uri}: {file.fault}")
+            raise BadItem(file.fault, uri=file.uri)
         key = image_id(read_bytes(file.uri))
         if masks is None:
             return Photo(key, file.uri)
         if (mask := masks.get(_name(file))) is None:
-            raise BadItem(f"{file.uri}: no mask is called {_name(file)}: add one, or leave the photo out")
+            raise BadItem(f"no mask is called {_name(file)}: add one, or leave the photo out", uri=file.uri)
         return Photo(key, file.uri, image_id(read_bytes(mask.uri)), mask.uri)
     except BadItem as error:
-        return Photo(content_id(file.uri.encode()), file.uri, fault=str(error))
+        fault = error.sentence if error.uri == file.uri else str(error)  # the mask's path, if that is at fault
+        return Photo(content_id(file.uri.encode()), file.uri, fault=fault)
 
 
 def _name(file: File) -> str:
@@ -74,24 +76,22 @@ def _name(file: File) -> str:
 
 
 class Decoder:
-    """Pictures by their ids and places; those of the last batch are remembered."""
+    """Decodes pictures, and caches those of the last batch."""
 
     def __init__(self, options: images.ImageOptions) -> None:
         self._options = options
         self._last: dict[str, np.ndarray] = {}
 
-    def __call__(self, wanted: Iterator[tuple[str, str]]) -> dict[str, np.ndarray]:
-        """Pixels by id of pictures that are given by id and path.
+    def __call__(self, pictures: Iterator[tuple[str, str]]) -> dict[str, np.ndarray]:
+        """The pixels of pictures by id; pictures are pairs of id and path.
 
         Raises:
-            BadItem: one is gone, damaged, or was changed since it was found.
+            BadItem: a file is missing or damaged, or changed since it was listed.
             Transient: the store failed.
         """
-        self._last = {key: self._last[key] if key in self._last else self._decode(key, uri) for key, uri in wanted}
+        self._last = {key: self._last[key] if key in self._last else self._decode(key, uri) for key, uri in pictures}
         return self._last
 
     def _decode(self, key: str, uri: str) -> np.ndarray:
-        data = read_bytes(uri)
-        if image_id(data) != key:
-            raise BadItem(f"{uri}: the file was changed since it was found: run the same command again")
+        data = read_content(uri, None, None, key)
         return images.decode(data, uri, self._options).pixels

@@ -1,33 +1,28 @@
-"""A bounded pool of Ray actors: slices in, outcomes out, whatever dies in between.
+"""A bounded pool of Ray actors that survives crashed actors and lost nodes.
 
-Ray's own retries are off, as they would run a slice that kills again and again. The pool replaces what died and asks
-the `Queue` what becomes of its slice. An actor works on one slice and has the next at hand; it returns rows and never
-commits, since one on a machine that was given up may still be computing.
+Ray's own retries are off, because they would run a slice that crashes its actor again and again. The pool replaces dead
+actors, and the `Queue` decides what happens to their slices. An actor has one slice in work and the next one queued. It
+returns rows and never commits, because an actor on a node that was given up may still be computing.
 """
 
-import logging
-import os
-import socket
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from aai.errors import AaiError, BadConfig, Transient
-from tasks.runtime.work import NO_MEMORY, TICK_S, Done, Host, PoolOptions, Queue, Slice, Worker, is_out_of_memory
+from tasks.runtime.options import PoolOptions
+from tasks.runtime.ray_cluster import connect  # sets what Ray reads from the environment when it is imported
+from tasks.runtime.work import NO_MEMORY, TICK_S, Done, Queue, Worker, WorkerRunner, WorkItem, is_out_of_memory
 
-# Read by Ray as it is imported or started, and inherited by what it starts; the user's own settings go first.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what 2.60 warns about otherwise
+# isort: split
 
-import ray  # noqa: E402
-from ray import ObjectRef  # noqa: E402
-from ray.exceptions import (  # noqa: E402
+import ray
+from ray import ObjectRef
+from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
     ObjectLostError,
@@ -40,106 +35,43 @@ from ray.exceptions import (  # noqa: E402
 _LOST = (ActorUnavailableError, NodeDiedError, WorkerCrashedError, ObjectLostError)
 _DIED = (RayActorError, OutOfMemoryError)
 
-_HERE, _ANY = "local", "auto"  # a cluster of our own on this machine; one that runs on this machine already
-
-_joined_as: dict[str, str] = {}
-"""Addresses that this process has joined a cluster under, and how its head calls itself: with another of its names."""
-
-_SLICES_PER_ACTOR = 2  # one at work, one at hand
-_CENSUS_S = 5.0  # how often machines are counted
-_PROBE_S = 5.0  # how long a cluster has to answer
+_SLICES_PER_ACTOR = 2  # one in work, one queued
+_CENSUS_S = 5.0  # how often nodes are counted
 
 
-def connect(address: str | None) -> None:
-    """Join the cluster at an address or RAY_ADDRESS; without either start one on this machine, for this process.
-
-    Raises:
-        BadConfig: the cluster that was asked for does not answer, or is reached through Ray Client.
-    """
-    address = address or os.environ.get("RAY_ADDRESS") or _HERE
-    if address.startswith("ray://"):
-        raise BadConfig(
-            f"address: {address} is Ray Client, which ends the run when the connection drops for 30 s: "
-            "submit the run as a job, so that its driver is inside the cluster"
-        )
-    if address not in (_HERE, _ANY):
-        _probe(address)
-    if ray.is_initialized():
-        _check_same(address)
-        return
-    dashboard = False if address == _HERE else None
-    try:
-        ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError) as error:
-        raise BadConfig(f"address: Ray at {address!r} does not let us in: {error}") from error
-    _joined_as[address] = _joined()
-    _protect_token()
-
-
-def _probe(address: str) -> None:
-    """See at once what Ray would take minutes to find out."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise BadConfig(f"address: {address!r} is not host:port, {_ANY} or {_HERE}")
-    try:
-        socket.create_connection((host, int(port)), timeout=_PROBE_S).close()
-    except OSError as error:
-        raise BadConfig(f"address: nothing answers at {address}: start Ray there, or leave the key out") from error
-
-
-def _check_same(address: str) -> None:
-    """See that the cluster this process has joined is the one that is asked for."""
-    joined = _joined()
-    if address in (_HERE, _ANY) or _joined_as.get(address) == joined:
-        return
-    if _resolved(address) != _resolved(joined):
-        raise BadConfig(f"address: this process has joined {joined}: use another process for {address}")
-
-
-def _joined() -> str:
-    """The address of the cluster's head, as the head has it."""
-    return str(ray.get_runtime_context().gcs_address)
-
-
-def _resolved(address: str) -> tuple[str, str]:
-    host, _, port = address.rpartition(":")
-    return socket.gethostbyname(host), port
-
-
-def _protect_token() -> None:
-    """Ray 2.60 makes its token readable to everybody on the machine."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if path.is_file() and path.stat().st_uid == os.getuid():
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-
-
-class _RemoteHost(Host):
-    """A host that says where it is."""
+class _RayWorkerRunner(WorkerRunner):
+    """A runner that reports its node."""
 
     def load_here(self, make_worker: Callable[[], Worker]) -> str:
-        """Make the worker and say on which machine."""
+        """Make the worker and return the id of the node."""
         self.load(make_worker)
         return str(ray.get_runtime_context().get_node_id())
 
 
 @dataclass(eq=False)
 class _Actor:
-    """An actor as its pool sees it."""
+    """The pool's record of an actor."""
 
     handle: Any
     loading: ObjectRef | None
     node_id: str = ""
-    slices: dict[ObjectRef, Slice] = field(default_factory=dict)
-    """In flight, in the order in which the actor works on them."""
+    slices: dict[ObjectRef, WorkItem] = field(default_factory=dict)
+    """In flight, in the order in which the actor processes them."""
     since_s: float = 0
-    """When the first of them was seen to begin."""
+    """When the first of them began, by the monotonic clock."""
 
 
 class RayPool:
-    """Workers on a cluster, as many as there is room for and work to do."""
+    """Workers on a cluster: as many as fit, and no more than there are slices.
 
-    def __init__(self, make_worker: Callable[[], Worker], id_column: str, options: PoolOptions) -> None:
+    With `gpu`, a worker takes a whole GPU by default if the cluster has any.
+    """
+
+    def __init__(
+        self, make_worker: Callable[[], Worker], id_column: str, options: PoolOptions, gpu: bool = False
+    ) -> None:
         connect(options.address)
+        options = _with_gpus(options, gpu)
         self._make_worker = make_worker
         self._id_column = id_column
         self._options = options
@@ -149,19 +81,24 @@ class RayPool:
         self._room = 0
         self._counted_s = 0.0
         self._loading_since_s = time.monotonic()
-        self._remote_host = ray.remote(
-            num_cpus=options.cpus_per_worker, num_gpus=options.gpus_per_worker, max_restarts=0, max_task_retries=0
-        )(_RemoteHost)
+        self._runner_class = ray.remote(
+            num_cpus=options.cpus_per_worker, num_gpus=options.gpus_per_worker or 0, max_restarts=0, max_task_retries=0
+        )(_RayWorkerRunner)
 
-    def map(self, slices: Iterable[pa.Table], stop: Event) -> Iterator[list[Done]]:
-        """What finished since the last time, at times nothing; ends early, after a grace, once `stop` is set.
+    @property
+    def num_workers(self) -> int:
+        """How many workers the cluster has room for now."""
+        return _room(self._options)
 
-        Finished slices wait with their actors until they are asked for, so no more than two per actor are in memory.
+    def map(self, slices: Iterable[pa.Table | None], stop: Event) -> Iterator[list[Done]]:
+        """Yield what finished since the last time, possibly nothing; ends early, after `grace_s`, once `stop` is set.
+
+        Finished slices stay with their actors until they are collected, so at most two per actor are in memory.
 
         Raises:
             Transient: a slice failed too often, or no worker came up.
-            BadConfig: workers need what no machine has, or die while they load.
-            RayTaskError: the worker has a bug; holds its traceback.
+            BadConfig: workers need resources that no node has, or die while they load.
+            RayTaskError: the worker has a bug; it holds the traceback.
         """
         queue = Queue(slices, self._id_column, self._options)
         try:
@@ -184,7 +121,7 @@ class RayPool:
         self._actors.clear()
 
     def _grow(self, queue: Queue) -> None:
-        """Start actors where there is room, but not more than there are slices."""
+        """Start actors where there is room, up to the number of slices."""
         if time.monotonic() - self._counted_s > _CENSUS_S or not self._counted_s:
             self._room = _room(self._options)
             self._counted_s = time.monotonic()
@@ -193,7 +130,7 @@ class RayPool:
         if not self._actors:
             self._loading_since_s = time.monotonic()
         while len(self._actors) < wanted:
-            handle: Any = self._remote_host.remote(self._id_column, self._num_halvings)
+            handle: Any = self._runner_class.remote(self._id_column, self._num_halvings)
             self._actors.append(_Actor(handle, handle.load_here.remote(self._make_worker)))
 
     def _feed(self, queue: Queue) -> None:
@@ -201,12 +138,12 @@ class RayPool:
         for depth in range(_SLICES_PER_ACTOR):
             for actor in self._actors:
                 if actor.loading is None and len(actor.slices) == depth:
-                    piece = queue.pop()
-                    if piece is None:
+                    item = queue.pop()
+                    if item is None:
                         return
                     if not actor.slices:
                         actor.since_s = time.monotonic()
-                    actor.slices[actor.handle.run.remote(piece.rows)] = piece
+                    actor.slices[actor.handle.run.remote(item.rows)] = item
 
     def _collect(self, queue: Queue) -> list[Done]:
         refs = [ref for actor in self._actors for ref in (actor.loading, *actor.slices) if ref is not None]
@@ -223,7 +160,7 @@ class RayPool:
         return finished
 
     def _patience_s(self, queue: Queue) -> float:
-        """How long to wait for a result: something else may be due before."""
+        """How long to wait for a result before something else is due."""
         times = [TICK_S]
         if self._options.deadline_s:
             ends = [actor.since_s + self._options.deadline_s for actor in self._actors if actor.slices]
@@ -236,20 +173,25 @@ class RayPool:
         if actor.loading in ready:
             self._finish_loading(actor)
         finished: list[Done] = []
-        for ref, piece in list(actor.slices.items()):
+        for ref, item in list(actor.slices.items()):
             if ref not in ready or actor not in self._actors:
                 break
-            finished += self._finish(actor, ref, piece, queue)
+            finished += self._finish(actor, ref, item, queue)
         if actor in self._actors and self._is_overdue(actor):
             sentence = f"it kept a worker busy for more than {self._options.deadline_s:g} s (deadline_s), twice"
-            finished += self._bury(actor, queue, "DeadlineExceeded", sentence)
+            finished += self._on_crash(actor, queue, "DeadlineExceeded", sentence)
         return finished
 
     def _finish_loading(self, actor: _Actor) -> None:
-        assert actor.loading is not None, "who finished loading was loading"
+        assert actor.loading is not None, "only a loading actor finishes loading"
         try:
             actor.node_id = ray.get(actor.loading)
         except RayTaskError as error:
+            if is_out_of_memory(error.cause):
+                raise BadConfig(
+                    "the model does not fit into GPU memory: use a larger GPU, or set models.dtype to bfloat16",
+                    key="models",
+                ) from error
             if not isinstance(error, Transient):
                 _raise_ours(error)
             self._drop_unloaded(actor, error)
@@ -266,25 +208,29 @@ class RayPool:
         if self._num_failed_loads < self._options.max_attempts:
             return
         if isinstance(error, Transient):
-            raise Transient(f"workers could not load, {self._num_failed_loads} times in a row: {error}") from error
+            raise Transient(
+                f"workers failed to load {self._num_failed_loads} times in a row: {error.sentence}"
+            ) from error
         raise BadConfig(
-            f"num_workers: workers died as they loaded, {self._num_failed_loads} times in a row: "
-            "look at memory, and try fewer"
+            f"workers died while they loaded, {self._num_failed_loads} times in a row: look at memory, and try fewer",
+            key="pool.num_workers",
         ) from error
 
-    def _finish(self, actor: _Actor, ref: ObjectRef, piece: Slice, queue: Queue) -> list[Done]:
-        """Take a slice off an actor: its result, or what becomes of it now."""
+    def _finish(self, actor: _Actor, ref: ObjectRef, item: WorkItem, queue: Queue) -> list[Done]:
+        """Collect a slice from an actor: its result, or the handling of its failure."""
         try:
             done: Done = ray.get(ref)
         except RayTaskError as error:
             self._next(actor, ref)
-            return _after_error(piece, error, queue)
+            return _after_error(item, error, queue)
         except _LOST as error:
-            return self._lose(actor, queue, error)
+            return self._on_node_loss(actor, queue, error)
         except _DIED as error:
-            if actor.node_id not in {node["NodeID"] for node in _machines()}:
-                return self._lose(actor, queue, error)
-            return self._bury(actor, queue, "WorkerDied", "its worker died over it, twice: look at the item and memory")
+            if actor.node_id not in {node["NodeID"] for node in _nodes()}:
+                return self._on_node_loss(actor, queue, error)
+            return self._on_crash(
+                actor, queue, "WorkerDied", "it crashed its worker twice: look at the item and memory"
+            )
         self._next(actor, ref)
         self._num_halvings = max(self._num_halvings, done.num_halvings)
         return [done]
@@ -297,23 +243,23 @@ class RayPool:
         limit_s = self._options.deadline_s
         return limit_s is not None and bool(actor.slices) and time.monotonic() - actor.since_s > limit_s
 
-    def _bury(self, actor: _Actor, queue: Queue, error: str, sentence: str) -> list[Done]:
-        """Give an actor up because of the slice it was working on."""
+    def _on_crash(self, actor: _Actor, queue: Queue, error: str, sentence: str) -> list[Done]:
+        """Drop an actor that crashed on a slice, and bisect that slice."""
         first, *others = self._remove(actor)
-        for piece in others:
-            queue.put_back(piece)
-        return queue.blame(first, error, sentence)
+        for item in others:
+            queue.requeue(item)
+        return queue.bisect(first, error, sentence)
 
-    def _lose(self, actor: _Actor, queue: Queue, error: Exception) -> list[Done]:
-        """Give an actor up that was lost, through no fault of a slice."""
+    def _on_node_loss(self, actor: _Actor, queue: Queue, error: Exception) -> list[Done]:
+        """Drop an actor that was lost with its node, and retry its slice."""
         self._counted_s = 0
         first, *others = self._remove(actor)
-        for piece in others:
-            queue.put_back(piece)
-        queue.try_later(first, error)
+        for item in others:
+            queue.requeue(item)
+        queue.retry_later(first, error)
         return []
 
-    def _remove(self, actor: _Actor) -> list[Slice]:
+    def _remove(self, actor: _Actor) -> list[WorkItem]:
         self._actors.remove(actor)
         ray.kill(actor.handle)
         return list(actor.slices.values())
@@ -327,44 +273,53 @@ class RayPool:
             )
 
 
-def _after_error(piece: Slice, error: RayTaskError, queue: Queue) -> list[Done]:
-    """What becomes of a slice over which a living worker raised an error."""
+def _after_error(item: WorkItem, error: RayTaskError, queue: Queue) -> list[Done]:
+    """Handle an error that a living worker raised on a slice."""
     if isinstance(error, Transient):
-        queue.try_later(piece, error)
+        queue.retry_later(item, error)
         return []
     if is_out_of_memory(error.cause):
-        return queue.blame(piece, type(error.cause).__name__, NO_MEMORY)
+        return queue.bisect(item, type(error.cause).__name__, NO_MEMORY)
     _raise_ours(error)
 
 
 def _raise_ours(error: RayTaskError) -> NoReturn:
-    """Raise our own errors as the worker did; others as Ray has them, with the worker's traceback."""
+    """Raise our own errors as the worker did; others as Ray's error with the worker's traceback."""
     if isinstance(error.cause, AaiError):
         raise error.cause from error
     raise error
 
 
-def _machines() -> list[dict[str, Any]]:
+def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _room(options: PoolOptions) -> int:
-    """How many workers fit: one CPU of the cluster stays free, unless it is all there is.
+    """How many workers fit; one CPU of the cluster stays free unless it has only one.
 
     Raises:
-        BadConfig: no machine is large enough for one.
+        BadConfig: no node is large enough for one.
     """
-    resources = [node["Resources"] for node in _machines()]
-    fits = 0
-    for have in resources:
-        by_cpus = have.get("CPU", 0) // options.cpus_per_worker
-        by_gpus = have.get("GPU", 0) // options.gpus_per_worker if options.gpus_per_worker else by_cpus
-        fits += int(min(by_cpus, by_gpus))
-    if not fits:
+    resources = [node["Resources"] for node in _nodes()]
+    num_fitting = 0
+    for node in resources:
+        by_cpus = node.get("CPU", 0) // options.cpus_per_worker
+        by_gpus = node.get("GPU", 0) // options.gpus_per_worker if options.gpus_per_worker else by_cpus
+        num_fitting += int(min(by_cpus, by_gpus))
+    if not num_fitting:
         raise BadConfig(
-            f"cpus_per_worker, gpus_per_worker: no machine has {options.cpus_per_worker:g} CPUs "
-            f"and {options.gpus_per_worker:g} GPUs: ask for less, or use a larger cluster"
+            f"no node has {options.cpus_per_worker:g} CPUs and {options.gpus_per_worker or 0:g} GPUs: "
+            "ask for less, or use a larger cluster",
+            key="pool.cpus_per_worker, pool.gpus_per_worker",
         )
-    num_cpus = sum(have.get("CPU", 0) for have in resources)
-    fits = max(1, min(fits, int((num_cpus - 1) // options.cpus_per_worker)))
-    return fits if options.num_workers is None else min(fits, options.num_workers)
+    num_cpus = sum(node.get("CPU", 0) for node in resources)
+    num_fitting = max(1, min(num_fitting, int((num_cpus - 1) // options.cpus_per_worker)))
+    return num_fitting if options.num_workers is None else min(num_fitting, options.num_workers)
+
+
+def _with_gpus(options: PoolOptions, gpu: bool) -> PoolOptions:
+    """The options with a definite number of GPUs per worker."""
+    if options.gpus_per_worker is not None:
+        return options
+    has_gpus = any(node["Resources"].get("GPU", 0) >= 1 for node in _nodes())
+    return options.model_copy(update={"gpus_per_worker": 1.0 if gpu and has_gpus else 0.0})

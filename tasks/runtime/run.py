@@ -1,15 +1,15 @@
-"""A run: a configuration, its workspace, and the recipes that follow from the one for the other.
+"""A run: a configuration, its workspace, its stages, and the recipes that follow from them.
 
-Nothing here loads a model or starts Ray, so that a plan can be made in no time.
+Nothing here loads a model or starts Ray, so a plan is made in no time.
 """
 
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,25 +17,23 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from aai.align.captions import everyday_sounds
 from aai.errors import BadConfig
 from aai.identity import recipe_of
-from aai.models.revisions import pin
-from aai.options import Options
-from aai.profiles import ModelName
-from aai.workspace import Workspace
+from aai.models.revisions import resolve_revision
+from aai.profiles import JudgeName, ModelName
+from aai.workspace import SCHEMAS, Query, Workspace
 from tasks.runtime.config import Config
-from tasks.runtime.driver import Progress, Stage, StageSummary, run_stage
-from tasks.runtime.tables import Source
-from tasks.runtime.work import Worker
+from tasks.runtime.driver import Progress, StageRun, StageSummary, run_stage
+from tasks.runtime.source import QuerySource
+from tasks.runtime.stage import Context, Pending, Source, Stage
 
 Watch = Callable[[str], Progress]
-"""Makes, for a stage, whoever is told of its progress."""
+"""Makes a progress callback for a stage."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A computation with a name: what its results depend on."""
+    """The name of a computation: all that its results depend on."""
 
     stage: str
     options: dict[str, Any]
@@ -45,56 +43,8 @@ class Recipe:
 
     @cached_property
     def name(self) -> str:
-        """The digest of it all."""
+        """Its digest."""
         return recipe_of(self.stage, self.options, self.models, self.upstream, self.code_version)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What goes into a table or artifact."""
-
-    stage: str
-    options: Callable[[Config], Options | dict[str, Any]]
-    models: tuple[str, ...] = ()
-    upstream: tuple[str, ...] = ()
-    code_version: int = 1
-
-
-def _align_models(config: Config) -> tuple[str, ...]:
-    return ("aligner",) if config.align.method == "trained" else ("audio", "image_text")
-
-
-def _learn_models(config: Config) -> tuple[str, ...]:
-    return ("mapper",) if config.learn.method == "shipped" else ("diffusion",)
-
-
-def _cue_upstream(config: Config) -> tuple[str, ...]:
-    return ("neighbours", "mapper") if config.fit.method in ("adapter", "mapper") else ("neighbours",)
-
-
-def _learn_upstream(config: Config) -> tuple[str, ...]:
-    return () if config.learn.method == "shipped" else ("neighbours",)
-
-
-_NO_OPTIONS: Callable[[Config], dict[str, Any]] = lambda config: {}  # noqa: E731
-
-PLANS: dict[str, _Plan] = {
-    "clips": _Plan("ingest_audio", lambda config: config.ingest.audio),
-    "images": _Plan("ingest_images", lambda config: config.ingest.images),
-    "audio_vectors": _Plan("embed_audio", _NO_OPTIONS, ("audio",), ("clips",)),
-    "image_vectors": _Plan("embed_images", _NO_OPTIONS, ("image_text",), ("images",)),
-    "index": _Plan("index", lambda config: config.index, (), ("image_vectors",)),
-    "aligned_vectors": _Plan("align", lambda config: config.align, (), ("audio_vectors",)),
-    "neighbours": _Plan("retrieve", lambda config: config.retrieve, (), ("aligned_vectors", "index")),
-    "mapper": _Plan("learn", lambda config: config.learn),
-    "cues": _Plan("fit", lambda config: config.fit, ("diffusion",), ("neighbours", "mapper")),
-    "renders": _Plan("render", _NO_OPTIONS, ("diffusion",), ("cues",)),
-    "scores": _Plan("score", lambda config: config.score, ("image_text",), ("renders", "aligned_vectors")),
-}
-"""Every table and artifact that a run makes, in order: its stage and what its recipe is made of."""
-
-_UNCHANGING = {"batch_size", "clips_at_once"}
-"""Options that change how fast a result is there, not the result."""
 
 
 @dataclass
@@ -103,93 +53,118 @@ class Run:
 
     config: Config
     workspace: Workspace
+    stages: tuple[Stage, ...]
+    """In the order in which they run."""
     watch: Watch | None = None
     stop: Event = field(default_factory=Event)
     """Set from another thread, it ends the stage at work; what is finished is committed."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What workers elsewhere get: who watches and who stops a run is the driver's affair."""
-        return self.__dict__ | {"watch": None, "stop": None}
-
-    def recipe(self, name: str) -> str:
-        """The recipe of a table or artifact under this configuration.
-
-        Raises:
-            BadConfig: a model that it needs is not named rightly.
-        """
-        return self.recipes[name].name
+    def __post_init__(self) -> None:
+        own = {name: schema for stage in self.stages for name, schema in stage.schemas.items()}
+        self.workspace.schemas = SCHEMAS | own
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
-        """The recipes of all tables and artifacts."""
-        made: dict[str, Recipe] = {}
-        for name, plan in PLANS.items():
-            models, upstream = plan.models, plan.upstream
-            if name == "aligned_vectors":
-                models = _align_models(self.config)
-            if name == "mapper":
-                models, upstream = _learn_models(self.config), _learn_upstream(self.config)
-            if name == "cues":
-                upstream = _cue_upstream(self.config)
-            if name == "scores" and self.config.models.judge:
-                models = (*models, "judge")
-            made[name] = Recipe(
-                plan.stage,
-                self._options(name, plan),
-                {role: self.model_pin(role) for role in models},
-                {above: made[above].name for above in upstream},
-                plan.code_version,
-            )
-        return made
-
-    def _options(self, name: str, plan: _Plan) -> dict[str, Any]:
-        given = plan.options(self.config)
-        options = given.model_dump() if isinstance(given, Options) else dict(given)
-        options = {key: value for key, value in options.items() if key not in _UNCHANGING}
-        if name == "aligned_vectors" and not options["labels"]:
-            options["labels"] = list(everyday_sounds()) if self.config.align.method == "labels" else []
-        if name in ("mapper", "cues", "renders"):
-            options["seed"] = self.config.seed
-        return json.loads(json.dumps(options))
-
-    def model_pin(self, role: str) -> str:
-        """A model's name with its revision; of a folder the digest of its files.
+        """The recipe of each table and artifact.
 
         Raises:
-            BadConfig: the configuration names none for the role, or names it wrongly.
+            BadConfig: a model that a stage needs is not named correctly.
         """
-        name, revision = self.pinned(role)
-        return f"{name}@{revision}"
+        recipes: dict[str, Recipe] = {}
+        for stage in self.stages:
+            if stage.is_needed(self.config):
+                upstream = {name: recipes[name].name for name in stage.upstream(self.config)}
+                models = {role: self._model(role) for role in stage.roles(self.config)}
+                recipe = Recipe(stage.name, self._settings(stage), models, upstream, stage.code_version)
+                recipes |= dict.fromkeys((stage.table, *stage.also), recipe)
+        return recipes
 
-    def pinned(self, role: str) -> tuple[str, str]:
-        """A model's name and its revision, as tables name them.
+    def recipe(self, table: str) -> str:
+        """The recipe of a table or artifact under this configuration."""
+        return self.recipes[table].name
+
+    def stage_of(self, table: str) -> Stage:
+        """The stage that writes a table or artifact."""
+        return next(stage for stage in self.stages if table in (stage.table, *stage.also))
+
+    def revision(self, role: str) -> tuple[str, str]:
+        """A model's name and its revision; for a folder, a digest of its files.
 
         Raises:
-            BadConfig: the configuration names none for the role, or names it wrongly.
+            BadConfig: the configuration names no model for the role, or names it wrongly.
         """
-        return _pinned(role, getattr(self.config.models, role))
+        model = getattr(self.config.models, role)
+        return _revision(role, model.folder if isinstance(model, JudgeName) else model)
 
-    def drive(
-        self, table: str, source: Source, make_worker: Callable[[], Worker], sink: str | None = None
-    ) -> StageSummary:
-        """Run the stage that makes a table, from a source of items, and write down what it was and did.
+    def context(self) -> Context:
+        """What workers are made from."""
+        roles = {role for recipe in self.recipes.values() for role in recipe.models}
+        revisions = {role: self.revision(role) for role in sorted(roles)}
+        recipes = {name: recipe.name for name, recipe in self.recipes.items()}
+        return Context(self.config, self.workspace, recipes, revisions)
+
+    def query(self, recipes: Mapping[str, str] | None = None, extra: Mapping[str, pa.Table] | None = None) -> Query:
+        """SQL over the run's tables; `recipes` are of tables that are read under another recipe than the run's.
+
+        Raises:
+            Transient: the store failed.
+        """
+        own = {name: recipe.name for name, recipe in self.recipes.items()}
+        return self.workspace.query(own | dict(recipes or {}), extra)
+
+    def pending(self, stage: Stage, extra: dict[str, pa.Table] | None = None) -> Pending:
+        """What a stage has to do."""
+        return QuerySource(self, stage, extra or {}).pending(self.config.run.retry_rejects)
+
+    def do(self, stage: Stage, source: Source | None = None) -> StageSummary:
+        """Run a stage and log what it did; a second call does nothing.
 
         Raises:
             BadConfig: too many items were rejected, or the pool cannot start.
             Transient: the store failed, or a slice failed too often.
         """
-        name = PLANS[table].stage
-        self.register(table)
-        stage = Stage(name, source, sink or table, self.recipe(table), make_worker)
-        progress = self.watch(name) if self.watch else None
+        if not stage.is_needed(self.config):
+            return StageSummary.nothing(stage.name, "")
+        if stage.make:
+            return stage.make(self)
+        assert stage.worker is not None, "a stage has a worker or makes itself"
+        recipe = self.recipe(stage.table)
+        self.register(stage.table)
+        work = StageRun(
+            stage.name,
+            source or QuerySource(self, stage),
+            stage.table,
+            recipe,
+            partial(stage.worker, self.context()),
+            stage.gpu,
+        )
+        progress = self.watch(stage.name) if self.watch else None
         started_at = datetime.now(UTC)
-        done = run_stage(self.workspace, stage, self.config.pool_of(name), self.config.run, progress, self.stop)
-        if done.new or done.rejected:
-            self.record(table, started_at, done)
-        return done
+        pool = self.config.pool_of(stage.name, stage.default_slice_size(self.config))
+        summary = run_stage(self.workspace, work, pool, self.config.run, progress, self.stop)
+        if summary.new or summary.rejected:
+            self.record(started_at, summary)
+        return summary
+
+    def make_artifact(self, name: str, version: int, make: Callable[[Path], int]) -> StageSummary:
+        """Publish one version of an artifact, and log it; if the version exists, nothing is done.
+
+        `make` writes the files into the folder it gets, and returns the number of items in them.
+        """
+        stage, recipe = self.stage_of(name), self.recipe(name)
+        artifact = self.workspace.artifact(name, recipe, version)
+        if artifact.exists():
+            return StageSummary.nothing(stage.name, recipe, done=1)
+        self.register(name)
+        started_at, start_s = datetime.now(UTC), time.monotonic()
+        with artifact.publish() as folder:
+            num = make(folder)
+        summary = StageSummary(stage.name, recipe, done=0, new=num, rejected=0, took_s=time.monotonic() - start_s)
+        self.record(started_at, summary)
+        return summary
 
     def register(self, table: str) -> None:
-        """Write down what a recipe stands for, once."""
+        """Store what a recipe stands for, once."""
         recipe = self.recipes[table]
         row = {
             "stage": recipe.stage,
@@ -200,64 +175,52 @@ class Run:
         }
         self._append("recipes", recipe.name, row)
 
-    def record(self, table: str, started_at: datetime, done: StageSummary) -> None:
-        """Write down what a run of a stage did."""
+    def record(self, started_at: datetime, summary: StageSummary) -> None:
+        """Log what a run of a stage did."""
         row = {
             "run_id": uuid4().hex,
-            "stage": done.stage,
+            "stage": summary.stage,
             "started_at": started_at.isoformat(timespec="seconds"),
-            "took_s": done.took_s,
-            "new": done.new,
-            "rejected": done.rejected,
-            "stopped": done.stopped,
+            "took_s": summary.took_s,
+            "new": summary.new,
+            "rejected": summary.rejected,
+            "stopped": summary.stopped,
             "host": socket.gethostname(),
         }
-        self._append("runs", self.recipe(table), row)
+        self._append("runs", summary.recipe, row)
+
+    def rates(self) -> dict[str, float]:
+        """Items per second in the last run of each stage."""
+        rows = self.workspace.table("runs").read(["stage", "started_at", "took_s", "new", "rejected"]).to_pylist()
+        rows.sort(key=lambda row: row["started_at"])
+        return {row["stage"]: (row["new"] + row["rejected"]) / row["took_s"] for row in rows if row["took_s"] > 0}
 
     def _append(self, name: str, recipe: str, row: dict[str, Any]) -> None:
         table = self.workspace.table(name)
         table.append(recipe, pa.Table.from_pylist([row], schema=table.schema.columns))
 
-    def make_artifact(self, name: str, version: int, make: Callable[[Path], int]) -> StageSummary:
-        """Publish one version of an artifact, which `make` writes into the folder it gets, and write down what it did.
+    def _settings(self, stage: Stage) -> dict[str, Any]:
+        if stage.settings:
+            settings = dict(stage.settings(self.config))
+        else:
+            settings = self.config.options(stage.options).settings() if stage.options else {}
+        if stage.is_seeded:
+            settings["seed"] = self.config.seed
+        return settings
 
-        `make` says of how many items it was made; is the version there already, nothing is done.
-        """
-        recipe, started_at, start_s = self.recipe(name), datetime.now(UTC), time.monotonic()
-        artifact = self.workspace.artifact(name, recipe, version)
-        if artifact.exists():
-            return StageSummary(PLANS[name].stage, recipe, done=1, new=0, rejected=0, took_s=0.0, rate=0.0)
-        self.register(name)
-        with artifact.publish() as folder:
-            num = make(folder)
-        took_s = time.monotonic() - start_s
-        done = StageSummary(PLANS[name].stage, recipe, done=0, new=num, rejected=0, took_s=took_s, rate=num / took_s)
-        self.record(name, started_at, done)
-        return done
+    def _model(self, role: str) -> str:
+        """What a recipe says of a model: name, revision, and the numeric type if it is not float32."""
+        name, revision = self.revision(role)
+        dtype = self.config.models.dtype_of(role)
+        return f"{name}@{revision}" if dtype == "float32" else f"{name}@{revision}/{dtype}"
 
 
-def open_run(config: Config, watch: Watch | None = None) -> Run:
-    """A run on the workspace that the configuration names.
-
-    Raises:
-        BadConfig: no workspace can be there.
-    """
-    return Run(config, Workspace(config.workspace), watch)
-
-
-def rates(run: Run) -> dict[str, float]:
-    """Items per second in the last run of each stage."""
-    rows = run.workspace.table("runs").read(["stage", "started_at", "took_s", "new", "rejected"]).to_pylist()
-    rows.sort(key=lambda row: row["started_at"])
-    return {row["stage"]: (row["new"] + row["rejected"]) / row["took_s"] for row in rows if row["took_s"] > 0}
-
-
-def _pinned(role: str, model: ModelName | str | None) -> tuple[str, str]:
+def _revision(role: str, model: ModelName | str | None) -> tuple[str, str]:
     if model is None:
-        raise BadConfig(f"models.{role}: none is named: name a folder, or choose another method")
+        raise BadConfig("no model is named: name a folder, or choose another method", key=f"models.{role}")
     if isinstance(model, str):
         model = ModelName(name=model)
     try:
-        return pin(model.name, model.revision)
+        return resolve_revision(model.name, model.revision)
     except BadConfig as error:
-        raise BadConfig(f"models.{role}: {error}") from error
+        raise BadConfig(error.sentence, key=f"models.{role}", uri=error.uri) from error

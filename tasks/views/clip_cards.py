@@ -1,4 +1,4 @@
-"""The cards of a report: a clip to be heard, and beside it its neighbours, its cue, its pictures and their scores."""
+"""The cards of a report: each clip with its audio, neighbours, cue, pictures and scores."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,100 +10,106 @@ from math import isnan
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from aai import identity
 from aai.errors import BadItem, Transient
 from aai.media import audio, images
-from aai.media.files import read_bytes
-from aai.report import Card, Cue, Neighbour, Picture, Shown, Sound, Thumb, media
+from aai.media.files import read_content
+from aai.media.options import IngestOptions
+from aai.report import Card, Cue, JobPictures, Neighbour, Picture, Sound, Thumb, media
 from aai.workspace.shards import read_picture
 from tasks.runtime.run import Run
-from tasks.runtime.tables import look_up
+from tasks.views.lookup import look_up
 from tasks.views.results import Generation, intensity_of
 
-_MOST_NEIGHBOURS = 6
-_MOST_PICTURES = 4
-"""Of a clip under one prompt of one job."""
+_MAX_NEIGHBOURS = 6
+_MAX_PICTURES = 4
+"""Pictures per clip, job and prompt."""
 
-_CACHED_THUMBS = 4_096  # of some kB: clips share neighbours
+_MAX_CACHED_THUMBS = 4_096  # of some kB each; clips share neighbours
 
-_PLACE = ("uri", "offset", "num_bytes")
-_OF_CUE = ("method", "steps", "stop_reason", "loss_before", "loss_after", "loss_curve")
-_OF_RENDER = ("render_id", "clip_ids", "job", "prompt", "seed", "shard", "key", "offset", "num_bytes", "checksum")
+_LOCATION = ("uri", "offset", "num_bytes")
+_DESCRIPTION = ("label", "caption")
+_CLIP_COLUMNS = (
+    *(*_LOCATION, "content_id", "start_s", "duration_s", "level_dbfs"),
+    *(*_DESCRIPTION, "licence", "attributes"),
+)
+_CUE_COLUMNS = ("method", "steps", "stop_reason", "loss_before", "loss_after", "loss_curve")
+_RENDER_COLUMNS = ("render_id", "clip_ids", "job", "prompt", "seed", "shard", "key", "offset", "num_bytes", "checksum")
 
 Row = dict[str, Any]
 
 
-def cards(run: Run, clip_ids: Sequence[str], among: Sequence[Generation], threads: Executor) -> list[Card]:
-    """A card for each clip, in their order; pictures are those of some generations.
+def cards(run: Run, clip_ids: Sequence[str], shown: Sequence[Generation], threads: Executor) -> list[Card]:
+    """One card per clip, in the same order, with pictures of some generations.
 
     Raises:
         Transient: the store failed.
     """
-    tables, files = _Tables.about(run, clip_ids, among), _Files(run)
+    tables, files = _Tables.read(run, clip_ids, shown), _Files(run)
     return list(threads.map(lambda clip_id: _card(clip_id, tables, files), clip_ids))
 
 
 @dataclass(frozen=True)
 class _Tables:
-    """The rows about some clips."""
+    """The rows of some clips, in all tables."""
 
     clips: Mapping[str, Row]
     neighbours: Mapping[str, Row]
     cues: Mapping[str, Row]
     images: Mapping[str, Row]
     renders: Mapping[str, Mapping[str, list[Row]]]
-    """Per generation and clip."""
+    """By generation and clip."""
     scores: Mapping[str, Mapping[str, float]]
-    """Per picture."""
+    """By picture and metric."""
 
     @cached_property
     def lowest(self) -> float:
-        """The lowest loss of all cues as a share of their first ones: the bottom of all curves."""
-        return min((share for row in self.cues.values() for share in media.relative(row["loss_curve"])), default=1.0)
+        """The lowest relative loss of all cues: the lower end of the axis of all loss curves."""
+        return min(
+            (loss for row in self.cues.values() for loss in media.relative_losses(row["loss_curve"])), default=1.0
+        )
 
     @classmethod
-    def about(cls, run: Run, clip_ids: Sequence[str], among: Sequence[Generation]) -> "_Tables":
-        described = ("label", "caption")
+    def read(cls, run: Run, clip_ids: Sequence[str], generations: Sequence[Generation]) -> "_Tables":
         neighbours = _rows(run, "neighbours", clip_ids, ("image_ids", "similarities"))
-        shown = {image_id for row in neighbours.values() for image_id in row["image_ids"][:_MOST_NEIGHBOURS]}
-        of_clip = (*_PLACE, "start_s", "duration_s", "level_dbfs", *described, "licence", "attributes")
-        renders = {each.name: _renders_of(run, each, clip_ids) for each in among}
+        image_ids = {image_id for row in neighbours.values() for image_id in row["image_ids"][:_MAX_NEIGHBOURS]}
+        renders = {generation.name: _renders_of(run, generation, clip_ids) for generation in generations}
         return cls(
-            clips=_rows(run, "clips", clip_ids, of_clip),
+            clips=_rows(run, "known_clips", clip_ids, _CLIP_COLUMNS, "clip_id"),
             neighbours=neighbours,
-            cues=_rows(run, "cues", clip_ids, _OF_CUE),
-            images=_rows(run, "images", shown, (*_PLACE, *described)),
+            cues=_rows(run, "cues", clip_ids, _CUE_COLUMNS),
+            images=_rows(run, "known_images", image_ids, (*_LOCATION, *_DESCRIPTION), "image_id"),
             renders=renders,
-            scores={id_: found for each in among for id_, found in _scores_of(run, each, renders[each.name]).items()},
+            scores={
+                render_id: scores
+                for generation in generations
+                for render_id, scores in _scores_of(run, generation, renders[generation.name]).items()
+            },
         )
 
 
 class _Files:
-    """Sounds and pictures as they are put into the page; what cannot be read says why."""
+    """Reads and converts the sounds and pictures of the page; a file that cannot be read gets the reason instead."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self.neighbour = lru_cache(_CACHED_THUMBS)(self._neighbour)
+        self.neighbour = lru_cache(_MAX_CACHED_THUMBS)(self._neighbour)
 
     def sound(self, row: Row) -> Sound:
-        """A clip, cut out of its file."""
-        options = self._run.config.ingest.audio
+        """A clip, cut from its recording."""
+        options = self._run.config.options(IngestOptions).audio
         try:
-            data = read_bytes(*(row[name] for name in _PLACE))
-            if identity.clip_id(identity.content_id(data), row["start_s"], row["duration_s"]) != row["clip_id"]:
-                raise BadItem("the file has changed since it was heard, so it is not played")
+            data = read_content(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
             window = audio.Window(row["start_s"], row["duration_s"])
             wave, rate = audio.decode_window(data, row["uri"], window, options)
         except (BadItem, Transient) as error:
-            return Sound(problem=str(error).removeprefix(f"{row['uri']}: "))
-        wave, rate = media.prepared(wave, rate)
+            return Sound(problem=error.sentence)
+        wave, rate = media.excerpt(wave, rate)
         return Sound(
-            src=media.data_uri("audio/mpeg", media.mp3(wave, rate)),
-            spectrogram=media.data_uri("image/webp", media.webp(media.spectrogram(wave, rate))),
+            src=media.data_uri("audio/mpeg", media.encode_mp3(wave, rate)),
+            spectrogram=media.data_uri("image/webp", media.encode_webp(media.spectrogram(wave, rate))),
             top_hz=rate // 2,
-            shown_s=len(wave) / rate,
+            excerpt_s=len(wave) / rate,
         )
 
     def picture(self, row: Row, alt: str) -> Thumb:
@@ -111,34 +117,34 @@ class _Files:
         try:
             return _thumb(read_picture(self._run.workspace, row), row["shard"], alt, images.RENDERED)
         except (BadItem, Transient) as error:
-            return Thumb(alt, problem=str(error))
+            return Thumb(alt, problem=error.sentence)
 
-    def _neighbour(self, image_id: str, place: tuple[Any, ...], alt: str) -> Thumb:
+    def _neighbour(self, image_id: str, location: tuple[Any, ...], alt: str) -> Thumb:
         try:
-            data = read_bytes(*place)
-            if identity.image_id(data) != image_id:
-                raise BadItem("the file has changed since it was seen")
-            return _thumb(data, place[0], alt, self._run.config.ingest.images)
+            data = read_content(location[0], location[1], location[2], image_id)
+            return _thumb(data, location[0], alt, self._run.config.options(IngestOptions).images)
         except (BadItem, Transient) as error:
-            return Thumb(alt, problem=str(error).removeprefix(f"{place[0]}: "))
+            return Thumb(alt, problem=error.sentence)
 
 
 def _card(clip_id: str, tables: _Tables, files: _Files) -> Card:
     row = tables.clips[clip_id]
-    near = tables.neighbours.get(clip_id, {"image_ids": [], "similarities": []})
-    pairs = list(zip(near["image_ids"], near["similarities"], strict=True))
+    neighbours = tables.neighbours.get(clip_id, {"image_ids": [], "similarities": []})
+    pairs = list(zip(neighbours["image_ids"], neighbours["similarities"], strict=True))
     intensity = intensity_of(row["attributes"])
-    name = row["label"] or _file(row["uri"])
-    renders = {each: rows.get(clip_id, []) for each, rows in tables.renders.items()}
+    name = row["label"] or _file_name(row["uri"])
+    renders = {generation: rows.get(clip_id, []) for generation, rows in tables.renders.items()}
     copied = ("clip_id", "label", "caption", "licence", "uri", "start_s", "duration_s", "level_dbfs")
     return Card(
         **{key: row[key] for key in copied},
         intensity=None if isnan(intensity) else intensity,
         sound=files.sound(row),
-        neighbours=[Neighbour(_neighbour(tables, files, *pair), pair[1]) for pair in pairs[:_MOST_NEIGHBOURS]],
-        num_more_neighbours=max(0, len(pairs) - _MOST_NEIGHBOURS),
+        neighbours=[Neighbour(_neighbour(tables, files, *pair), pair[1]) for pair in pairs[:_MAX_NEIGHBOURS]],
+        num_more_neighbours=max(0, len(pairs) - _MAX_NEIGHBOURS),
         cue=_cue(tables.cues[clip_id], tables.lowest) if clip_id in tables.cues else None,
-        shown=[shown for each, rows in renders.items() for shown in _shown(each, rows, name, tables.scores, files)],
+        jobs=[
+            job for generation, rows in renders.items() for job in _by_job(generation, rows, name, tables.scores, files)
+        ],
         scores=_means(renders, tables.scores),
     )
 
@@ -146,67 +152,72 @@ def _card(clip_id: str, tables: _Tables, files: _Files) -> Card:
 def _neighbour(tables: _Tables, files: _Files, image_id: str, cosine: float) -> Thumb:
     row = tables.images.get(image_id)
     if row is None:
-        return Thumb("retrieved image", problem="not in the table of images any more")
-    alt = f"retrieved image: {row['caption'] or row['label'] or _file(row['uri'])}"
-    return files.neighbour(image_id, tuple(row[name] for name in _PLACE), alt)
+        return Thumb("retrieved image", problem="the image is no longer in the table of images")
+    alt = f"retrieved image: {row['caption'] or row['label'] or _file_name(row['uri'])}"
+    return files.neighbour(image_id, tuple(row[name] for name in _LOCATION), alt)
 
 
 def _cue(row: Row, lowest: float) -> Cue:
-    curve = media.curve(media.relative(row["loss_curve"]), lowest)
-    return Cue(**{name: row[name] for name in _OF_CUE if name != "loss_curve"}, curve=curve)
+    curve = media.loss_curve(media.relative_losses(row["loss_curve"]), lowest)
+    return Cue(**{name: row[name] for name in _CUE_COLUMNS if name != "loss_curve"}, curve=curve)
 
 
-def _shown(
+def _by_job(
     generation: str, rows: list[Row], name: str, scores: Mapping[str, Mapping[str, float]], files: _Files
-) -> Iterable[Shown]:
-    """The pictures of a clip in one generation, by job and prompt."""
-    for (job, prompt), some in groupby(rows, key=lambda row: (row["job"], row["prompt"])):
-        alike = list(some)
-        made = [
+) -> Iterable[JobPictures]:
+    """The pictures of a clip in one generation, by job and prompt; rows are sorted by these."""
+    for (job, prompt), group in groupby(rows, key=lambda row: (row["job"], row["prompt"])):
+        own_rows = list(group)
+        pictures = [
             Picture(files.picture(row, f"{name} as “{prompt}”"), row["seed"], scores.get(row["render_id"], {}))
-            for row in alike[:_MOST_PICTURES]
+            for row in own_rows[:_MAX_PICTURES]
         ]
-        yield Shown(generation, job, prompt, made, max(0, len(alike) - _MOST_PICTURES))
+        yield JobPictures(generation, job, prompt, pictures, max(0, len(own_rows) - _MAX_PICTURES))
 
 
 def _means(renders: Mapping[str, list[Row]], scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Per generation, and under an empty name for all, the mean of each metric over a clip's pictures."""
+    """The mean of each metric over a clip's pictures, by generation; the empty name is for all generations."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for generation, rows in renders.items():
         for row in rows:
             for metric, value in scores.get(row["render_id"], {}).items():
                 values[generation][metric].append(value)
                 values[""][metric].append(value)
-    return {each: {name: sum(all_) / len(all_) for name, all_ in found.items()} for each, found in values.items()}
+    return {
+        generation: {metric: sum(own) / len(own) for metric, own in by_metric.items()}
+        for generation, by_metric in values.items()
+    }
 
 
-def _rows(run: Run, table: str, ids: Iterable[str], columns: Sequence[str]) -> dict[str, Row]:
-    key = run.workspace.table(table).schema.id
-    found = look_up(run.workspace, table, run.recipe(table), ids, columns)
-    return {row[key]: row for row in found.to_pylist()}
+def _rows(run: Run, table: str, ids: Iterable[str], columns: Sequence[str], key: str | None = None) -> dict[str, Row]:
+    key = key or run.workspace.schemas[table].id
+    return {row[key]: row for row in look_up(run, table, ids, columns, key=key)}
 
 
 def _renders_of(run: Run, generation: Generation, clip_ids: Sequence[str]) -> dict[str, list[Row]]:
-    """The pictures of some clips in one generation, in the order of their jobs, prompts and seeds."""
-    rows = run.workspace.table("renders").read(_OF_RENDER, generation.renders).combine_chunks()
-    lists = rows["clip_ids"].combine_chunks()
-    is_wanted = pc.is_in(lists.flatten(), value_set=pa.array(clip_ids, pa.string()))
-    wanted = pc.list_parent_indices(lists).filter(is_wanted).unique()
-    found: dict[str, list[Row]] = defaultdict(list)
-    for row in rows.take(wanted).sort_by([(name, "ascending") for name in ("job", "prompt", "seed")]).to_pylist():
+    """The pictures of some clips in one generation, sorted by job, prompt and seed."""
+    names = ", ".join(f'r."{name}"' for name in _RENDER_COLUMNS)
+    selected = pa.table({"id": pa.array(clip_ids, pa.string())})
+    with run.query({"renders": generation.renders}, {"selected": selected}) as query:
+        rows = query.table(
+            f"SELECT {names} FROM renders r WHERE list_has_any(clip_ids, (SELECT list(id) FROM selected)) "
+            "ORDER BY job, prompt, seed"
+        )
+    by_clip: dict[str, list[Row]] = defaultdict(list)
+    for row in rows.to_pylist():
         for clip_id in row["clip_ids"]:
-            found[clip_id].append(row)
-    return found
+            by_clip[clip_id].append(row)
+    return by_clip
 
 
 def _scores_of(run: Run, generation: Generation, renders: Mapping[str, list[Row]]) -> dict[str, dict[str, float]]:
     if not generation.scores:
         return {}
     ids = [row["render_id"] for rows in renders.values() for row in rows]
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for row in look_up(run.workspace, "scores", generation.scores, ids, ("metric", "value")).to_pylist():
-        found[row["render_id"]][row["metric"]] = row["value"]
-    return found
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in look_up(run, "scores", ids, ("metric", "value"), {"scores": generation.scores}):
+        scores[row["render_id"]][row["metric"]] = row["value"]
+    return scores
 
 
 def _thumb(data: bytes, uri: str, alt: str, options: images.ImageOptions) -> Thumb:
@@ -214,5 +225,5 @@ def _thumb(data: bytes, uri: str, alt: str, options: images.ImageOptions) -> Thu
     return Thumb(alt, media.data_uri("image/webp", media.thumbnail(pixels)))
 
 
-def _file(uri: str) -> str:
+def _file_name(uri: str) -> str:
     return uri.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Export: what the tables say of cues becomes what their files hold. Nothing here loads a model or starts Ray."""
+"""Export: cues of the bank with the metadata of their files."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,58 +7,65 @@ import numpy as np
 
 from aai.errors import BadConfig
 from aai.export import Entry, Program, attribution, name_of, recording
-from aai.jobs.selection import CueFilter, choose
-from aai.models.encoders import row_dims
+from aai.jobs.selection import CueFilter, select_cues
+from aai.models.encoders import embedding_dims
 from tasks.runtime.run import Run
-from tasks.runtime.tables import described_cues, look_up, with_columns
 
-_AT_ONCE = 8_192
-"""Cues that are in memory together: 130 MB of 2 x 2,048 numbers."""
+_BATCH_ROWS = 4_096
+"""Cues in memory at a time: 65 MB of SDXL's 2 x 2,048 numbers."""
+
+_CLIP_COLUMNS = ("clip_id", "label", "licence", "attributes", "uri", '"offset"', "start_s", "duration_s")
+_CUE_COLUMNS = ("num_tokens", "dim", "method")
 
 
 class ExportSource:
-    """The cues of a run's configuration that a filter lets through, the first by their ids.
+    """The cues of a run's configuration that a filter selects, up to a limit, sorted by clip id.
 
     Raises:
-        BadConfig: there are no such cues, they have no rows, or the model's configuration is not at hand.
+        BadConfig: the filter selects no cue, or the model's configuration cannot be loaded.
         Transient: the store failed.
     """
 
-    def __init__(self, run: Run, wanted: CueFilter, limit: int | None) -> None:
-        if run.config.fit.method == "text":
-            raise BadConfig(
-                "fit.method: the cues of the method `text` are words in the prompt and have no rows to export: choose "
-                "adapter, mapper or inversion, and run `aai build`"
-            )
+    def __init__(self, run: Run, cue_filter: CueFilter, limit: int | None) -> None:
         self._run = run
-        cues = described_cues(run.workspace, run.recipe("cues"), run.recipe("clips"))
-        self._chosen = choose(cues, wanted, "export").slice(0, limit)
-        if not self._chosen.num_rows:
-            raise BadConfig("export: no cue passes the filter: leave `--where` or `--label` out to have all")
+        with run.query() as query:
+            if not query.number("SELECT count(*) FROM (SELECT clip_id FROM cues LIMIT 1)"):
+                raise BadConfig(
+                    "it has no cues of this configuration: run `aai build` with it first",
+                    key="workspace",
+                    uri=run.workspace.uri,
+                )
+            self._selected = select_cues(
+                query.described_cues(), cue_filter, (*_CLIP_COLUMNS, *_CUE_COLUMNS), "export"
+            ).slice(0, limit)
+        if not self._selected.num_rows:
+            raise BadConfig("the filter selects no cue: leave out `--where` and `--label` to export all", key="export")
         self.dims = _dims(run)
 
     def __len__(self) -> int:
-        """How many cues there are."""
-        return int(self._chosen.num_rows)
+        """Number of cues."""
+        return int(self._selected.num_rows)
 
     def cues(self, program: Program) -> Iterator[tuple[Entry, np.ndarray]]:
-        """What is said of each cue to a program, and its rows."""
-        run, base = self._run, self._run.pinned("diffusion")
-        for first in range(0, len(self), _AT_ONCE):
-            some = self._chosen.slice(first, _AT_ONCE)
-            vectors = look_up(run.workspace, "cues", run.recipe("cues"), some["clip_id"].to_pylist(), ["vector"])
-            numbers = with_columns(some.select(["clip_id"]), "clip_id", vectors)["vector"]
-            for row, vector in zip(some.to_pylist(), numbers, strict=True):
-                rows = vector.values.to_numpy().reshape(row["num_tokens"], row["dim"])
-                yield _entry(row, base, run.recipe("cues"), program), rows
+        """Each cue's entry for a program, and its token vectors."""
+        run = self._run
+        base, recipe = run.revision("diffusion"), run.recipe("cues")
+        with run.query(extra={"selected": self._selected}) as query:
+            for rows in query.batches("SELECT s.*, c.vector FROM cues c JOIN selected s USING (clip_id)", _BATCH_ROWS):
+                vectors = rows["vector"].combine_chunks()
+                for row, vector in zip(rows.drop_columns("vector").to_pylist(), vectors, strict=True):
+                    yield (
+                        _entry(row, base, recipe, program),
+                        vector.values.to_numpy().reshape(row["num_tokens"], row["dim"]),
+                    )
 
 
 def _dims(run: Run) -> list[int]:
     model = run.config.models.diffusion
     try:
-        return row_dims(model.name, model.revision)
+        return embedding_dims(model.name, model.revision)
     except BadConfig as error:
-        raise BadConfig(f"models.diffusion: {error}") from error
+        raise BadConfig(error.sentence, key="models.diffusion", uri=error.uri) from error
 
 
 def _entry(row: dict[str, Any], base: tuple[str, str], recipe: str, program: Program) -> Entry:

@@ -1,76 +1,99 @@
-"""What a build would do: told from ids and the log of earlier runs, without a model and without Ray."""
+"""Dry run of a build: pending items and estimated time per stage, computed from the tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from tasks.ingest import audio_source, image_source
-from tasks.runtime.run import PLANS, Run, rates
-from tasks.runtime.tables import Source, TableSource
+from tasks import list_files
+from tasks.list_files import Listing
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Stage
 
-_SOURCES = {
-    "audio_vectors": "clips",
-    "image_vectors": "images",
-    "aligned_vectors": "audio_vectors",
-    "neighbours": "aligned_vectors",
-    "cues": "neighbours",
-}
-"""Whose items a table's are."""
+_SHARED = "present_audio_ids"
+"""A view that several stages read, so it is computed once for all of them."""
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """How things stand with one stage."""
+    """Counts of one stage."""
 
     stage: str
     done: int
-    """Items with rows under the recipe of today."""
+    """Items with rows under the current recipe."""
     new: int
-    """Items still to be done, with those that come from stages above; of files, not of clips, where these are cut."""
+    """Items still to be processed: pending items, and the new items of the stage before it."""
     stale: int
-    """Rows under recipes of before; they stay readable."""
+    """Rows under earlier recipes; they stay readable."""
     rejected: int
     estimate_s: float | None
-    """How long the new ones will take, at the rate of the last run of this stage; none without one."""
+    """Estimated time for the new items in seconds, at the rate of the last run; None without one."""
 
 
-def plan(run: Run) -> list[StagePlan]:
-    """How things stand with every stage of a build.
+@dataclass(frozen=True)
+class BuildPlan:
+    """Counts of all stages of a build."""
+
+    stages: list[StagePlan]
+    notes: list[str] = field(default_factory=list)
+    """Sentences about changes of the source folders, and about metadata that matches no file."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not any(stage.new for stage in self.stages)
+
+
+def plan(run: Run) -> BuildPlan:
+    """Plan a build; no model is loaded and Ray is not started.
 
     Raises:
-        BadConfig: a place or a model of the configuration does not exist.
+        BadConfig: a location or a model of the configuration does not exist.
         Transient: the store failed.
     """
-    known = rates(run)
+    rates, listings = run.rates(), _look(run)
+    extra = {f"known_{table}": listing.current for table, listing in listings.items()}
+    with run.query(extra=extra) as query:
+        extra[_SHARED] = query.table(f"SELECT * FROM {_SHARED}")
     plans: dict[str, StagePlan] = {}
-    for table, source in (("images", image_source(run)), ("clips", audio_source(run))):
-        plans[table] = _plan(run, table, source, "files", 0, known)
-    for table, above in _SOURCES.items():
-        rows = TableSource(run.workspace, above, run.recipe(above))
-        plans[table] = _plan(run, table, rows, table, plans[above].new, known)
-    return list(plans.values())
+    for stage in run.stages:
+        if stage.command != "build" or not stage.is_needed(run.config):
+            continue
+        if stage.table in listings:
+            stage_plan = _plan_listing(stage, listings[stage.table])
+        elif stage.rows:
+            # What a listing found is among the pending items already.
+            upstream = [plans[name].new for name in stage.upstream(run.config)[:1] if name in plans.keys() - listings]
+            stage_plan = _plan(run, stage, sum(upstream), rates.get(stage.name), extra)
+        else:
+            continue
+        plans |= dict.fromkeys((stage.table, *stage.also), stage_plan)
+    notes = [note for listing in listings.values() for note in listing.notes]
+    return BuildPlan(list(dict.fromkeys(plans.values())), notes)
 
 
-def _plan(run: Run, table: str, source: Source, sink: str, coming: int, rates: dict[str, float]) -> StagePlan:
-    recipe, stage = run.recipe(table), PLANS[table].stage
-    ids = pc.unique(source.ids())
-    there = run.workspace.table(sink).recipes()
-    rejects = pc.unique(run.workspace.table("rejects").ids(recipe))
-    new = len(run.workspace.undone(pa.chunked_array([ids]), sink, recipe)) + coming
-    rate = rates.get(stage)
+def _look(run: Run) -> dict[str, Listing]:
+    names = [stage.table for stage in run.stages if stage.table in ("image_listing", "audio_listing")]
+    return {name: list_files.look(run, name) for name in names}
+
+
+def _plan_listing(stage: Stage, listing: Listing) -> StagePlan:
+    return StagePlan(stage.name, listing.num_unchanged, listing.changes.num_rows, 0, 0, None)
+
+
+def _plan(run: Run, stage: Stage, coming: int, rate: float | None, extra: dict[str, pa.Table]) -> StagePlan:
+    pending = run.pending(stage, extra)
+    new = pending.num + coming
     return StagePlan(
-        stage=stage,
-        done=there.get(recipe, 0),
+        stage=stage.name,
+        done=pending.total - pending.num - pending.rejected,
         new=new,
-        stale=_stale(run, stage, recipe, there),
-        rejected=len(rejects),
+        stale=_num_stale(run, stage),
+        rejected=pending.rejected,
         estimate_s=new / rate if rate else None,
     )
 
 
-def _stale(run: Run, stage: str, recipe: str, there: dict[str, int]) -> int:
-    """Rows of the same stage under other recipes: `files` belong to two stages."""
-    rows = run.workspace.table("recipes").read(["stage", "recipe"]).to_pylist()
-    others = {row["recipe"] for row in rows if row["stage"] == stage and row["recipe"] != recipe}
-    return sum(num for name, num in there.items() if name in others)
+def _num_stale(run: Run, stage: Stage) -> int:
+    """Rows of the stage's table under other recipes."""
+    recipes = run.workspace.table(stage.table).recipes()
+    return sum(num for recipe, num in recipes.items() if recipe != run.recipe(stage.table))

@@ -1,20 +1,16 @@
-"""Results: the pictures of a workspace, generation by generation, and what their scores come to.
+"""Aggregated scores of the pictures, per generation and job.
 
-A generation is what was rendered under one recipe. Earlier ones stay, so that methods can be compared. Nothing here
-loads a model or starts Ray.
+A generation is the pictures under one recipe. Earlier generations are kept, so that methods can be compared.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from aai.metrics import Aggregate, aggregate
+from aai.metrics import JUDGE_INTENSITY, Aggregate, mean_rank_correlation
 from aai.workspace import RECIPE, Workspace
 from tasks.runtime.run import Run
 
@@ -24,21 +20,21 @@ class Generation:
     """The pictures under one recipe."""
 
     name: str
-    """The method of their cues; where several have the same, with their recipe."""
+    """The method of the cues, with the recipe of the pictures if several generations have the same method."""
     method: str
     renders: str
-    """The recipe of the pictures."""
+    """Recipe of the pictures."""
     cues: str
-    """The recipe of the cues in them."""
+    """Recipe of their cues."""
     scores: str | None
-    """The recipe of their scores; none without any."""
+    """Recipe of their scores; None without scores."""
     is_current: bool
-    """Whether it is what the configuration of today makes."""
+    """Whether it is the generation of the current configuration."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the scores of a generation's pictures come to, of one job or of all."""
+    """Aggregated scores of a generation's pictures, of one job or of all."""
 
     generation: Generation
     job: str | None
@@ -48,40 +44,41 @@ class Result:
 
 
 def generations(run: Run) -> list[Generation]:
-    """All generations with pictures: the present one first, the others in the order of their methods."""
+    """All generations with pictures: the current one first, the others sorted by name."""
     lineage = _Lineage(run.workspace)
-    found = []
+    unnamed = []
     for recipe in run.workspace.table("renders").recipes():
         cues = lineage.upstream(recipe).get("cues", "")
         method = lineage.options(cues).get("method", "unknown")
-        current = recipe == run.recipe("renders")
-        found.append(Generation(method, method, recipe, cues, lineage.scores_of(recipe, run), current))
-    methods = [each.method for each in found]
-    found = [each if methods.count(each.method) == 1 else _with_recipe(each) for each in found]
-    return sorted(found, key=lambda each: (not each.is_current, each.name))
+        is_current = recipe == run.recipe("renders")
+        unnamed.append(Generation(method, method, recipe, cues, lineage.scores_of(recipe, run), is_current))
+    methods = [generation.method for generation in unnamed]
+    named = [
+        generation if methods.count(generation.method) == 1 else _with_recipe(generation) for generation in unnamed
+    ]
+    return sorted(named, key=lambda generation: (not generation.is_current, generation.name))
 
 
-def results(run: Run, among: Sequence[Generation]) -> list[Result]:
-    """What scores come to: per generation those of all jobs, then job by job."""
-    clips = _described_clips(run.workspace)
-    found: list[Result] = []
-    for generation in among:
+def results(run: Run, shown: Sequence[Generation]) -> list[Result]:
+    """Aggregated scores of some generations: of all jobs, then of each job."""
+    aggregated: list[Result] = []
+    for generation in shown:
         if generation.scores:
-            found += _results_of(run.workspace, generation, generation.scores, clips)
-    return found
+            aggregated += _results_of(run, generation, generation.scores)
+    return aggregated
 
 
 def intensity_of(attributes: str | None) -> float:
-    """The true intensity that the metadata gave a clip; NaN where it gave none, or no number."""
-    said = json.loads(attributes).get("intensity") if attributes else None
+    """The true intensity in a clip's metadata; NaN if there is none."""
+    value = json.loads(attributes).get("intensity") if attributes else None
     try:
-        return float("nan" if said is None else said)
+        return float("nan" if value is None else value)
     except (TypeError, ValueError):
         return float("nan")
 
 
 class _Lineage:
-    """Which recipe was read under which: the table `recipes`."""
+    """Upstream recipes and options of each recipe, from the table `recipes`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -94,11 +91,11 @@ class _Lineage:
         return self._json(recipe, "options")
 
     def scores_of(self, renders: str, run: Run) -> str | None:
-        """The recipe of a generation's scores: the configuration's, else the last that was worked under."""
-        made = [name for name in self._scored if self.upstream(name).get("renders") == renders]
-        if run.recipe("scores") in made:
+        """The recipe of a generation's scores: the current configuration's, else the one that ran last."""
+        candidates = [name for name in self._scored if self.upstream(name).get("renders") == renders]
+        if run.recipe("scores") in candidates:
             return run.recipe("scores")
-        return max(made, key=lambda name: self._last_run.get(name, ""), default=None)
+        return max(candidates, key=lambda name: self._last_run.get(name, ""), default=None)
 
     def _json(self, recipe: str, column: str) -> dict[str, Any]:
         return json.loads(self._rows[recipe][column]) if recipe in self._rows else {}
@@ -118,37 +115,45 @@ def _with_recipe(generation: Generation) -> Generation:
     return Generation(**vars(generation) | {"name": f"{generation.method} ({generation.renders})"})
 
 
-def _described_clips(workspace: Workspace) -> pa.Table:
-    """Label and intensity of every clip, of whichever recipe."""
-    clips = workspace.table("clips").read(["clip_id", "label", "attributes"])
-    intensities = [intensity_of(each) for each in clips["attributes"].to_pylist()]
-    return clips.drop_columns("attributes").append_column("intensity", pa.array(intensities, pa.float64()))
+_MEANS = """
+    SELECT r.job, s.metric, sum(s.value) AS total, count(*) AS num
+    FROM scores s JOIN renders r ON s.render_id = r.render_id GROUP BY ALL
+"""
+_COUNTS = """
+    SELECT r.job, count(*) AS num, count(s.render_id) AS num_scored
+    FROM renders r LEFT JOIN (SELECT DISTINCT render_id FROM scores) s ON r.render_id = s.render_id GROUP BY ALL
+"""
+_INTENSITIES = f"""
+    SELECT r.job, c.label, s.value, try_cast(c.attributes ->> '$.intensity' AS DOUBLE) AS intensity
+    FROM scores s JOIN renders r ON s.render_id = r.render_id JOIN known_clips c ON r.clip_ids[1] = c.clip_id
+    WHERE s.metric = '{JUDGE_INTENSITY}' AND len(r.clip_ids) = 1 AND c.label IS NOT NULL AND c.attributes IS NOT NULL
+"""
 
 
-def _results_of(workspace: Workspace, generation: Generation, recipe: str, clips: pa.Table) -> list[Result]:
-    renders = workspace.table("renders").read(["render_id", "clip_ids", "job"], generation.renders)
-    scores = workspace.table("scores").read(["render_id", "metric", "value"], recipe)
-    columns = {name: _column(renders, scores, name) for name in scores["metric"].unique().to_pylist()}
-    places = pc.index_in(_only_clip(renders["clip_ids"]), value_set=clips["clip_id"])
-    labels, jobs = clips["label"].take(places).to_pylist(), np.array(renders["job"].to_pylist(), object)
-    alike = np.array([label and f"{label} {job}" for label, job in zip(labels, jobs, strict=True)], object)
-    intensities = clips["intensity"].take(places).to_numpy().astype(float)
-    found = []
-    for job in (None, *dict.fromkeys(sorted(jobs))):
-        chosen = np.full(len(jobs), True) if job is None else jobs == job
-        part = {name: values[chosen] for name, values in columns.items()}
-        summed = aggregate(part, alike[chosen].tolist(), intensities[chosen])
-        found.append(Result(generation, job, int(chosen.sum()), summed))
-    return found
-
-
-def _column(renders: pa.Table, scores: pa.Table, metric: str) -> np.ndarray:
-    """A metric per picture, NaN where there is none."""
-    mine = scores.filter(pc.field("metric") == metric)
-    places = pc.index_in(renders["render_id"], value_set=mine["render_id"])
-    return mine["value"].take(places).to_numpy().astype(float)
-
-
-def _only_clip(clip_ids: pa.ChunkedArray) -> pa.Array:
-    """The clip of each picture; none for a picture of several, which has no intensity of its own."""
-    return pa.array([each[0] if len(each) == 1 else None for each in clip_ids.to_pylist()], pa.string())
+def _results_of(run: Run, generation: Generation, recipe: str) -> list[Result]:
+    with run.query({"renders": generation.renders, "scores": recipe}) as query:
+        means, counts = query.table(_MEANS).to_pylist(), query.table(_COUNTS).to_pylist()
+        judged = query.table(_INTENSITIES).to_pandas().dropna()
+    aggregated = []
+    for job in (None, *sorted(row["job"] for row in counts)):
+        own = judged if job is None else judged[judged["job"] == job]
+        totals: dict[str, tuple[float, int]] = {}
+        for row in means:
+            if job in (None, row["job"]):
+                total, num = totals.get(row["metric"], (0.0, 0))
+                totals[row["metric"]] = (total + row["total"], num + row["num"])
+        groups = (own["label"] + "\n" + own["job"]).tolist()
+        correlation = mean_rank_correlation(groups, own["intensity"].to_numpy(), own["value"].to_numpy())
+        aggregated.append(
+            Result(
+                generation,
+                job,
+                sum(row["num"] for row in counts if job in (None, row["job"])),
+                Aggregate(
+                    sum(row["num_scored"] for row in counts if job in (None, row["job"])),
+                    {name: total / num for name, (total, num) in sorted(totals.items())},
+                    None if math.isnan(correlation) else correlation,
+                ),
+            )
+        )
+    return aggregated

@@ -1,34 +1,35 @@
-"""Drives stages as `aai` does, in a process that is made to be killed: it says how far it is, then waits for a word.
+"""Runs stages as `aai` does, in a process that a test kills: it prints its progress, then waits for a line.
 
-python -m tests.chaos.drive CONFIG STAGE        the configuration as JSON, the stage by name, or `build`
+python -m tests.chaos.drive CONFIG STAGE        the configuration as JSON, the stage by name
 """
 
 import json
 import sys
 
-from flows.steps import STAGES, build
 from tasks.render import render
-from tasks.runtime.config import make_config
-from tasks.runtime.run import Run, open_run
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
+from tasks.stages import make_config, open_run
 from tests.bank import jobs_of
 
 JOB = {"seeds": 2}
-MARK = "finished: "  # Ray writes there, too
+MARK = "finished: "  # Ray prints to the same stream
 
 
-def make_pictures(run: Run):
-    """The stage `render`."""
-    return render(run, jobs_of(run, JOB))
+def do(run: Run, name: str) -> StageSummary:
+    """Run a stage by its name; `render` has the pictures of a job."""
+    if name == "render":
+        return render(run, jobs_of(run, JOB))
+    return run.do(next(stage for stage in run.stages if stage.name == name))
 
 
 def wait(finished: int, total: int, rate: float) -> None:
-    """Say how far the stage is, and go on when told to; at once, when nobody is there to tell it."""
+    """Print the progress, and go on with the next line of the input, or at its end."""
     sys.stdout.write(f"{MARK}{finished} {total}\n")
     sys.stdout.flush()
     sys.stdin.readline()
 
 
 if __name__ == "__main__":
-    given, stage = sys.argv[1:]
-    run = open_run(make_config(**json.loads(given)), watch=lambda stage: wait)
-    (STAGES | {"build": build, "render": make_pictures})[stage](run)
+    keys, name = sys.argv[1:]
+    do(open_run(make_config(**json.loads(keys)), watch=lambda stage: wait), name)

@@ -1,7 +1,7 @@
 """Drivers, actors and nodes are killed in the middle of a stage; the next run leaves what an undisturbed one does.
 
-They run with `make chaos`, some minutes, along with other tests that kill and are marked `chaos` where they stand;
-what they rest on is tested always: the pool's lost workers and deadlines, and a killed driver.
+They run with `make chaos`, for some minutes, as do other tests that kill and are marked `chaos`. The default tests
+cover the parts: the pool's lost workers and deadlines, and a killed driver.
 """
 
 import json
@@ -14,27 +14,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from aai.media.images import ImageOptions, decode
 from aai.workspace import SCHEMAS
 from aai.workspace.shards import read_picture
-from flows.steps import STAGES, build
-from tasks.runtime.arrow import to_array
-from tasks.runtime.config import make_config
-from tasks.runtime.run import Run, open_run
-from tests.chaos.drive import MARK, make_pictures
-from tests.cluster import CPUS, TwoNodes
+from flows.steps import build
+from tasks.runtime.run import Run
+from tasks.stages import make_config, open_run
+from tests.bank import rows_of
+from tests.chaos.drive import MARK, do
+from tests.cluster import CPUS, IDLE_WORKER, TwoNodes, title_of
 from tests.collection import write_collection
 
 ROOT = Path(__file__).parents[2]
-STAGES_KILLED = ("embed_images", "embed_audio", "fit", "render")
-TABLES = ("images", "clips", "image_vectors", "audio_vectors", "aligned_vectors", "neighbours", "cues", "renders")
+STAGES_KILLED = ("ingest_audio", "embed_images", "embed_audio", "fit", "render")
+TABLES = (
+    "image_files", "images", "audio_files", "clips", "image_vectors", "audio_vectors", "aligned_vectors",
+    "neighbours", "cues", "renders",
+)  # fmt: skip
 LOG_FILE = re.compile(r"_delta_log/(\d{20}(\.checkpoint.*)?\.(json|parquet)|_last_checkpoint)")
-QUICK_FIT = {"steps": 2, "check_every": 1, "rows_per_step": 1, "held_out_rows": 2}
-MOST_OFF = 1e-4
+QUICK_FIT = {"steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
+TOLERANCE = 1e-4
 PATIENCE_S = 120
 
 
@@ -58,13 +60,15 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def before(folder) -> dict[str, Path]:
-    """Copies of a bank as it is before each stage that is killed, and as it is undisturbed."""
+    """Copies of a bank as it is before each stage that is killed, and of an undisturbed one."""
     run = open_run(make_config(**keys_of(folder, folder / "bank")))
     copies = {}
-    for name, stage in (STAGES | {"render": make_pictures}).items():
-        if name in STAGES_KILLED:
-            copies[name] = Path(shutil.copytree(folder / "bank", folder / f"before-{name}"))
-        stage(run)
+    for stage in run.stages:
+        if stage.command == "score":
+            continue
+        if stage.name in STAGES_KILLED:
+            copies[stage.name] = Path(shutil.copytree(folder / "bank", folder / f"before-{stage.name}"))
+        do(run, stage.name)
     return copies | {"undisturbed": folder / "bank"}
 
 
@@ -75,10 +79,10 @@ def kill_driver(driver: subprocess.Popen, cluster: TwoNodes) -> None:
 
 
 def progress_of(driver: subprocess.Popen) -> tuple[int, int]:
-    """What a driver says next: how many items are finished, of how many."""
-    while not (said := driver.stdout.readline()).startswith(MARK):
-        assert said, "the driver ended"
-    finished, total = map(int, said.removeprefix(MARK).split())
+    """The next progress that a driver prints: finished items, and their total."""
+    while not (line := driver.stdout.readline()).startswith(MARK):
+        assert line, "the driver ended"
+    finished, total = map(int, line.removeprefix(MARK).split())
     return finished, total
 
 
@@ -87,7 +91,7 @@ def kill_actor(driver: subprocess.Popen, cluster: TwoNodes) -> None:
 
 
 def kill_node(driver: subprocess.Popen, cluster: TwoNodes) -> None:
-    """Once the node has work, which it has when its actor has loaded and the driver has seen so."""
+    """Kill the second node once it has work: when its actor has loaded, and the driver has seen that."""
     wait_until(lambda: is_idle(cluster) and (time.sleep(0.5) or is_idle(cluster)))
     driver.stdin.write("go on\n")
     driver.stdin.flush()
@@ -97,13 +101,13 @@ def kill_node(driver: subprocess.Popen, cluster: TwoNodes) -> None:
 
 def is_idle(cluster: TwoNodes) -> bool:
     """Whether the second node has an actor that has loaded and waits."""
-    return [each.cmdline()[0] for each in cluster.second.workers()] == ["ray::_RemoteHost"]
+    return [title_of(worker) for worker in cluster.second.workers()] == [IDLE_WORKER]
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
     end_s = time.monotonic() + PATIENCE_S
     while not is_so():
-        assert time.monotonic() < end_s
+        assert time.monotonic() < end_s, "the cluster did not get there"
         time.sleep(0.05)
 
 
@@ -127,7 +131,7 @@ def test_after_a_kill_the_next_run_leaves_what_an_undisturbed_one_does(stage, vi
         assert driver.wait(PATIENCE_S) == (0 if victim != "driver" else -9)
     run = open_run(make_config(**keys_of(folder, bank)))
     build(run)
-    make_pictures(run)
+    do(run, "render")
     assert_same(run, open_run(make_config(**keys_of(folder, before["undisturbed"]))))
     assert unexplained(run) == set()
 
@@ -136,18 +140,15 @@ def assert_same(run: Run, undisturbed: Run) -> None:
     """Every item is once in its table; vectors, cues and pictures are those of the other run."""
     for name in TABLES:
         rows, others = rows_of(run, name), rows_of(undisturbed, name)
-        assert len(rows) and rows[SCHEMAS[name].id].to_pylist() == others[SCHEMAS[name].id].to_pylist()
-        if "vector" in rows.column_names:
-            vectors, expected = to_array(rows["vector"]), to_array(others["vector"])
-            assert np.abs(vectors - expected).max() <= MOST_OFF * np.abs(expected).max()
+        key = SCHEMAS[name].id
+        assert rows and [row[key] for row in rows] == [row[key] for row in others]
+        if "vector" in rows[0]:
+            vectors, expected = (np.array([row["vector"] for row in table]) for table in (rows, others))
+            assert np.abs(vectors - expected).max() <= TOLERANCE * np.abs(expected).max()
         if name == "renders":
-            for row, other in zip(rows.to_pylist(), others.to_pylist(), strict=True):
-                off = np.abs(pixels_of(run, row) - pixels_of(undisturbed, other))
-                assert off.max() <= 1  # in whole numbers, a thousandth may be one up or down
-
-
-def rows_of(run: Run, name: str) -> pa.Table:
-    return run.workspace.table(name).read(recipe=run.recipe(name)).sort_by(SCHEMAS[name].id)
+            for row, other in zip(rows, others, strict=True):
+                difference = np.abs(pixels_of(run, row) - pixels_of(undisturbed, other))
+                assert difference.max() <= 1  # rounding to whole numbers
 
 
 def pixels_of(run: Run, row: dict) -> np.ndarray:
@@ -155,13 +156,13 @@ def pixels_of(run: Run, row: dict) -> np.ndarray:
 
 
 def unexplained(run: Run) -> set[str]:
-    """Files of the workspace that neither belong to it nor are named by its health, which finds nothing worse."""
+    """Files of the workspace that neither belong to it nor are among the findings on its health."""
     health, root = run.workspace.health(), Path(run.workspace.uri)
     assert (health.missing_shards, health.duplicates) == ([], {})
     known = {*health.orphan_files, *health.orphan_shards, *health.leftovers}
     for name in SCHEMAS:
         if (root / name).exists():
             known |= {str(Path(uri).relative_to(root)) for uri in DeltaTable(root / name).file_uris()}
-    known |= {row["shard"] for row in rows_of(run, "renders").to_pylist()}
+    known |= {row["shard"] for row in rows_of(run, "renders")}
     found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     return {path for path in found - known if not LOG_FILE.search(path) and not path.startswith("artifacts/")}

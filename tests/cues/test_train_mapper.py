@@ -1,49 +1,115 @@
-"""A mapper that is learned from a bank's own clips tells them apart by their pictures."""
+"""Training moves the mapper, gives the same in rounds and in micro-batches as in one go, and is seeded."""
 
+import pytest
 import torch
+from safetensors.torch import load
 
-from aai.cues.fit import ClipToFit
 from aai.cues.options import TrainMapperOptions
-from aai.cues.train_mapper import learn_mapper
+from aai.cues.train_mapper import MapperTraining
 from aai.models.diffusion import load_diffusion
+from tests.cues.clips import random_clips
 
-IMAGE_DIM = 16
-QUICK = TrainMapperOptions(steps=3, batch_size=2, templates=("a photo of *", "a * city"))
-
-
-def clips_of(num: int) -> list[ClipToFit]:
-    rng = torch.Generator().manual_seed(0)
-    aligned = torch.nn.functional.normalize(torch.randn(num, IMAGE_DIM, generator=rng), dim=1)
-    return [ClipToFit(f"{i:032x}", aligned[i], torch.randn(2, 4, 8, 8, generator=rng)) for i in range(num)]
+QUICK = TrainMapperOptions(steps=3, batch_size=4, templates=("a photo of *", "a * city"))
+CLIPS = random_clips(4)
+ALIGNED = torch.stack([clip.aligned for clip in CLIPS])
 
 
-def learn(model, steps: int = 3, seed: int = 0, **told):
+@pytest.fixture(scope="module")
+def model(sd15_folder):
+    return load_diffusion(sd15_folder)
+
+
+def training(model, seed: int = 0, state: bytes | None = None, **options) -> MapperTraining:
     start = model.word_embeddings(["rain", "fire"])
-    return learn_mapper(model, clips_of(4), start, QUICK.model_copy(update={"steps": steps}), seed, **told)
+    return MapperTraining(model, CLIPS, start, QUICK.model_copy(update=options), seed, state)
 
 
-def test_learning_moves_the_mapper_and_tells_of_every_step(sd15_folder):
-    model, seen = load_diffusion(sd15_folder), []
-    mapper = learn(model, progress=lambda step, loss: seen.append((step, loss)))
-    assert [step for step, _ in seen] == [1, 2, 3]
-    assert all(loss > 0 for _, loss in seen)
-    aligned = torch.stack([clip.aligned for clip in clips_of(4)])
-    first, last = learn(model, steps=1)(aligned), mapper(aligned)
-    assert last.shape == (4, 2, model.cue_dim)
-    assert not torch.allclose(first, last)
+def trained(model, seed: int = 0, **options) -> torch.Tensor:
+    """The cues of the trained mapper."""
+    whole = training(model, seed, **options)
+    whole.run(100)
+    return whole.result()(ALIGNED)
+
+
+def test_training_moves_the_mapper_and_reports_every_step(model):
+    reports, whole = [], training(model)
+    before = whole.result()(ALIGNED)
+    whole.run(100, lambda step, loss: reports.append((step, loss)))
+    assert [step for step, _ in reports] == [1, 2, 3] and whole.step == 3
+    assert all(loss > 0 for _, loss in reports)
+    mapper = whole.result()
+    assert mapper(ALIGNED).shape == (4, 2, model.cue_dim)
+    assert not torch.allclose(mapper(ALIGNED), before)
     assert not any(weight.requires_grad for weight in mapper.parameters())
 
 
-def test_the_same_seed_learns_the_same_and_leaves_the_global_generator_alone(sd15_folder):
-    model = load_diffusion(sd15_folder)
+def test_training_lowers_the_loss(model):
+    losses = []
+    training(model, steps=40, learning_rate=1e-2).run(40, lambda step, loss: losses.append(loss))
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+@pytest.mark.parametrize("rounds", [(0, 5), (2, 1, 2)])
+def test_rounds_give_the_mapper_of_one_go(model, rounds):
+    whole, state = training(model, steps=5), None
+    whole.run(5)
+    for num_steps in rounds:
+        part = training(model, state=state, steps=5)
+        part.run(num_steps)
+        state = part.state()
+    assert part.step == 5
+    last, expected = load(state), load(whole.state())
+    assert last.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(last[name], tensor), name
+    assert torch.equal(part.result()(ALIGNED), whole.result()(ALIGNED))
+
+
+def test_a_later_round_keeps_the_start_of_the_first(model):
+    first = training(model)
+    later = MapperTraining(model, CLIPS, torch.ones(2, model.cue_dim), QUICK, 0, first.state())
+    assert torch.equal(later.start, first.start) and later.mapper.unit == first.mapper.unit
+
+
+@pytest.mark.parametrize("max_rows", [1, 3])
+def test_micro_batches_give_the_mapper_of_whole_batches(model, max_rows):
+    torch.testing.assert_close(trained(model, max_rows=max_rows), trained(model), rtol=1e-4, atol=1e-6)
+
+
+def test_memory_is_halved_from_the_batch_down_to_a_row(model):
+    part = training(model)
+    assert [(part.halve_memory(), part.max_rows) for _ in range(3)] == [(True, 2), (True, 1), (False, 1)]
+    part.run(100)
+    torch.testing.assert_close(part.result()(ALIGNED), trained(model), rtol=1e-4, atol=1e-6)
+
+
+def test_the_seed_alone_decides_and_the_global_generator_is_left_alone(model):
     state = torch.get_rng_state()
-    first, again, other = learn(model), learn(model), learn(model, seed=1)
+    first, second, other = trained(model), trained(model), trained(model, seed=1)
     assert torch.equal(torch.get_rng_state(), state)
-    weights = [next(iter(mapper.parameters())) for mapper in (first, again, other)]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(first, second) and not torch.equal(first, other)
 
 
-def test_a_bank_of_sdxl_learns_too(sdxl_folder):
+def test_the_learning_rate_warms_up_and_decays_along_a_cosine(model):
+    part, rates = training(model, steps=20), []
+    for _ in range(20):
+        rates.append(part.schedule.get_last_lr()[0] / QUICK.learning_rate)
+        part.run(1)
+    assert rates[0] == pytest.approx(0.1) and rates[10] == pytest.approx(0.5)
+    assert rates[:8] == sorted(rates[:8]) and rates[10:] == sorted(rates[10:], reverse=True)
+    assert part.schedule.get_last_lr()[0] == pytest.approx(0)
+
+
+def test_the_result_is_the_moving_average_of_the_weights(model):
+    part = training(model, steps=4)
+    part.run(1)
+    average = part.mapper.layers[0].weight.detach().clone()
+    for step in range(1, 4):
+        part.run(1)
+        average.lerp_(part.mapper.layers[0].weight.detach(), 1 - (step + 1) / (step + 10))
+    torch.testing.assert_close(part.result().layers[0].weight, average)
+
+
+def test_sdxl_has_a_mapper_too(sdxl_folder):
     model = load_diffusion(sdxl_folder)
-    assert learn(model)(clips_of(1)[0].aligned[None]).shape == (1, 2, model.cue_dim)
+    assert trained(model, steps=1).shape == (4, 2, model.cue_dim)

@@ -1,9 +1,9 @@
-"""Photos: sizes that a model takes, soft masks, and edits that are put back without a seam."""
+"""Photos: sizes for a model, feathered masks, and seamless compositing of edits."""
 
 import numpy as np
 import pytest
 
-from aai.edit.composite import finish, put_back, resized, size_for, soften
+from aai.edit.composite import composite, feather_mask, finish, resize, size_for
 from aai.edit.options import EditOptions
 
 SIDE = 512
@@ -20,7 +20,7 @@ def disc(side: int, radius: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), KEEPS)
-def test_a_photo_gets_as_many_pixels_as_the_model_was_made_for_in_nearly_its_shape(height, width):
+def test_a_photo_gets_the_models_number_of_pixels_and_nearly_its_own_aspect_ratio(height, width):
     down, across = size_for(height, width, SIDE**2, 64)
     assert down % 64 == across % 64 == 0
     assert down * across == pytest.approx(SIDE**2, rel=0.2)
@@ -28,7 +28,7 @@ def test_a_photo_gets_as_many_pixels_as_the_model_was_made_for_in_nearly_its_sha
     assert (down >= across) == (height >= width) or abs(height - width) < 64
 
 
-def test_a_photo_of_the_models_own_size_stays_as_it_is():
+def test_a_photo_of_the_models_size_keeps_it():
     assert size_for(SIDE, SIDE, SIDE**2, 64) == (SIDE, SIDE)
     assert size_for(768, 768, 768**2, 8) == (768, 768)
 
@@ -41,27 +41,27 @@ def test_the_longest_photo_is_squeezed_into_no_more_pixels(height, width):
     assert size_for(width, height, SIDE**2, 64) == (across, down)
 
 
-def test_a_picture_at_its_own_size_is_untouched_and_at_another_looks_the_same():
+def test_resizing_to_the_same_size_is_free_and_to_another_keeps_the_content():
     pixels = noise(40, 60, 3)
-    assert resized(pixels, (40, 60)) is pixels
+    assert resize(pixels, (40, 60)) is pixels
     half = np.zeros((40, 60, 3), np.uint8)
     half[:, 30:] = 200
-    wider = resized(half, (20, 90))
+    wider = resize(half, (20, 90))
     assert wider.shape == (20, 90, 3)
     assert (wider[:, :40] == 0).all() and (wider[:, 50:] == 200).all()
 
 
 @pytest.mark.parametrize(("grow", "feather"), [(0.5, 1.0), (0.0, 0.5), (2.0, 3.0)])
-def test_a_soft_mask_is_whole_inside_nothing_far_away_and_falls_in_between(grow, feather):
+def test_a_feathered_mask_is_1_inside_0_far_away_and_falls_in_between(grow, feather):
     size, times = 256, 8
-    soft = soften(disc(32, 6), (size, size), grow, feather)
+    feathered = feather_mask(disc(32, 6), (size, size), grow, feather)
     inside = np.kron(disc(32, 6), np.ones((times, times))) > 0
-    there = np.argwhere(inside)
-    middle = soft[size // 2, : size // 2 + 1]  # a row from outside into the disc
-    from_disc = (there[there[:, 0] == size // 2, 1].min() - np.arange(size // 2 + 1)) / times
-    assert soft.dtype == np.float32 and soft.min() == 0 and soft.max() == 1
-    assert (soft[inside] == 1).all()
-    assert (soft[0] == 0).all() and (middle[from_disc > grow + feather] == 0).all()
+    positions = np.argwhere(inside)
+    middle = feathered[size // 2, : size // 2 + 1]  # from outside into the disc
+    from_disc = (positions[positions[:, 0] == size // 2, 1].min() - np.arange(size // 2 + 1)) / times
+    assert feathered.dtype == np.float32 and feathered.min() == 0 and feathered.max() == 1
+    assert (feathered[inside] == 1).all()
+    assert (feathered[0] == 0).all() and (middle[from_disc > grow + feather] == 0).all()
     assert (np.diff(middle) >= 0).all() and (middle[from_disc <= grow] == 1).all()
     between = (from_disc > grow) & (from_disc < grow + feather - 0.01)
     assert ((middle[between] > 0) & (middle[between] < 1)).all()
@@ -69,81 +69,81 @@ def test_a_soft_mask_is_whole_inside_nothing_far_away_and_falls_in_between(grow,
 
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 90), (8, 8), (5, 3)])
-def test_a_mask_of_all_or_nothing_stays_so(size):
-    assert (soften(np.ones((8, 8), np.float32), size, 0.0, 1.0) == np.ones(size)).all()
-    assert (soften(np.zeros((8, 8), np.float32), size, 2.0, 1.0) == np.zeros(size)).all()
+def test_a_mask_of_all_ones_or_zeros_is_unchanged(size):
+    assert (feather_mask(np.ones((8, 8), np.float32), size, 0.0, 1.0) == np.ones(size)).all()
+    assert (feather_mask(np.zeros((8, 8), np.float32), size, 2.0, 1.0) == np.zeros(size)).all()
 
 
-def test_a_mask_keeps_its_place_in_a_picture_of_another_shape():
+def test_a_mask_keeps_its_position_in_a_picture_of_another_shape():
     mask = np.zeros((8, 16), np.float32)
     mask[:, 8:] = 1
-    soft = soften(mask, (30, 320), 0.0, 1.0)
-    assert (soft[:, 160:] == 1).all() and (soft[:, :139] == 0).all()
+    feathered = feather_mask(mask, (30, 320), 0.0, 1.0)
+    assert (feathered[:, 160:] == 1).all() and (feathered[:, :139] == 0).all()
 
 
-def test_where_no_edit_is_the_photos_bytes_are_untouched():
+def test_pixels_outside_the_edit_are_the_photos():
     photo, edit, rebuilt = noise(90, 130, 3), noise(64, 96, 3, seed=1), noise(64, 96, 3, seed=2)
-    assert (put_back(photo, edit, rebuilt, np.zeros((64, 96), np.float32)) == photo).all()
+    assert (composite(photo, edit, rebuilt, np.zeros((64, 96), np.float32)) == photo).all()
     alpha = np.zeros((64, 96), np.float32)
     alpha[:, 48:] = 1
-    whole = put_back(photo, edit, rebuilt, alpha)
-    assert whole.shape == photo.shape and whole.dtype == np.uint8
-    assert (whole[:, :63] == photo[:, :63]).all() and (whole[:, 68:] != photo[:, 68:]).any(axis=2).mean() > 0.9
+    result = composite(photo, edit, rebuilt, alpha)
+    assert result.shape == photo.shape and result.dtype == np.uint8
+    assert (result[:, :63] == photo[:, :63]).all() and (result[:, 68:] != photo[:, 68:]).any(axis=2).mean() > 0.9
 
 
-def test_where_all_is_the_edit_the_edit_stands_alone():
+def test_an_alpha_of_1_gives_the_edit():
     photo, edit, rebuilt = (noise(64, 96, 3, seed=seed) for seed in range(3))
     ones = np.ones((64, 96), np.float32)
-    assert (put_back(photo, edit, rebuilt, ones) == edit).all()
+    assert (composite(photo, edit, rebuilt, ones) == edit).all()
     larger = noise(130, 200, 3)
-    assert (put_back(larger, edit, rebuilt, ones) == resized(edit, (130, 200))).all()
+    assert (composite(larger, edit, rebuilt, ones) == resize(edit, (130, 200))).all()
 
 
 def ramp(side: int) -> np.ndarray:
     return np.broadcast_to(np.linspace(0, 1, side, dtype=np.float32), (side, side))
 
 
-def test_where_the_edit_changed_nothing_the_photo_fades_into_what_the_model_makes_of_it_without_a_seam():
-    """What a model loses, here 30 levels of brightness, is in the seam as far as the photo counts there."""
+def test_an_edit_without_changes_fades_into_the_photo_without_a_seam():
+    """The VAE's loss, here 30 levels of brightness, is added back in proportion to 1 - alpha."""
     photo = np.full((64, 64, 3), 150, np.uint8)
     rebuilt = photo - 30
-    whole = put_back(photo, rebuilt, rebuilt, ramp(64)).astype(int)
-    assert (whole[:, 0] == 150).all() and (whole[:, -1] == 120).all()
-    assert set(np.unique(np.diff(whole, axis=1))) <= {0, -1}
-    lost = 150 - whole[:, :, 0]
+    result = composite(photo, rebuilt, rebuilt, ramp(64)).astype(int)
+    assert (result[:, 0] == 150).all() and (result[:, -1] == 120).all()
+    assert set(np.unique(np.diff(result, axis=1))) <= {0, -1}
+    lost = 150 - result[:, :, 0]
     assert (lost <= 30 * ramp(64) ** 2 + 1).all()
 
 
-def test_what_the_model_rebuilds_rightly_is_the_photo_again():
+def test_a_perfect_reconstruction_gives_the_photo():
     photo = noise(64, 64, 3)
-    assert (put_back(photo, photo, photo, ramp(64)) == photo).all()
+    assert (composite(photo, photo, photo, ramp(64)) == photo).all()
 
 
 def test_pixels_stay_in_their_range():
     white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
     half = np.full((8, 8), 0.5, np.float32)
-    assert (put_back(white, white, black, half) == 255).all()
-    assert (put_back(black, black, white, half) == 0).all()
+    assert (composite(white, white, black, half) == 255).all()
+    assert (composite(black, black, white, half) == 0).all()
 
 
 @pytest.mark.parametrize("preserve", ["pixels", "latents", "none"])
-def test_only_pixels_that_are_to_be_kept_are_put_back(preserve):
+def test_only_preserve_pixels_composites(preserve):
     photo, edit, rebuilt = noise(100, 150, 3), noise(64, 96, 3, seed=1), noise(64, 96, 3, seed=2)
     mask = np.zeros((8, 12), np.float32)
     mask[:, 9:] = 1
-    whole = finish(photo, edit, rebuilt, mask, EditOptions(preserve=preserve, grow=0.5, feather=1))
-    assert whole.shape == photo.shape
+    result = finish(photo, edit, rebuilt, mask, EditOptions(preserve=preserve, grow=0.5, feather=1))
+    assert result.shape == photo.shape
     if preserve == "pixels":
-        assert (whole[:, :90] == photo[:, :90]).all()
-        assert (whole[:, 120:] == resized(edit, (100, 150))[:, 120:]).all()
+        assert (result[:, :90] == photo[:, :90]).all()
+        assert (result[:, 120:] == resize(edit, (100, 150))[:, 120:]).all()
     else:
-        assert (whole == resized(edit, (100, 150))).all()
+        assert (result == resize(edit, (100, 150))).all()
 
 
-def test_where_somebody_says_what_may_change_nothing_beyond_does():
+def test_a_users_mask_limits_the_changes():
     photo, edit, rebuilt = noise(100, 150, 3), noise(64, 96, 3, seed=1), noise(64, 96, 3, seed=2)
     allowed = np.zeros((100, 150), np.float32)
     allowed[30:61, 40:83] = 1
-    whole = finish(photo, edit, rebuilt, np.ones((8, 12), np.float32), EditOptions(grow=3), allowed)
-    assert (whole[allowed == 0] == photo[allowed == 0]).all()
-    assert (whole[allowed == 1] == resized(edit, (100, 150))[allowed == 1]).all()
+    result = finish(photo, edit, rebuilt, np.ones((8, 12), np.float32), EditOptions(grow=3), allowed)
+    assert (result[allowed == 0] == photo[allowed == 0]).all()
+    assert (result[allowed == 1] == resize(edit, (100, 150))[allowed == 1]).all()

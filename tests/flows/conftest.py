@@ -1,4 +1,4 @@
-"""A Prefect server that the tests of flows share: a real one, on loopback, with a home of its own."""
+"""A real Prefect server that the tests of flows share, on loopback and with a home of its own."""
 
 import os
 import socket
@@ -11,19 +11,24 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.app.server import _flush, be_quiet
-
-_START_S = 300  # it makes its database; the machine may be busy
+_START_S = 300  # it creates its database; the machine may be busy
+_FLUSH_S = 10
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+}
 
 
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory) -> Iterator[Path]:
-    """Where Prefect keeps what it knows; set before it is imported, so that no test writes to the user's."""
+    """Prefect's folder, set before it is imported, so that no test writes to the user's."""
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
+        for name, value in (_QUIET | {"PREFECT_HOME": str(home)}).items():
+            patch.setenv(name, value)
         patch.delenv("PREFECT_API_URL", raising=False)
-        be_quiet()
         yield home
 
 
@@ -33,30 +38,45 @@ def prefect_url(prefect_home) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    said = (prefect_home / "server.log").open("wb")
-    server = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"PREFECT_UI_ENABLED": "false"})
-    url = f"http://127.0.0.1:{port}/api"
+    log, url = prefect_home / "server.log", f"http://127.0.0.1:{port}/api"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ)
     try:
         end_s = time.monotonic() + _START_S
         while not _answers(url):
-            text = (prefect_home / "server.log").read_text()
-            assert server.poll() is None and time.monotonic() < end_s, f"no server: {text}"
+            assert server.poll() is None and time.monotonic() < end_s, f"no server: {log.read_text()}"
             time.sleep(0.2)
         yield url
-        _flush()  # what the last flows said, which Prefect gathers for 2 s, finds nobody later
+        _flush()
     finally:
         server.terminate()
         server.wait(60)
-        said.close()
 
 
 @pytest.fixture
-def prefect_api(prefect_home, prefect_url) -> Iterator[str]:
-    """That server is the one for all flows of a test."""
+def prefect_api(prefect_home, prefect_url, monkeypatch) -> Iterator[str]:
+    """All flows of a test are followed by that server."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_url)
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: prefect_url, PREFECT_HOME: prefect_home}):
         yield prefect_url
+
+
+@pytest.fixture(autouse=True)
+def _without_prefect(request, monkeypatch) -> None:
+    """Other tests run without Prefect, whatever the developer's environment says."""
+    if "prefect_api" not in request.fixturenames:
+        monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+def _flush() -> None:
+    """Send the logs and events that Prefect still buffers, while the server answers."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=_FLUSH_S)
 
 
 def _answers(url: str) -> bool:

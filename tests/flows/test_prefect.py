@@ -1,6 +1,6 @@
-"""A build on a real Prefect server: what stands there afterwards, what is tried again, and how it ends when told to.
+"""A build on a real Prefect server: what the server shows afterwards, what is retried, and how a build ends early.
 
-Then one without a server, in a process of its own and with a Ctrl-C, as in a terminal.
+Then builds without a server, which load no Prefect at all.
 """
 
 import os
@@ -11,39 +11,40 @@ import time
 from pathlib import Path
 
 import pytest
-import soundfile
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from aai.errors import BadConfig, Transient
 from aai.media.images import encode
 from aai.tiny.scenes import render, sample_scenes
-from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
-from flows.steps import STAGES, build
-from tasks.runtime.config import load_config
+from aai.workspace import Health
+from flows.app.cli import app
+from flows.app.terminal import stoppable
+from flows.steps import build
 from tasks.runtime.driver import StageSummary
-from tasks.runtime.run import Run, open_run
+from tasks.runtime.run import Run
+from tasks.stages import load_config, open_run
+from tests.collection import NUM_CLIPS, NUM_IMAGES, write_collection
 
-CLIPS, NUM_IMAGES = ("rain", "fire"), 6
-NOTHING = StageSummary("nothing", "ab12", done=1, new=0, rejected=0, took_s=0.0, rate=0.0)
+ROOT = Path(__file__).parents[2]
+NOTHING = StageSummary.nothing("nothing", "ab12", done=1)
+BUILD = (
+    "list_images list_audio read_image_tars read_audio_tars ingest_images ingest_audio embed_images embed_audio align \
+index retrieve fit".split()
+)
+HEALTHY = Health(orphan_files=[], orphan_shards=[], missing_shards=[], leftovers=[], duplicates={})
+IDLE = {"read_image_tars", "read_audio_tars"}
 
 
 @pytest.fixture
 def config(tmp_path) -> Path:
     """A small collection and the file that names it."""
-    (tmp_path / "sounds").mkdir()
-    (tmp_path / "images").mkdir()
-    for name in CLIPS:
-        soundfile.write(tmp_path / "sounds" / f"{name}.wav", synthesise(name, 0.5, 900), SAMPLE_RATE_HZ)
-    write_images(tmp_path, NUM_IMAGES)
+    write_collection(tmp_path / "collection")
     keys = {"audio": "sounds", "images": "images", "fit": {"method": "mapper"}, "pool": {"num_workers": 0}}
-    (tmp_path / "aai.yaml").write_text(yaml.safe_dump(keys))
-    return tmp_path / "aai.yaml"
-
-
-def write_images(folder: Path, num: int) -> None:
-    for number, pixels in enumerate(render(sample_scenes(num, 77)).pixels):
-        (folder / "images" / f"{number}.png").write_bytes(encode(pixels, "png"))
+    path = tmp_path / "collection" / "aai.yaml"
+    path.write_text(yaml.safe_dump(keys))
+    return path
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def tasks_of(client, flow_run, wanted: int):
     end_s = time.monotonic() + 30
     while True:
         tasks = client.read_task_runs(flow_run_filter=mine)
-        final = [each for each in tasks if each.state.is_final()]
+        final = [task for task in tasks if task.state.is_final()]
         if len(final) >= wanted or time.monotonic() > end_s:
             return final
         time.sleep(0.2)
@@ -84,7 +85,7 @@ def artifacts_of(client, flow_run):
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
     mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
-    return {each.key: each for each in client.read_artifacts(artifact_filter=mine)}
+    return {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=mine)}
 
 
 def test_a_real_server_shows_the_flow_its_stages_and_what_they_did(client, config):
@@ -94,20 +95,19 @@ def test_a_real_server_shows_the_flow_its_stages_and_what_they_did(client, confi
     first = newest_run(client)
     assert client.read_flow(first.flow_id).name == "build" and first.state.is_completed()
     assert first.parameters == {"config": str(config), "changes": {"retrieve": {"num_neighbours": 2}}}
-    tasks = tasks_of(client, first, len(STAGES))
-    assert sorted(each.name.rsplit("-", 1)[0] for each in tasks) == sorted(STAGES)
-    assert all(each.state.is_completed() for each in tasks)
-    found = artifacts_of(client, first)
-    worked = [name for name in STAGES if f"{name.replace('_', '-')}-counts" in found]
-    assert set(STAGES) - set(worked) <= {"learn"}
-    for name in set(worked) - {"index"}:  # made in one go
-        progress = found[f"{name.replace('_', '-')}-progress"]
+    tasks = tasks_of(client, first, len(BUILD))
+    assert sorted(task.name.rsplit("-", 1)[0] for task in tasks) == sorted(BUILD)
+    assert all(task.state.is_completed() for task in tasks)
+    artifacts = artifacts_of(client, first)
+    assert {name for name in BUILD if f"{name.replace('_', '-')}-counts" in artifacts} == set(BUILD) - IDLE
+    for name in set(BUILD) - IDLE - {"list_images", "list_audio", "index"}:  # these have no items to count
+        progress = artifacts[f"{name.replace('_', '-')}-progress"]
         assert (progress.type, progress.data, progress.task_run_id is not None) == ("progress", 100, True)
-    rows = yaml.safe_load(found["build-stages"].data)
-    assert [row["stage"] for row in rows] == list(STAGES)
-    assert {row["stage"]: row["new"] for row in rows}["fit"] == len(CLIPS)
+    rows = yaml.safe_load(artifacts["build-stages"].data)
+    assert [row["stage"] for row in rows] == BUILD
+    assert {row["stage"]: row["new"] for row in rows}["fit"] == NUM_CLIPS
     assert all(row["per second"] > 0 for row in rows if row["new"])
-    assert "`aai report` writes it" in found["build-report"].data
+    assert "`aai report` writes it" in artifacts["build-report"].data
 
 
 def test_another_run_shows_that_there_was_nothing_to_do_and_links_the_report(client, run):
@@ -115,10 +115,10 @@ def test_another_run_shows_that_there_was_nothing_to_do_and_links_the_report(cli
 
     build(run)
     Path(run.workspace.uri, "report.html").write_text("<p>a report</p>")
-    assert {each.new for each in orchestrate("build", build, run)} == {0}
-    found = artifacts_of(client, newest_run(client))
-    assert set(found) == {"build-stages", "build-report"}
-    assert f"{run.workspace.uri}/report.html" in found["build-report"].data
+    assert {summary.new for summary in orchestrate("build", build, run)} == {0}
+    artifacts = artifacts_of(client, newest_run(client))
+    assert set(artifacts) == {"build-stages", "build-report"}
+    assert f"{run.workspace.uri}/report.html" in artifacts["build-report"].data
 
 
 def test_what_is_transient_is_tried_again_and_what_is_wrong_is_not(client, run):
@@ -134,13 +134,13 @@ def test_what_is_transient_is_tried_again_and_what_is_wrong_is_not(client, run):
 
     def wrong(run: Run) -> StageSummary:
         calls.append("wrong")
-        raise BadConfig("fit.steps: wrong")
+        raise BadConfig("wrong", key="fit.steps")
 
     assert orchestrate("build", lambda run, do: [do("flaky", flaky, run)], run) == [NOTHING]
     assert calls == ["flaky", "flaky"]
-    with pytest.raises(BadConfig, match="fit.steps: wrong"):
+    with pytest.raises(BadConfig, match="wrong") as error:
         orchestrate("build", lambda run, do: [do("wrong", wrong, run)], run)
-    assert calls == ["flaky", "flaky", "wrong"]
+    assert calls == ["flaky", "flaky", "wrong"] and error.value.key == "fit.steps"
     assert newest_run(client).state.is_failed()
 
 
@@ -148,94 +148,107 @@ def test_a_run_that_was_told_to_stop_is_cancelled_and_says_what_it_did(client, r
     from flows.prefect import orchestrate
 
     run.stop.set()
-    [done] = orchestrate("build", build, run)
-    assert (done.stage, done.new, done.stopped) == ("ingest_images", 0, True)
+    done = orchestrate("build", build, run)
+    assert (done[-1].stage, done[-1].new, done[-1].stopped) == ("read_image_tars", 0, True)
     assert newest_run(client).state.is_cancelled()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_build_with_a_sentence_and_the_code_that_shells_know(client, run, capsys, number, code):
-    from flows.app.cli import _stoppable
     from flows.prefect import orchestrate
 
     def signalled(run: Run) -> StageSummary:
         signal.raise_signal(number)
         raise AssertionError("went on")
 
-    with pytest.raises(typer.Exit) as ended, _stoppable():
+    with pytest.raises(typer.Exit) as ended, stoppable():
         orchestrate("build", lambda run, do: [do("signalled", signalled, run)], run)
     assert ended.value.exit_code == code
-    assert (
-        capsys.readouterr().err == "aai: stopped; what is finished is committed, and the same command does the rest\n"
-    )
+    assert capsys.readouterr().err == "aai: stopped; finished work is committed, and the same command does the rest\n"
     assert newest_run(client).state.is_crashed()
 
 
-def test_a_server_that_is_named_and_does_not_answer_is_refused_with_a_sentence(prefect_api):
+def test_a_server_that_does_not_answer_is_refused_without_its_password(prefect_api):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.app.server import prefect_server
+    from flows.prefect import check_server
 
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(BadConfig) as refused:
-        with prefect_server():
-            pass
-    assert str(refused.value).startswith("PREFECT_API_URL: nothing answers at http://127.0.0.1:9/api")
+    check_server()
+    with temporary_settings({PREFECT_API_URL: "http://me:hunter2@127.0.0.1:9/api"}), pytest.raises(BadConfig) as error:
+        check_server()
+    assert error.value.key == "PREFECT_API_URL" and "hunter2" not in str(error.value)
+    assert error.value.sentence.startswith("nothing answers at http://127.0.0.1:9/api (ConnectError)")
 
 
-def test_a_build_with_nothing_to_do_loads_no_prefect_no_torch_and_no_ray(config, run):
-    build(run)
-    probe = (
-        "import sys; from typer.testing import CliRunner; from flows.app.cli import app\n"
-        f"print(CliRunner().invoke(app, ['build', '-c', {str(config)!r}]).output.strip())\n"
-        "print(*sorted({'torch', 'ray', 'prefect'} & sys.modules.keys()))"
+def test_where_a_server_is_configured_a_command_is_a_flow_on_it(client, config, run):
+    done = CliRunner().invoke(app, ["build", "-c", str(config)])
+    assert done.exit_code == 0, done.output
+    flow_run = newest_run(client)
+    assert client.read_flow(flow_run.flow_id).name == "build" and flow_run.state.is_completed()
+    assert len(run.workspace.table("cues").ids(run.recipe("cues"))) == NUM_CLIPS
+
+
+def test_a_configured_server_that_does_not_answer_ends_a_command_with_a_sentence(config, prefect_api):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        done = CliRunner().invoke(app, ["build", "-c", str(config)])
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert "aai: PREFECT_API_URL: nothing answers at http://127.0.0.1:9/api" in done.output
+
+
+def aai(*arguments: str) -> list[str]:
+    """The output of a command in a process of its own; the last line names the heavy modules that it loaded."""
+    code = (
+        "import sys; from flows.app.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "finally: print(*sorted({'torch', 'ray', 'prefect'} & sys.modules.keys()))"
     )
-    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    assert ran.stdout == f"nothing to do: {run.workspace.uri} is up to date\n\n"
+    ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return ran.stdout.splitlines()
 
 
-def test_without_a_server_a_build_is_silent_and_after_a_ctrl_c_the_next_one_does_the_rest(client, config, run):
-    write_images(config.parent, many := 80)
+def test_without_a_server_no_prefect_is_loaded_and_with_nothing_to_embed_no_torch_and_no_ray(config, run):
+    build(run)
+    (config.parent / "sounds" / "fire-0.2.flac").unlink()
+    first, second = (aai("build", "-c", str(config)) for _ in range(2))
+    assert first[-2:] == [f"the bank is {run.workspace.uri}", ""]
+    assert second == [f"nothing to do: {run.workspace.uri} is up to date", ""]
+
+
+def test_after_a_ctrl_c_the_next_build_does_the_rest(config, run):
     keys = yaml.safe_load(config.read_text()) | {"run": {"commit_slices": 1}}
     config.write_text(yaml.safe_dump(keys | {"pools": {"embed_images": {"slice_size": 1}}}))
+    many = write_many_images(config.parent)
     command = [sys.executable, "-m", "flows.app.cli", "build", "-c", str(config)]
     building = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT
     )
     wait_for(lambda: list(config.parent.glob("bank/image_vectors/_delta_log/*1.json")), building)
-    server = servers_of(os.environ["PREFECT_HOME"])
-    assert len(server) == 1
     os.killpg(building.pid, signal.SIGINT)  # what a terminal does
-    said, complained = building.communicate(timeout=120)
-    assert (building.returncode, said) == (130, "")
-    lines = " ".join(complained.split())
-    assert lines.startswith("embed_images: stopped with ") and lines.count("aai: stopped") == 1
-    assert "Prefect" not in complained and "Traceback" not in complained
-    wait_for(lambda: not servers_of(os.environ["PREFECT_HOME"]))
-    assert newest_run(client).state.is_crashed()  # in the database that both servers have
+    output, messages = building.communicate(timeout=120)
+    assert (building.returncode, output) == (130, "")
+    lines = " ".join(messages.split())
+    assert "embed_images: stopped with " in lines and lines.count("aai: stopped") == 1
+    assert "Prefect" not in messages and "Traceback" not in messages
     before = len(run.workspace.table("image_vectors").ids(run.recipe("image_vectors")))
     assert 0 < before < many
-    done = {each.stage: each for each in build(open_run(load_config(config)))}
+    done = {summary.stage: summary for summary in build(open_run(load_config(config)))}
     assert (done["embed_images"].done, done["embed_images"].new) == (before, many - before)
-    assert done["fit"].new == len(CLIPS)
-    assert run.workspace.health().is_good
+    assert done["fit"].new == NUM_CLIPS
+    assert run.workspace.health() == HEALTHY
 
 
-def servers_of(home: str) -> list[int]:
-    """Processes of `flows.app.server` that keep their data there."""
-    found = []
-    for place in Path("/proc").iterdir():
-        try:
-            names = (place / "cmdline").read_bytes().split(b"\0")
-            if b"flows.app.server" in names and f"PREFECT_HOME={home}".encode() in (place / "environ").read_bytes():
-                found.append(int(place.name))
-        except OSError:
-            continue
-    return found
+def write_many_images(folder: Path, num: int = 80) -> int:
+    """Add images to a collection; the number that it has then."""
+    for number, pixels in enumerate(render(sample_scenes(num, 77)).pixels):
+        (folder / "images" / f"many {number}.png").write_bytes(encode(pixels, "png"))
+    return num + NUM_IMAGES
 
 
-def wait_for(condition, process: subprocess.Popen | None = None) -> None:
+def wait_for(condition, process: subprocess.Popen) -> None:
     end_s = time.monotonic() + 120
     while not condition():
-        assert process is None or process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < end_s, "it did not happen"
         time.sleep(0.05)

@@ -1,6 +1,6 @@
 """The real architectures at full size with random weights, written to disk as half-precision safetensors.
 
-Weights are drawn tensor by tensor, so that making a model takes little more memory than it has on disk.
+Weights are drawn tensor by tensor, so that writing a model takes little more memory than its size on disk.
 """
 
 import json
@@ -100,7 +100,7 @@ def write_clap(folder: Path) -> int:
 
 
 def _write(model: nn.Module, folder: Path) -> int:
-    """Weights are made on the way to disk, of a scale that keeps activations finite; the model's own do not matter."""
+    """Write random weights, of a scale that keeps activations finite, in place of the model's own."""
     rng, weights, kept = torch.Generator().manual_seed(0), {}, dict(model.named_parameters())
     for name, value in model.state_dict().items():
         if name not in kept:

@@ -1,4 +1,4 @@
-"""Run one full-size model through its adapter in a process of its own, and say as JSON what each step took.
+"""Run a full-size model through its adapter in a process of its own, and print time and memory of each step as JSON.
 
 `python -m tests.full_size.measure sd15 FOLDER`; memory is the peak of the process so far, in MiB.
 """
@@ -23,23 +23,23 @@ _KIB_PER_MIB = 1024  # Linux gives the peak in KiB
 
 
 class Steps:
-    """Steps, timed, with the memory's peak after each."""
+    """Measured steps: seconds, and the peak of memory after each."""
 
     def __init__(self) -> None:
-        self.taken: list[dict[str, Any]] = []
+        self.measured: list[dict[str, Any]] = []
 
     def take(self, name: str, step: Callable[[], Any]) -> Any:
-        """Do it, and note what it took."""
+        """Run a step and measure it."""
         start_s = time.monotonic()
         result = step()
         took_s = time.monotonic() - start_s
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _KIB_PER_MIB
-        self.taken.append({"step": name, "seconds": round(took_s, 1), "peak_mib": peak})
+        self.measured.append({"step": name, "seconds": round(took_s, 1), "peak_mib": peak})
         return result
 
 
-def descend(diffusion: Diffusion) -> float:
-    """A step of fitting, for one row: a loss, and the gradient of the cue."""
+def training_step(diffusion: Diffusion) -> float:
+    """One training step of a cue with one sample; returns the sum of its gradient's magnitudes."""
     cue = diffusion.word_embeddings(["strong", "rain"])[None].requires_grad_()
     rng = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 1, 4, 64, 64, generator=rng)
@@ -51,15 +51,15 @@ def descend(diffusion: Diffusion) -> float:
 
 
 def measure_sd15(steps: Steps, folder: Path) -> None:
-    """Load, one gradient step, one picture of 512 x 512 in two steps with guidance, one picture into latents."""
+    """Load, one gradient step, one picture of 512 x 512 in two steps with guidance, and the latents of one picture."""
     diffusion = steps.take("load", lambda: load_diffusion(folder))
     assert diffusion.cue_dim == 768 and diffusion.default_size == 512
-    gradient = steps.take("gradient of a cue, 1 row", lambda: descend(diffusion))
+    gradient = steps.take("gradient of a cue, 1 sample", lambda: training_step(diffusion))
     assert np.isfinite(gradient) and gradient > 0
     cue, options = diffusion.word_embeddings(["rain"])[None], RenderOptions(steps=2)
     picture = steps.take("render 512 x 512, 2 steps", lambda: diffusion.render(["a *"], [1], cue, options=options))
     assert picture.shape == (1, 512, 512, 3) and picture.std() > 0
-    latents = steps.take("picture into latents", lambda: diffusion.encode_images(torch.zeros(1, 3, 512, 512)))
+    latents = steps.take("latents of 1 picture", lambda: diffusion.encode_images(torch.zeros(1, 3, 512, 512)))
     assert latents.shape == (1, 4, 64, 64) and torch.isfinite(latents).all()
 
 
@@ -67,9 +67,9 @@ def measure_clip(steps: Steps, folder: Path) -> None:
     """Load, one image, one caption."""
     encoder = steps.take("load", lambda: ImageTextEncoder(folder))
     image = np.random.default_rng(0).integers(256, size=(512, 512, 3), dtype=np.uint8)
-    seen = steps.take("embed 1 image", lambda: encoder.embed_images([image]))
-    read = steps.take("embed 1 caption", lambda: encoder.embed_texts(["a photo of rain"]))
-    assert seen.shape == read.shape == (1, 768) and torch.isfinite(seen + read).all()
+    of_image = steps.take("embed 1 image", lambda: encoder.embed_images([image]))
+    of_text = steps.take("embed 1 caption", lambda: encoder.embed_texts(["a photo of rain"]))
+    assert of_image.shape == of_text.shape == (1, 768) and torch.isfinite(of_image + of_text).all()
 
 
 def measure_clap(steps: Steps, folder: Path) -> None:
@@ -77,12 +77,12 @@ def measure_clap(steps: Steps, folder: Path) -> None:
     encoder = steps.take("load", lambda: AudioEncoder(folder))
     assert encoder.rate_hz == 48_000
     wave = np.random.default_rng(0).normal(0, 0.1, 10 * 48_000).astype(np.float32)
-    heard = steps.take("embed 1 clip of 10 s", lambda: encoder.embed_clips([wave], 48_000))
-    read = steps.take("embed 1 caption", lambda: encoder.embed_texts(["rain"]))
-    assert heard.shape == read.shape == (1, 512) and torch.isfinite(heard + read).all()
+    of_clip = steps.take("embed 1 clip of 10 s", lambda: encoder.embed_clips([wave], 48_000))
+    of_text = steps.take("embed 1 caption", lambda: encoder.embed_texts(["rain"]))
+    assert of_clip.shape == of_text.shape == (1, 512) and torch.isfinite(of_clip + of_text).all()
 
 
 if __name__ == "__main__":
-    taken = Steps()
-    {"sd15": measure_sd15, "clip": measure_clip, "clap": measure_clap}[sys.argv[1]](taken, Path(sys.argv[2]))
-    print(json.dumps(taken.taken))
+    measured = Steps()
+    {"sd15": measure_sd15, "clip": measure_clip, "clap": measure_clap}[sys.argv[1]](measured, Path(sys.argv[2]))
+    print(json.dumps(measured.measured))

@@ -10,7 +10,7 @@ from aai.errors import BadConfig, BadItem
 from aai.identity import seed_of
 from aai.jobs.job import fill
 from aai.jobs.jobfile import load_jobs, make_jobs
-from aai.jobs.selection import CueFilter, choose
+from aai.jobs.selection import CueFilter
 from aai.models.options import RenderOptions
 
 OPTIONS = RenderOptions(steps=7, guidance=4.0)
@@ -67,19 +67,19 @@ def test_a_list_is_a_job_file_too(tmp_path):
     [
         ("", "jobs.yaml: it holds no jobs: write a list"),
         ("jobs: []", "it holds no jobs"),
-        ("- {prompt: 'a *", "jobs.yaml: no YAML file"),
-        ("job: [{prompt: '*'}]", "job: a file of jobs is a list, or has the keys"),
+        ("- {prompt: 'a *", "jobs.yaml: not a YAML file: line 1, column 12: found unexpected end of stream"),
+        ("- prompt: * city", "line 1, column 11: expected alphabetic or numeric character, but found ' '; put quotes"),
+        ("job: [{prompt: '*'}]", "job: a job file is a list, or has the keys"),
         ("defaults: {step: 3}\njobs: [{prompt: '*'}]", "defaults: step: there is no such key: did you mean steps"),
-        ("- a photo of *", "job 1: 'a photo of *' is no mapping"),
-        ("- {steps: 3}", "job 1: prompt is missing: write one such as"),
-        ("- {prompt: '*', prompts: ['*']}", "prompt and prompts are both there: keep one"),
-        ("- {prompt: '*'}\n- {prompt: a photo}", "job 2: prompt: 'a photo' has no * where the sound could stand"),
+        ("- a photo of *", "job 1: 'a photo of *' is not a mapping"),
+        ("- {steps: 3}", "job 1: prompt: it is missing: write one such as"),
+        ("- {prompt: '*', prompts: ['*']}", "prompt: `prompts` is given, too: keep one"),
         ("- {prompt: 5}", "prompt: 5: write a text such as"),
-        ("- {prompt: ['*', 5]}", "prompt.1: 5 is no text"),
-        ("- {prompt: 'a {label.x} *'}", "asks for {label.x}: name a column of the metadata alone, such as {label}"),
-        ("- {prompt: 'a {label!r} *'}", "asks for {label}: name a column of the metadata alone"),
-        ("- {prompt: 'a {} *'}", "asks for {}: name a column of the metadata alone"),
-        ("- {prompt: 'a { *'}", "has a brace alone: write {{ for {"),
+        ("- {prompt: ['*', 5]}", "prompt.1: 5 is not a text"),
+        ("- {prompt: 'a {label.x} *'}", "has {label.x}: name a metadata column and nothing else, such as {label}"),
+        ("- {prompt: 'a {label!r} *'}", "has {label}: name a metadata column"),
+        ("- {prompt: 'a {} *'}", "has {}: name a metadata column"),
+        ("- {prompt: 'a { *'}", "has an unmatched brace: write {{ for {"),
         (f"- {{prompt: '{'*' * 2001}'}}", "2,001 characters, more than 2,000: shorten it"),
         ("- {prompt: '*', name: rain, stepz: 3}", "job 1 (rain): stepz: there is no such key: did you mean steps"),
         ("- {prompt: '*', 3: 3}", "3: there is no such key: choose from blend, cues, edit"),
@@ -90,34 +90,38 @@ def test_a_list_is_a_job_file_too(tmp_path):
         ("- {prompt: '*', format: gif}", "format: 'gif': input should be 'jpg', 'png' or 'webp'"),
         ("- {prompt: '*', quality: 101}", "quality: 101: input should be less than or equal to 100"),
         ("- {prompt: '*', scheduler: fast}", "scheduler: 'fast': input should be 'ddim'"),
-        ("- {prompt: '*', batch_size: 4}", "batch_size: it is no matter of a job: set it under `render`"),
+        ("- {prompt: '*', batch_size: 4}", "batch_size: it cannot be set per job: set render.batch_size"),
         ("- {prompt: '*', seeds: 0}", "seeds: 0: give a number of pictures per cue"),
         ("- {prompt: '*', seeds: yes}", "seeds: True: give a number"),
         ("- {prompt: '*', seeds: []}", "seeds: []: give a number"),
         ("- {prompt: '*', seeds: [1, -1]}", "or a list of seeds from 0"),
-        ("- {prompt: '*', seeds: [4, 3, 4]}", "seeds: 4 comes twice"),
+        ("- {prompt: '*', seeds: [4, 3, 4]}", "seeds: 4 is listed twice"),
         ("- {prompt: '*', limit: 0}", "limit: 0: input should be greater than 0"),
-        ("- {prompt: '*', negative_prompt: 'no *'}", "holds a *, which only `prompt` may"),
+        ("- {prompt: '*', negative_prompt: 'no *'}", "has a *, which only `prompt` may"),
         ("- {prompt: '*', cues: 5}", "cues: 5: write a condition in SQL, or labels, clip_ids, where below it"),
         ("- {prompt: '*', cues: {label: rain}}", "cues.label: there is no such key: did you mean labels"),
-        ("- {prompt: '*', cues: {labels: [no]}}", "cues.labels.0: False is no text"),
+        ("- {prompt: '*', cues: {labels: [no]}}", "cues.labels.0: False is not a text"),
         ("- {prompt: 'a *:3'}", "prompt: *:3: a strength is from -2 to 2"),
         ("- {prompt: 'a *b:1 *b:0.5'}", "prompt: *b has two strengths, 1 and 0.5: give it one everywhere"),
-        ("- {prompt: 'a *', negative_prompt: 'a *b'}", "'a *b' holds a *, which only `prompt` may"),
+        ("- {prompt: 'a *', negative_prompt: 'a *b'}", "'a *b' has a *, which only `prompt` may"),
         ("- {prompt: '*b', named: {b: 5}}", "named.b: 5: write a condition in SQL, or labels, clip_ids, where"),
         ("- {prompt: '*b', named: {b: {label: x}}}", "named.b.label: there is no such key: did you mean labels"),
-        ("- {prompt: '*b', named: b}", "named: 'b': write names below it, and which cues each is"),
-        ("- {prompt: '*b', named: {'b c': 'true'}}", "named: 'b c' is no name: begin with a letter"),
-        ("- {prompt: '*b', named: {c: 'true'}}", "job 1: named.c: no prompt has *c: put it into one"),
-        ("- {prompt: '*b', cues: {labels: c}}", "job 1: cues: no prompt has a * without a name: choose under `named`"),
+        ("- {prompt: '*b', named: b}", "named: 'b': write names below it, with a cue selection for each"),
+        ("- {prompt: '*b', named: {'b c': 'true'}}", "named: 'b c' is not a cue name: start with a letter"),
+        ("- {prompt: '*b', named: {c: 'true'}}", "job 1: named.c: no prompt has *c: add it to one"),
+        (
+            "- {prompt: '*b', cues: {labels: c}}",
+            "job 1: cues: no prompt has a * without a name: select cues under `named`",
+        ),
+        ("- {prompt: a photo, blend: {from: 'true', to: 'true'}}", "blend: 'a photo' has no * without a name"),
         ("- {prompt: '*', blend: 5}", "blend: 5: write from, to, steps below it"),
-        ("- {prompt: '*', blend: {from: 'true', steps: 3}}", "blend.to: it is missing: say which cues"),
+        ("- {prompt: '*', blend: {from: 'true', steps: 3}}", "blend.to: it is missing: select cues"),
         ("- {prompt: '*', blend: {from: 'true', two: 'true'}}", "blend.two: there is no such key: did you mean to"),
         ("- {prompt: '*', blend: {from: {label: a}, to: ''}}", "blend.from.label: there is no such key: did you mean"),
         ("- {prompt: '*', blend: {from: 'true', to: 'true', steps: 1}}", "blend.steps: 1: input should be greater"),
         ("- {prompt: ['*', '*b'], blend: {from: 'true', to: 'true'}}", "blend: '*b' has no * without a name"),
-        ("- {prompt: '*', cues: 'true', blend: {from: a, to: b}}", "blend and cues are both there"),
-        ("- {prompt: '*', name: a}\n- {prompt: '*', name: a}", "job 2 (a): name: 'a' is taken by a job above"),
+        ("- {prompt: '*', cues: 'true', blend: {from: a, to: b}}", "blend: `cues` is given, too"),
+        ("- {prompt: '*', name: a}\n- {prompt: '*', name: a}", "job 2 (a): name: an earlier job has the name 'a'"),
     ],
 )
 def test_a_bad_job_file_gets_a_sentence(tmp_path, text, said):
@@ -130,42 +134,8 @@ def test_a_job_file_that_cannot_be_read_gets_a_sentence(tmp_path):
     with pytest.raises(BadConfig, match="none.yaml: it cannot be read"):
         load_jobs(tmp_path / "none.yaml", OPTIONS)
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadConfig, match="no YAML file"):
+    with pytest.raises(BadConfig, match="not a YAML file"):
         load_jobs(tmp_path / "bytes.yaml", OPTIONS)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "chosen"),
-    [
-        (None, "abc"),
-        ({"labels": ["rain", "snow"]}, "a"),
-        ({"clip_ids": ["c", "b"]}, "bc"),
-        ("duration_s > 1", "bc"),
-        ({"labels": ["rain", "fire"], "where": "duration_s > 2"}, "b"),
-        ("(attributes ->> 'intensity')::double > 0.5 or label is null", "ac"),
-        ("label = 'snow'", ""),
-    ],
-)
-def test_a_filter_lets_through_what_meets_all_of_its_conditions(wanted, chosen):
-    assert choose(CUES, one(cues=wanted).cues, "")["clip_id"].to_pylist() == list(chosen)
-
-
-@pytest.mark.parametrize(
-    ("condition", "said"),
-    [
-        ("lable = 'rain'", 'Referenced column "lable" not found'),
-        ("label = 'rain", "unterminated"),
-        ("true; drop table x", "Parser Error"),
-        ("true) or (true", "syntax error"),
-        ("sum(duration_s) > 1", "aggregates"),
-        ("label::int > 3", "Could not convert"),
-        ("label in (select content from read_text('/etc/hostname'))", "Permission Error"),
-    ],
-)
-def test_a_condition_that_is_wrong_or_reaches_out_gets_a_sentence(condition, said):
-    with pytest.raises(BadConfig) as caught:
-        choose(CUES, CueFilter(where=condition), "jobs.yaml: job 3")
-    assert str(caught.value).startswith("jobs.yaml: job 3: cues.where: ") and said in str(caught.value)
 
 
 def test_prompts_are_filled_with_what_is_said_of_the_clip():
@@ -204,6 +174,14 @@ def test_each_name_of_a_prompt_has_its_cues():
     job = one(prompt="a *rain and *", blend={"from": "weak", "to": "strong", "steps": 5})
     assert list(job.filters_of(job.prompts[0]).values()) == [rain, weak, strong]
     assert job.blend.positions == (0, 0.25, 0.5, 0.75, 1)
+
+
+def test_a_prompt_without_a_placeholder_has_cues_only_if_it_names_metadata():
+    job = one(prompt=["a photo", "a photo of {label}"], cues="rain")
+    assert job.filters_of("a photo") == {}
+    assert job.filters_of("a photo of {label}") == {"cues": CueFilter(where="rain")}
+    edit = one(prompt="a storm", mode="edit", source_prompt="a {place}")
+    assert edit.filters_of("a storm") == {"cues": CueFilter()}
 
 
 def test_defaults_may_choose_cues_that_not_every_job_names(tmp_path):

@@ -13,6 +13,7 @@ from aai.errors import BadConfig
 from aai.identity import seed_of
 from aai.jobs.job import Job
 from aai.jobs.jobfile import load_jobs, make_jobs
+from aai.jobs.selection import CueFilter
 from aai.models.options import RenderOptions
 
 ROOT = Path(__file__).parents[2]
@@ -111,30 +112,39 @@ PHOTOS = "mode: edit, source_prompt: a city, source_images: photos"
     ("keys", "said"),
     [
         ("mode: paint", "mode: 'paint': input should be 'generate', 'edit' or 'stylise'"),
-        ("source_prompt: a city", "source_prompt: pictures that are generated have no source: set `mode` to edit or"),
-        ("source_images: photos", "source_images: pictures that are generated have no source"),
-        ("source_masks: masks", "source_masks: pictures that are generated have no source"),
-        ("edit: {}", "edit: pictures that are generated have no source"),
-        ("mode: edit", "source_prompt is missing: say what is seen before, such as 'a city'"),
-        ("mode: stylise, source_images: photos", "source_prompt is missing: say what is seen before"),
-        ("mode: stylise, edit: {strength: 0.5}", "edit: there is no source without a source_prompt: write one, or"),
-        ("mode: edit, source_prompt: a city, source_masks: masks", "source_masks: there are no source_images that"),
-        ("mode: stylise, source_masks: masks", "source_masks: there are no source_images that they could belong to"),
-        (f"{PHOTOS}, source_masks: m, edit: {{preserve: none}}", "source_masks: nothing is kept outside them: set"),
+        ("source_prompt: a city", "source_prompt: generated pictures have no source: set `mode` to edit or"),
+        ("source_images: photos", "source_images: generated pictures have no source"),
+        ("source_masks: masks", "source_masks: generated pictures have no source"),
+        ("edit: {}", "edit: generated pictures have no source"),
+        ("mode: edit", "source_prompt: it is missing: describe the source image, such as 'a city'"),
+        ("mode: stylise, source_images: photos", "source_prompt: it is missing"),
+        ("mode: stylise, edit: {strength: 0.5}", "edit: without a source_prompt there is no source to edit"),
+        ("mode: edit, source_prompt: a city, source_masks: masks", "source_masks: there are no `source_images` that"),
+        ("mode: stylise, source_masks: masks", "source_masks: there are no `source_images` that they could belong to"),
+        (
+            f"{PHOTOS}, source_masks: m, edit: {{preserve: none}}",
+            "source_masks: masks have no effect if nothing is preserved: set",
+        ),
         (f"{PHOTOS}, width: 64", "width: photos keep their size: leave it out"),
         (f"{PHOTOS}, height: 64", "height: photos keep their size: leave it out"),
-        (f"{PHOTOS}, scheduler: euler", "scheduler: ddim serves all: leave it out"),
+        (f"{PHOTOS}, scheduler: euler", "scheduler: photos are always edited with ddim: leave it out"),
         (f"{PHOTOS}, seeds: 2, edit: {{inversion: direct}}", "seeds: with edit.inversion: direct every seed gives"),
         (
             "mode: edit, source_prompt: a *",
-            "source_prompt: 'a *' holds a *, which only `prompt` may: say what is there",
+            "source_prompt: 'a *' has a *, which only `prompt` may have: describe",
         ),
-        ("mode: edit, source_prompt: 'a {'", "source_prompt: 'a {' has a brace alone: write {{ for { and }} for }"),
-        ("mode: edit, source_prompt: 'a {label.x}'", "source_prompt: 'a {label.x}' asks for {label.x}: name a column"),
-        ("mode: edit, source_prompt: 5", "source_prompt: 5 is no text: write one, in quotes if need be"),
-        (f"mode: edit, source_prompt: {'x' * 2001}", "source_prompt: it has 2,001 characters, more than 2,000"),
+        (
+            "mode: edit, source_prompt: 'a {'",
+            "source_prompt: 'a {' has an unmatched brace: write {{ for { and }} for }",
+        ),
+        (
+            "mode: edit, source_prompt: 'a {label.x}'",
+            "source_prompt: 'a {label.x}' has {label.x}: name a metadata column",
+        ),
+        ("mode: edit, source_prompt: 5", "source_prompt: 5 is not a text: write one"),
+        (f"mode: edit, source_prompt: {'x' * 2001}", "source_prompt: the text has 2,001 characters, more than 2,000"),
         ("mode: edit, source_prompt: a, source_images: 5", "source_images: 5: write a text, or a list of texts"),
-        ("mode: edit, source_prompt: a, source_images: [5]", "source_images.0: 5 is no text: write one"),
+        ("mode: edit, source_prompt: a, source_images: [5]", "source_images.0: 5 is not a text: write one"),
         ("mode: edit, source_prompt: a, source_images: ''", "source_images.0: '': string should have at least 1"),
         ("mode: edit, source_prompt: a, edit: strong", "edit: 'strong': write strength, cross_fraction, self_fraction"),
         (
@@ -145,7 +155,10 @@ PHOTOS = "mode: edit, source_prompt: a city, source_images: photos"
         ("mode: edit, source_prompt: a, edit: {threshold: 1}", "edit.threshold: 1: input should be less than 1"),
         ("mode: edit, source_prompt: a, edit: {grow: .inf}", "edit.grow: inf: input should be a finite number"),
         ("mode: edit, source_prompt: a, edit: {mask: hand}", "edit.mask: 'hand': input should be 'difference' or"),
-        ("mode: edit, source_prompt: a, edit: {reweight: city}", "edit.reweight: 'city': write words below it, and a"),
+        (
+            "mode: edit, source_prompt: a, edit: {reweight: city}",
+            "edit.reweight: 'city': write words below it, with their factors",
+        ),
         ("mode: edit, source_prompt: a, edit: {reweight: {city: much}}", "edit.reweight.city: 'much': input should be"),
         ("mode: edit, source_prompt: a, edit: {reweight: {city: .nan}}", "edit.reweight.city: nan: input should be a"),
     ],
@@ -167,6 +180,14 @@ def test_reading_job_files_loads_nothing_heavy():
     assert ran.stdout.split() == []
 
 
+def test_a_prompt_of_the_plain_model_may_select_the_clips_whose_metadata_fills_it():
+    job = one(prompt="a photo of {label}", cues={"labels": "rain"})
+    assert job.filters_of("a photo of {label}") == {"cues": CueFilter(labels=("rain",))}
+    with pytest.raises(BadConfig) as error:
+        one(prompt="a photo", cues={"labels": "rain"})
+    assert error.value.key == "jobs: job 1: cues"
+
+
 JOBS_MD = (ROOT / "docs" / "JOBS.md").read_text()
 README = (ROOT / "README.md").read_text()
 
@@ -186,7 +207,7 @@ def table_of(title: str) -> dict[str, list[str]]:
 def test_the_docs_tell_every_key_of_a_job_and_its_default():
     told = table_of("Keys")
     known = {"prompt"} | Job.model_fields.keys() | RenderOptions.model_fields.keys()
-    assert told.keys() == known - {"options", "place", "batch_size"}
+    assert told.keys() == known - {"options", "position"}
     for key in ("steps", "guidance", "format", "quality"):
         assert told[key][0].strip("`") == str(getattr(RenderOptions(), key))
 

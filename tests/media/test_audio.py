@@ -1,8 +1,7 @@
-"""Sound files of every kind are read right, and whatever cannot be used is refused with a sentence that says why."""
+"""Audio formats decode to the right samples; unusable files are rejected with the reason."""
 
 import io
 import struct
-import time
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +40,11 @@ def file_of(samples: np.ndarray, rate_hz: int = 16_000, kind: str = "WAV", subty
     return file.getvalue()
 
 
-def refusal(data: bytes, options: AudioOptions = OPTIONS) -> str:
+def rejection(data: bytes, options: AudioOptions = OPTIONS) -> str:
     with pytest.raises(BadItem) as caught:
         decode(data, "sounds/rain.wav", options)
-    message = str(caught.value)
-    assert message.startswith("sounds/rain.wav: ")
-    return message
+    assert caught.value.uri == "sounds/rain.wav"
+    return caught.value.sentence
 
 
 def with_flac_length(data: bytes, num_frames: int) -> bytes:
@@ -75,7 +73,7 @@ LOSSLESS = [
 
 @pytest.mark.parametrize("num_channels", [1, 2, 6])
 @pytest.mark.parametrize("kind, subtype, step", LOSSLESS)
-def test_lossless_formats_come_back_sample_by_sample(kind, subtype, step, num_channels):
+def test_lossless_formats_decode_to_the_same_samples(kind, subtype, step, num_channels):
     samples = sine(num_channels=num_channels)
     recording = decode(file_of(samples, 16_000, kind, subtype), "rain", OPTIONS)
     assert recording.rate_hz == 16_000
@@ -85,7 +83,7 @@ def test_lossless_formats_come_back_sample_by_sample(kind, subtype, step, num_ch
 
 
 @pytest.mark.parametrize("kind, subtype", [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("WAV", "IMA_ADPCM")])
-def test_lossy_formats_sound_the_same(kind, subtype):
+def test_lossy_formats_keep_duration_and_level(kind, subtype):
     recording = decode(file_of(sine(2, 48_000, 2), 48_000, kind, subtype), "rain", OPTIONS)
     assert recording.samples.shape[1] == 2
     assert recording.duration_s == pytest.approx(2, abs=0.05)
@@ -93,22 +91,22 @@ def test_lossy_formats_sound_the_same(kind, subtype):
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
-def test_files_of_every_rate_are_read_at_their_own(rate_hz):
+def test_a_file_is_decoded_at_its_own_sample_rate(rate_hz):
     recording = decode(file_of(sine(2, rate_hz), rate_hz), "rain", OPTIONS)
     assert (recording.rate_hz, recording.duration_s) == (rate_hz, 2)
 
 
-def test_a_wav_written_into_a_pipe_has_no_length_and_is_read_to_its_end():
+def test_a_wav_without_a_length_is_read_to_its_end():
     data = bytearray(file_of(sine()))
-    for place in (4, 40):
-        data[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
+    for offset in (4, 40):
+        data[offset : offset + 4] = struct.pack("<I", 0xFFFFFFFF)
     assert decode(bytes(data), "rain", OPTIONS).duration_s == 0.5
 
 
-def test_a_flac_written_into_a_pipe_has_no_length_and_is_read_to_its_end():
+def test_a_flac_without_a_length_is_read_to_its_end():
     data = with_flac_length(file_of(sine(20, 48_000), 48_000, "FLAC"), 0)
     assert decode(data, "rain", OPTIONS).duration_s == 20
-    assert "too long" in refusal(data, AudioOptions(max_duration_s=19))
+    assert "too long" in rejection(data, AudioOptions(max_duration_s=19))
 
 
 @pytest.mark.parametrize(
@@ -126,23 +124,23 @@ def test_a_flac_written_into_a_pipe_has_no_length_and_is_read_to_its_end():
         (file_of(0 * sine()), "silent: the loudest part has -inf dBFS, below -60 dBFS"),
         (file_of(0.001 * sine()), "silent: the loudest part has -69 dBFS"),
         (file_of(0 * sine() + 0.25, subtype="FLOAT"), "silent"),
-        (file_of(np.full_like(sine(), np.nan), subtype="FLOAT"), "not numbers (NaN or infinite)"),
-        (file_of(np.append(sine(), np.inf), subtype="FLOAT"), "not numbers (NaN or infinite)"),
-        (file_of(sine().astype(np.float64) * 1e300, subtype="DOUBLE"), "not numbers (NaN or infinite)"),
-        (file_of(sine() * 30_000, subtype="FLOAT"), "samples reach 1.5e+04 where full scale is 1"),
-        (file_of(sine(), 1_000), "the rate of 1000 Hz is not in 4000 to 384000 Hz"),
-        (file_of(sine(), 500_000), "the rate of 500000 Hz is not in 4000 to 384000 Hz"),
+        (file_of(np.full_like(sine(), np.nan), subtype="FLOAT"), "NaN or infinite"),
+        (file_of(np.append(sine(), np.inf), subtype="FLOAT"), "NaN or infinite"),
+        (file_of(sine().astype(np.float64) * 1e300, subtype="DOUBLE"), "NaN or infinite"),
+        (file_of(sine() * 30_000, subtype="FLOAT"), "the peak is 1.5e+04, full scale is 1"),
+        (file_of(sine(), 1_000), "a sample rate of 1000 Hz is outside 4000 to 384000 Hz"),
+        (file_of(sine(), 500_000), "a sample rate of 500000 Hz is outside 4000 to 384000 Hz"),
         (file_of(sine(num_channels=65)), "65 channels are more than 64"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_reason(data, sentence):
-    assert sentence in refusal(data)
+def test_an_unusable_file_is_rejected_with_its_reason(data, sentence):
+    assert sentence in rejection(data)
 
 
-def test_a_codec_that_is_not_supported_is_refused():
+def test_an_unsupported_codec_is_rejected():
     data = bytearray(file_of(sine(), subtype="ULAW"))
     data[20:22] = struct.pack("<H", 0x0161)  # Windows Media Audio
-    assert "a codec that is not supported" in refusal(bytes(data))
+    assert "unsupported codec" in rejection(bytes(data))
 
 
 @pytest.mark.parametrize(
@@ -158,28 +156,33 @@ def test_a_codec_that_is_not_supported_is_refused():
     ],
 )
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
-def test_a_file_cut_short_is_refused(kind, subtype, share):
+def test_a_truncated_file_is_rejected(kind, subtype, share):
     data = file_of(np.random.default_rng(0).normal(0, 0.1, 96_000), 48_000, kind, subtype)
-    assert "cut short" in refusal(data[: round(len(data) * share)])
+    assert "cut short" in rejection(data[: round(len(data) * share)])
 
 
-def test_a_missing_blink_at_the_end_is_no_damage():
+def test_a_few_missing_samples_at_the_end_are_accepted():
     assert decode(file_of(sine())[:-100], "rain", OPTIONS).duration_s == pytest.approx(0.5, abs=0.01)
 
 
-def test_limits_are_checked_before_anything_is_decoded():
+@pytest.fixture
+def no_decoding(monkeypatch) -> None:
+    """Every attempt to decode a sample fails."""
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("samples were decoded"))
+
+
+@pytest.mark.usefixtures("no_decoding")
+def test_limits_are_checked_before_decoding():
     ten_hours = with_flac_length(file_of(sine(), kind="FLAC"), 10 * 3600 * 16_000)
-    start = time.monotonic()
-    assert "too long: 36000.0 s are more than 3600 s" in refusal(ten_hours)
+    assert "too long: 36000.0 s are more than 3600 s" in rejection(ten_hours)
     large = AudioOptions(max_duration_s=1e6)
-    assert "too large: 2304000000 bytes once decoded are more than 1073741824" in refusal(ten_hours, large)
-    assert time.monotonic() - start < 1
+    assert "too large: 2304000000 decoded bytes are more than 1073741824" in rejection(ten_hours, large)
 
 
-def test_a_crackle_among_silence_is_silence_and_a_bark_is_not():
+def test_a_click_in_silence_is_silence_and_a_bark_is_not():
     wave = np.zeros(10 * 16_000, np.float32)
     wave[80_000] = 0.02
-    assert "silent" in refusal(file_of(wave))
+    assert "silent" in rejection(file_of(wave))
     wave[80_000:84_000] = 0.1 * sine(0.25)[:, 0]
     assert len(decode(file_of(wave), "dog", OPTIONS).samples) == len(wave)
 
@@ -200,30 +203,30 @@ FUZZED = [
 
 
 @pytest.mark.parametrize("kind, subtype", FUZZED)
-def test_damaged_files_are_sound_or_refused_and_nothing_else(kind, subtype):
+def test_a_damaged_file_is_decoded_or_rejected_and_nothing_else(kind, subtype):
     rng = np.random.default_rng(7)
     options = AudioOptions(max_decoded_bytes=2**24)
     whole = file_of(np.concatenate([sine(num_channels=2), rng.normal(0, 0.1, (4_000, 2))]), 16_000, kind, subtype)
     damaged = [whole[:length] for length in rng.integers(len(whole), size=50)]
     for i in range(150):
         flipped = bytearray(whole)
-        for place in rng.integers(len(whole) if i % 2 else 200, size=1 + i % 8):
-            flipped[place] = rng.integers(256)
+        for offset in rng.integers(len(whole) if i % 2 else 200, size=1 + i % 8):
+            flipped[offset] = rng.integers(256)
         damaged.append(bytes(flipped))
-    num_refused = 0
+    num_rejected = 0
     for data in damaged:
         try:
             recording = decode(data, "rain", options)
         except BadItem:
-            num_refused += 1
+            num_rejected += 1
             continue
         assert recording.samples.dtype == np.float32
         assert np.isfinite(recording.samples).all()
         assert recording.duration_s >= options.min_duration_s
-    assert num_refused >= 30  # most of those cut short
+    assert num_rejected >= 30  # most of those cut short
 
 
-@pytest.mark.skipif(not ESC10.is_dir(), reason="the recordings of ESC-10 are not here")
+@pytest.mark.skipif(not ESC10.is_dir(), reason="ESC-10 is not available")
 def test_real_recordings_are_decoded_and_cut():
     for path in sorted(ESC10.rglob("*.ogg"))[::40]:
         recording = decode(path.read_bytes(), path.name, OPTIONS)
@@ -237,7 +240,7 @@ def test_channels_are_averaged():
     assert np.allclose(to_mono(np.array([[0.25, 0.75], [-1, 0]], np.float32)), [0.5, -0.5])
 
 
-def test_channels_that_cancel_each_other_do_not_become_silence():
+def test_channels_in_opposite_phase_do_not_cancel():
     loud, soft = sine(), 0.9999 * sine()
     assert np.array_equal(to_mono(np.hstack([-soft, loud])), loud[:, 0])
 
@@ -251,19 +254,19 @@ def test_resampling_keeps_length_level_and_tone():
     assert np.array_equal(resampled, resample(wave, 44_100, 48_000))
 
 
-def test_a_wave_of_the_right_rate_stays_as_it_is():
+def test_equal_rates_return_the_same_array():
     wave = sine()[:, 0]
     assert resample(wave, 16_000, 16_000) is wave
 
 
-def test_levels_are_those_of_textbooks():
+def test_levels_are_rms_without_the_dc_offset():
     assert level_dbfs(np.array([1, -1] * 100, np.float32)) == pytest.approx(0)
     assert level_dbfs(sine()[:, 0]) == pytest.approx(SINE_DBFS, abs=0.01)
     assert level_dbfs(sine()[:, 0] + np.float32(0.4)) == pytest.approx(SINE_DBFS, abs=0.01)
     assert level_dbfs(np.zeros(100, np.float32)) == level_dbfs(np.zeros(0, np.float32)) == -np.inf
 
 
-def test_the_loudest_part_is_found_wherever_it_is():
+def test_the_loudest_block_is_measured_at_any_position():
     wave = np.concatenate([np.zeros(48_000, np.float32), sine()[:, 0], np.zeros(48_123, np.float32)])
     assert loudest_dbfs(wave, 16_000) == pytest.approx(SINE_DBFS, abs=0.1)
     assert loudest_dbfs(np.zeros(0, np.float32), 16_000) == -np.inf
@@ -282,7 +285,7 @@ def test_the_loudest_part_is_found_wherever_it_is():
         (0, {}, []),
     ],
 )
-def test_recordings_are_cut_in_windows(duration_s, changes, found):
+def test_a_recording_is_split_into_windows(duration_s, changes, found):
     assert windows(sine(duration_s, 4_000)[:, 0], 4_000, AudioOptions(**changes)) == found
 
 
@@ -294,7 +297,7 @@ def test_silent_windows_are_skipped():
     assert windows(wave * 0, 4_000, OPTIONS) == []
 
 
-def test_a_window_has_the_samples_it_names():
+def test_windows_cover_the_recording():
     wave = np.random.default_rng(0).normal(size=11_025 * 25).astype(np.float32)
     parts = [cut(wave, 11_025, window) for window in windows(wave, 11_025, AudioOptions(window_s=1.7, hop_s=1.7))]
     assert np.array_equal(np.concatenate(parts), wave[: sum(map(len, parts))])
@@ -305,7 +308,7 @@ def test_a_window_has_the_samples_it_names():
     "how, fitted",
     [("repeat", [1, 2, 3, 1, 2, 3, 1, 2]), ("repeatpad", [1, 2, 3, 1, 2, 3, 0, 0]), ("pad", [1, 2, 3, 0, 0, 0, 0, 0])],
 )
-def test_a_wave_is_brought_to_a_length(how, fitted):
+def test_a_wave_is_padded_or_truncated(how, fitted):
     wave = np.array([1, 2, 3], np.float32)
     assert fit_length(wave, 8, how).tolist() == fitted
     assert fit_length(wave, 3, how).tolist() == [1, 2, 3]
@@ -313,7 +316,7 @@ def test_a_wave_is_brought_to_a_length(how, fitted):
     assert fit_length(wave, 8, how).dtype == np.float32
 
 
-def test_nothing_cannot_be_repeated():
+def test_an_empty_wave_cannot_be_padded():
     with pytest.raises(ValueError, match="empty"):
         fit_length(np.zeros(0, np.float32), 8)
 
@@ -321,6 +324,6 @@ def test_nothing_cannot_be_repeated():
 @pytest.mark.parametrize(
     "changes", [{"min_window_s": 11}, {"min_rate_hz": 10**6}, {"min_duration_s": 1e4}, {"hop_s": 0}, {"window": 10}]
 )
-def test_options_that_contradict_themselves_are_refused(changes):
+def test_contradictory_options_are_rejected(changes):
     with pytest.raises(ValidationError):
         AudioOptions(**changes)

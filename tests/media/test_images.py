@@ -1,16 +1,17 @@
-"""Image files of every kind are seen as they are meant to be, and the rest is refused with a sentence that says why."""
+"""Image formats decode to the right pixels; unusable files are rejected with the reason."""
 
 import io
-import resource
 import struct
 import threading
-import time
+import tracemalloc
 import warnings
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import ValidationError
 
 from aai.errors import BadItem
@@ -22,7 +23,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def picture() -> np.ndarray:
-    """Smooth, so that lossy formats change little, and different at each corner."""
+    """A gradient: smooth, so that lossy formats change it little, with four different corners."""
     down, across = np.mgrid[0:HEIGHT, 0:WIDTH]
     return np.stack([down * 5, across * 3, 255 - down * 2 - across * 2], axis=-1).astype(np.uint8)
 
@@ -38,23 +39,22 @@ def with_alpha(alpha: int) -> np.ndarray:
     return np.dstack([picture(), np.full((HEIGHT, WIDTH), alpha, np.uint8)])
 
 
-def seen(data: bytes, **changes: object) -> np.ndarray:
-    """The pixels, as integers that can be subtracted."""
+def decoded(data: bytes, **changes: object) -> np.ndarray:
+    """Pixels as int, so that they can be subtracted."""
     image = decode(data, "rain", ImageOptions(**changes))
     assert image.pixels.dtype == np.uint8
     return image.pixels.astype(int)
 
 
-def refusal(data: bytes, options: ImageOptions = OPTIONS) -> str:
+def rejection(data: bytes, options: ImageOptions = OPTIONS) -> str:
     with pytest.raises(BadItem) as caught:
         decode(data, "photos/rain.png", options)
-    message = str(caught.value)
-    assert message.startswith("photos/rain.png: ")
-    return message
+    assert caught.value.uri == "photos/rain.png"
+    return caught.value.sentence
 
 
 def png_of(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 8-bit RGB by its header; its chunks may hold anything."""
+    """A PNG with an 8-bit RGB header and arbitrary chunks."""
     header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -75,9 +75,9 @@ def png_of(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
         ("JPEG", {"quality": 95, "progressive": True}, 12),
     ],
 )
-def test_colours_come_back(kind, how, error):
+def test_pixels_size_and_format_are_decoded(kind, how, error):
     image = decode(file_of(picture(), kind, **how), "rain", OPTIONS)
-    assert image.stored_size_px == (WIDTH, HEIGHT)
+    assert (image.stored_size_px, image.format) == ((WIDTH, HEIGHT), kind)
     assert np.abs(image.pixels.astype(int) - picture()).max() <= error
 
 
@@ -96,62 +96,62 @@ def test_colours_come_back(kind, how, error):
         (77, picture()),
     ],
 )
-def test_images_stand_upright(kind, orientation, turned):
+def test_the_exif_orientation_is_applied(kind, orientation, turned):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    pixels = seen(file_of(picture(), kind, exif=exif))
+    pixels = decoded(file_of(picture(), kind, exif=exif))
     assert pixels.shape == turned.shape
     assert np.abs(pixels - turned).mean() < 4
 
 
-def test_damaged_exif_leaves_the_image_as_it_is():
+def test_damaged_exif_is_ignored():
     data = file_of(picture(), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01")
-    assert np.array_equal(seen(data), picture())
+    assert np.array_equal(decoded(data), picture())
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_grey_has_three_equal_channels(kind):
     grey = picture()[..., 0]
-    pixels = seen(file_of(grey, kind))
+    pixels = decoded(file_of(grey, kind))
     assert np.abs(pixels - grey[..., None]).max() <= (6 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_become_eight(kind):
     grey = picture()[..., 0]
-    assert np.array_equal(seen(file_of(grey.astype(np.uint16) * 257, kind))[..., 0], grey)
+    assert np.array_equal(decoded(file_of(grey.astype(np.uint16) * 257, kind))[..., 0], grey)
 
 
 def test_sixteen_bit_colours_become_eight():
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in picture().astype(np.uint16) * 257)
     data = png_of(WIDTH, HEIGHT, (b"IDAT", zlib.compress(rows))).replace(b"\x08\x02\0\0\0", b"\x10\x02\0\0\0", 1)
     data = data[:29] + struct.pack(">I", zlib.crc32(data[12:29])) + data[33:]
-    assert np.array_equal(seen(data), picture())
+    assert np.array_equal(decoded(data), picture())
 
 
 def test_black_and_white_is_black_and_white():
     black = picture()[..., 0] > 99
-    assert np.array_equal(seen(file_of(Image.fromarray(black), "PNG"))[..., 0], black * 255)
+    assert np.array_equal(decoded(file_of(Image.fromarray(black), "PNG"))[..., 0], black * 255)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
-def test_palettes_are_looked_up(kind):
+def test_palettes_are_applied(kind):
     image = Image.fromarray(picture()).quantize(64)
-    assert np.array_equal(seen(file_of(image, kind)), np.asarray(image.convert("RGB")))
+    assert np.array_equal(decoded(file_of(image, kind)), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (0, 100, 200)])
 @pytest.mark.parametrize("kind, how", [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})])
 def test_transparency_shows_the_background(kind, how, background):
-    assert (seen(file_of(with_alpha(0), kind, **how), background=background) == background).all()
-    half = seen(file_of(with_alpha(128), kind, **how), background=background)
+    assert (decoded(file_of(with_alpha(0), kind, **how), background=background) == background).all()
+    half = decoded(file_of(with_alpha(128), kind, **how), background=background)
     assert np.abs(half - (picture() * 128.0 + np.array(background) * 127) / 255).max() <= 1
-    assert np.array_equal(seen(file_of(with_alpha(255), kind, **how), background=background), picture())
+    assert np.array_equal(decoded(file_of(with_alpha(255), kind, **how), background=background), picture())
 
 
 def test_grey_with_transparency_shows_the_background():
     image = Image.fromarray(with_alpha(0)).convert("LA")
-    assert (seen(file_of(image, "PNG")) == 255).all()
+    assert (decoded(file_of(image, "PNG")) == 255).all()
 
 
 @pytest.mark.parametrize("kind, transparency", [("PNG", 0), ("PNG", bytes(64)), ("GIF", 0)])
@@ -161,36 +161,36 @@ def test_transparent_entries_of_a_palette_show_the_background(kind, transparency
     hidden = entries < (64 if isinstance(transparency, bytes) else 1)
     expected = np.where(hidden[..., None], 255, colours)
     assert hidden.any()
-    assert np.array_equal(seen(file_of(image, kind, transparency=transparency)), expected)
+    assert np.array_equal(decoded(file_of(image, kind, transparency=transparency)), expected)
 
 
-def test_a_colour_that_stands_for_nothing_shows_the_background():
+def test_a_transparent_colour_shows_the_background():
     data = file_of(picture(), "PNG", transparency=tuple(map(int, picture()[0, 0])))
-    pixels = seen(data)
+    pixels = decoded(data)
     assert pixels[0, 0].tolist() == [255, 255, 255]
     assert np.array_equal(pixels[1:], picture()[1:])
 
 
-def test_printing_colours_become_rgb():
+def test_cmyk_becomes_rgb():
     image = Image.fromarray(picture()).convert("CMYK")
     for kind, how in (("JPEG", {"quality": 98}), ("TIFF", {})):
-        assert np.abs(seen(file_of(image, kind, **how)) - picture()).mean() < 3
+        assert np.abs(decoded(file_of(image, kind, **how)) - picture()).mean() < 3
 
 
 @pytest.mark.parametrize("kind, how", [("PNG", {}), ("GIF", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
 def test_the_first_frame_is_the_image(kind, how):
     image = Image.fromarray(picture()).quantize(64).convert("RGB")
     data = file_of(image, kind, save_all=True, append_images=[image.rotate(90)] * 50, **how)
-    assert np.array_equal(seen(data), np.asarray(image))
+    assert np.array_equal(decoded(data), np.asarray(image))
 
 
-def test_a_stereo_photograph_is_its_first_view():
+def test_a_stereo_photo_is_its_first_view():
     image = Image.fromarray(picture())
     data = file_of(image, "MPO", save_all=True, append_images=[image.rotate(180)])
-    assert np.abs(seen(data) - picture()).max() < 20
+    assert np.abs(decoded(data) - picture()).max() < 20
 
 
-def profile_with_red_and_green_exchanged() -> bytes:
+def profile_with_red_and_green_swapped() -> bytes:
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     red, green = data.index(b"rXYZ"), data.index(b"gXYZ")
     data[red], data[green] = ord("g"), ord("r")
@@ -198,26 +198,26 @@ def profile_with_red_and_green_exchanged() -> bytes:
 
 
 @pytest.mark.parametrize("kind, how", [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
-def test_a_colour_profile_is_applied_unless_it_is_not_wanted(kind, how):
-    data = file_of(picture(), kind, icc_profile=profile_with_red_and_green_exchanged(), **how)
-    assert np.abs(seen(data) - picture()[..., [1, 0, 2]]).max() <= 2
-    assert np.array_equal(seen(data, use_colour_profile=False), picture())
+def test_a_colour_profile_is_applied_unless_disabled(kind, how):
+    data = file_of(picture(), kind, icc_profile=profile_with_red_and_green_swapped(), **how)
+    assert np.abs(decoded(data) - picture()[..., [1, 0, 2]]).max() <= 2
+    assert np.array_equal(decoded(data, use_colour_profile=False), picture())
 
 
-def test_a_colour_profile_leaves_transparency_alone():
-    data = file_of(with_alpha(0), "PNG", icc_profile=profile_with_red_and_green_exchanged())
-    assert (seen(data) == 255).all()
+def test_a_colour_profile_keeps_transparency():
+    data = file_of(with_alpha(0), "PNG", icc_profile=profile_with_red_and_green_swapped())
+    assert (decoded(data) == 255).all()
 
 
-@pytest.mark.parametrize("profile", [b"no profile", profile_with_red_and_green_exchanged()[:300]])
+@pytest.mark.parametrize("profile", [b"no profile", profile_with_red_and_green_swapped()[:300]])
 def test_a_damaged_colour_profile_is_ignored(profile):
-    assert np.array_equal(seen(file_of(picture(), "PNG", icc_profile=profile)), picture())
+    assert np.array_equal(decoded(file_of(picture(), "PNG", icc_profile=profile)), picture())
 
 
 def test_a_colour_profile_for_other_channels_is_ignored():
     grey = picture()[..., 0]
-    data = file_of(grey, "PNG", icc_profile=profile_with_red_and_green_exchanged())
-    assert np.array_equal(seen(data)[..., 0], grey)
+    data = file_of(grey, "PNG", icc_profile=profile_with_red_and_green_swapped())
+    assert np.array_equal(decoded(data)[..., 0], grey)
 
 
 @pytest.mark.parametrize(
@@ -232,20 +232,20 @@ def test_a_colour_profile_for_other_channels_is_ignored():
         (png_of(40, 40), "damaged or cut short"),
         (png_of(40, 40, (b"IDAT", b"no zlib")), "damaged or cut short"),
         (png_of(1, 1, (b"IDAT", zlib.compress(b"\0abc"))), "1 x 1 pixels: a side is shorter than 16"),
-        (file_of(np.ones((20, 20), np.float32), "TIFF"), "pixels of kind F have no known range"),
-        (file_of(np.ones((20, 20), np.int32), "TIFF"), "pixels of kind I have no known range"),
+        (file_of(np.ones((20, 20), np.float32), "TIFF"), "mode F has no defined range"),
+        (file_of(np.ones((20, 20), np.int32), "TIFF"), "mode I has no defined range"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_reason(data, sentence):
-    assert sentence in refusal(data)
+def test_an_unusable_file_is_rejected_with_its_reason(data, sentence):
+    assert sentence in rejection(data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
-def test_a_file_cut_short_is_refused(kind, share):
+def test_a_truncated_file_is_rejected(kind, share):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     data = file_of(noise, kind)
-    assert "damaged or cut short" in refusal(data[: round(len(data) * share)])
+    assert "damaged or cut short" in rejection(data[: round(len(data) * share)])
 
 
 def bombs() -> dict[str, bytes]:
@@ -265,41 +265,41 @@ def bombs() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["png", "gif", "bmp", "jpeg", "tiff", "webp"])
-def test_a_decompression_bomb_is_refused_at_once_and_without_memory(kind):
+def test_a_decompression_bomb_is_rejected_before_a_pixel_is_decoded(kind, monkeypatch):
     data = bombs()[kind]
-    start, peak = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    message = refusal(data)
-    assert "50000 x 50000 pixels are more than 64000000" in message or "too large" in message
-    assert time.monotonic() - start < 2
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1.5 * peak
+    for reader in (ImageFile.ImageFile, TiffImageFile, WebPImageFile):
+        monkeypatch.setattr(reader, "load", lambda _: pytest.fail("pixels were decoded"))
+    assert ("too large" if kind == "webp" else "50000 x 50000 pixels are more than 64000000") in rejection(data)
 
 
-def test_metadata_is_no_way_around_the_limits():
-    text = (b"zTXt", b"comment\0\0" + zlib.compress(bytes(100_000_000)))
-    start = time.monotonic()
-    assert "damaged or cut short" in refusal(png_of(40, 40, text))
-    assert time.monotonic() - start < 2
+def test_compressed_metadata_is_limited_as_well():
+    data = png_of(40, 40, (b"zTXt", b"comment\0\0" + zlib.compress(bytes(100_000_000))))
+    tracemalloc.start()
+    assert "damaged or cut short" in rejection(data)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 10_000_000
 
 
 def test_limits_are_options():
     data = file_of(picture(), "PNG")
-    assert "64 x 48 pixels are more than 3071" in refusal(data, ImageOptions(max_pixels=3071))
-    assert "64 x 48 pixels: a side is longer than 63" in refusal(data, ImageOptions(max_side_px=63))
-    assert "64 x 48 pixels: a side is shorter than 49" in refusal(data, ImageOptions(min_side_px=49))
+    assert "64 x 48 pixels are more than 3071" in rejection(data, ImageOptions(max_pixels=3071))
+    assert "64 x 48 pixels: a side is longer than 63" in rejection(data, ImageOptions(max_side_px=63))
+    assert "64 x 48 pixels: a side is shorter than 49" in rejection(data, ImageOptions(min_side_px=49))
     exact = ImageOptions(max_pixels=3072, max_side_px=64, min_side_px=48)
     assert decode(data, "rain", exact).pixels.shape == (48, 64, 3)
 
 
-def test_the_limits_of_pillow_itself_neither_count_nor_change(monkeypatch):
+def test_pillows_own_limit_neither_applies_nor_changes(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
-    assert seen(file_of(picture(), "PNG")).shape == (HEIGHT, WIDTH, 3)
+    assert decoded(file_of(picture(), "PNG")).shape == (HEIGHT, WIDTH, 3)
     assert Image.MAX_IMAGE_PIXELS == 1_000
 
 
-def test_threads_that_decode_leave_the_warnings_as_they_were():
+def test_decoding_threads_restore_the_warning_filters():
     filters = list(warnings.filters)
     data = file_of(np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8), "PNG")
-    threads = [threading.Thread(target=lambda: [seen(data) for _ in range(10)]) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: [decoded(data) for _ in range(10)]) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -308,12 +308,12 @@ def test_threads_that_decode_leave_the_warnings_as_they_were():
 
 
 def reassembled_png(data: bytes, rng: np.random.Generator) -> bytes:
-    """Damage behind checksums that are right: chunks changed, cut, doubled and left out."""
-    chunks, place = [], 8
-    while place < len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        chunks.append((data[place + 4 : place + 8], bytearray(data[place + 8 : place + 8 + length])))
-        place += 12 + length
+    """Damage with valid checksums: chunks changed, truncated, duplicated and dropped."""
+    chunks, offset = [], 8
+    while offset < len(data):
+        length = int.from_bytes(data[offset : offset + 4], "big")
+        chunks.append((data[offset + 4 : offset + 8], bytearray(data[offset + 8 : offset + 8 + length])))
+        offset += 12 + length
     for _ in range(rng.integers(1, 4)):
         i = rng.integers(len(chunks))
         name, body = chunks[i][0], bytearray(chunks[i][1])
@@ -330,7 +330,7 @@ def reassembled_png(data: bytes, rng: np.random.Generator) -> bytes:
 def whole_files() -> dict[str, bytes]:
     image, exif = Image.fromarray(picture()), Image.Exif()
     exif[ORIENTATION] = 6
-    extras = {"exif": exif, "icc_profile": profile_with_red_and_green_exchanged()}
+    extras = {"exif": exif, "icc_profile": profile_with_red_and_green_swapped()}
     return {
         "jpeg": file_of(image, "JPEG", **extras),
         "progressive": file_of(image, "JPEG", progressive=True),
@@ -348,29 +348,29 @@ def whole_files() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", whole_files())
-def test_damaged_files_are_images_or_refused_and_nothing_else(name):
+def test_a_damaged_file_is_decoded_or_rejected_and_nothing_else(name):
     rng = np.random.default_rng(7)
     whole = whole_files()[name]
     damaged = [whole[:length] for length in rng.integers(len(whole), size=50)]
     for i in range(150):
         flipped = bytearray(whole)
-        for place in rng.integers(len(whole) if i % 2 else min(len(whole), 200), size=1 + i % 8):
-            flipped[place] = rng.integers(256)
+        for offset in rng.integers(len(whole) if i % 2 else min(len(whole), 200), size=1 + i % 8):
+            flipped[offset] = rng.integers(256)
         damaged.append(bytes(flipped))
     if whole.startswith(b"\x89PNG"):
         damaged += [reassembled_png(whole, rng) for _ in range(200)]
-    num_refused = 0
+    num_rejected = 0
     for data in damaged:
         try:
-            pixels = seen(data)
+            pixels = decoded(data)
         except BadItem:
-            num_refused += 1
+            num_rejected += 1
             continue
         assert pixels.shape[2] == 3
-    assert num_refused >= 30  # most of those cut short
+    assert num_rejected >= 30  # most of those cut short
 
 
-def test_the_central_square_is_taken():
+def test_the_centre_is_cropped():
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = (10, 200, 90)
     assert np.array_equal(resize_and_crop(pixels, 20), pixels[:, 20:40])
@@ -378,27 +378,27 @@ def test_the_central_square_is_taken():
     assert resize_and_crop(pixels.swapaxes(0, 1).copy(), 64).shape == (64, 64, 3)
 
 
-def test_fine_patterns_are_averaged_and_not_picked():
+def test_resizing_is_antialiased():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[::2] = 200
     assert np.abs(resize_and_crop(stripes, 8)[1:-1].astype(int) - 100).max() <= 2
 
 
 @pytest.mark.parametrize("kind, error", [("png", 0), ("jpeg", 12), ("webp", 12)])
-def test_pixels_become_a_file_and_come_back(kind, error):
+def test_encoding_is_deterministic_and_decodes_to_the_same_pixels(kind, error):
     data = encode(picture(), kind)
-    assert np.abs(seen(data) - picture()).max() <= error
+    assert np.abs(decoded(data) - picture()).max() <= error
     assert encode(picture(), kind) == data
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
-def test_less_quality_is_a_smaller_file(kind):
+def test_a_lower_quality_is_a_smaller_file(kind):
     assert len(encode(picture(), kind, quality=30)) < len(encode(picture(), kind, quality=95))
 
 
 @pytest.mark.parametrize(
     "changes", [{"background": (0, 0, 256)}, {"max_pixels": 10**9}, {"min_side_px": 0}, {"size": 512}]
 )
-def test_options_out_of_bounds_are_refused(changes):
+def test_options_out_of_bounds_are_rejected(changes):
     with pytest.raises(ValidationError):
         ImageOptions(**changes)

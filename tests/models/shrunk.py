@@ -1,7 +1,7 @@
-"""Stable Diffusion pipelines as they lie on the hub, shrunk to a few MB, with random weights.
+"""Stable Diffusion pipelines with random weights in the hub's layout, shrunk to a few MB.
 
-Classes, settings and files are those of the real checkpoints: the tokenizers are `vocab.json` and `merges.txt` with
-byte-level merges, the schedulers those that SD 1.5 and SDXL come with. Only sizes and vocabulary are small.
+Classes, configurations and files are those of the real checkpoints: the tokenizers are `vocab.json` and `merges.txt`
+with byte-level merges, the schedulers those of SD 1.5 and SDXL. Only sizes and vocabulary are small.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
@@ -34,9 +35,11 @@ _NOISE = {
 }
 _TIME_DIM = 8
 
+PREDICTION_TYPES = ["epsilon", "v_prediction", "sample"]
+
 
 def write_sd15(folder: Path) -> Path:
-    """A pipeline of Stable Diffusion 1.5's shape."""
+    """A pipeline with the architecture of Stable Diffusion 1.5."""
     torch.manual_seed(0)
     tokenizer = write_tokenizer(folder / "tokenizer", _END)
     pipeline = StableDiffusionPipeline(
@@ -53,7 +56,7 @@ def write_sd15(folder: Path) -> Path:
 
 
 def write_sdxl(folder: Path) -> Path:
-    """A pipeline of SDXL's shape: two text encoders, the second one's tokenizer pads with "!"."""
+    """A pipeline with the architecture of SDXL: two text encoders; the second tokenizer pads with "!"."""
     torch.manual_seed(1)
     tokenizer, second = write_tokenizer(folder / "tokenizer", _END), write_tokenizer(folder / "tokenizer_2", "!")
     sizes = {"addition_embed_type": "text_time", "addition_time_embed_dim": _TIME_DIM}
@@ -73,7 +76,7 @@ def write_sdxl(folder: Path) -> Path:
 
 
 def save(pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline, folder: Path) -> Path:
-    """Write a pipeline, but leave the tokenizers as they are: the hub's have no `tokenizer.json`."""
+    """Save a pipeline without its tokenizers, which are on disk already: the hub's have no `tokenizer.json`."""
     for name in ("vae", "unet", "text_encoder", "text_encoder_2", "scheduler"):
         if (part := getattr(pipeline, name, None)) is not None:
             part.save_pretrained(folder / name)
@@ -82,7 +85,7 @@ def save(pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline, folder: 
 
 
 def write_tokenizer(folder: Path, padding: str) -> CLIPTokenizer:
-    """Each of `WORDS` is one token; "*," and "(*" are too, which is how a vocabulary can hide a placeholder."""
+    """Each of `WORDS` is one token; so are "*," and "(*", by which a vocabulary can hide a placeholder."""
     letters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     merges = [("*", ",</w>"), ("(", "*</w>"), ("(", "*"), ("*", ")</w>")]
@@ -100,7 +103,7 @@ def write_tokenizer(folder: Path, padding: str) -> CLIPTokenizer:
 
 
 def text_config(tokenizer: CLIPTokenizer, dim: int, activation: str, projection_dim: int) -> CLIPTextConfig:
-    """As on the hub, the end token is said to be 2, which it is not: the encoder then takes the highest id for it."""
+    """As on the hub, `eos_token_id` is 2, which is wrong: the encoder then pools at the highest token id."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=dim,
@@ -113,12 +116,12 @@ def text_config(tokenizer: CLIPTokenizer, dim: int, activation: str, projection_
         bos_token_id=0,
         eos_token_id=2,
         pad_token_id=1,
-        initializer_factor=2.5,  # words far enough apart to tell, and not so far that rounding shows
+        initializer_factor=2.5,  # words differ clearly, and rounding errors stay small
     )
 
 
 def new_vae(scaling_factor: float, force_upcast: bool) -> AutoencoderKL:
-    """Four levels, so that a latent is eight pixels wide."""
+    """Four levels, so that a latent pixel is 8 image pixels wide."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -132,7 +135,7 @@ def new_vae(scaling_factor: float, force_upcast: bool) -> AutoencoderKL:
 
 
 def new_unet(context_dim: int, **settings: object) -> UNet2DConditionModel:
-    """Two levels that attend to words."""
+    """Two levels with cross-attention."""
     return UNet2DConditionModel(
         sample_size=SIZE // 8,
         cross_attention_dim=context_dim,
@@ -144,3 +147,11 @@ def new_unet(context_dim: int, **settings: object) -> UNet2DConditionModel:
         attention_head_dim=4,
         **settings,
     )
+
+
+def new_ddim(prediction_type: str = "epsilon", steps: int = 6, **settings: object) -> DDIMScheduler:
+    """DDIM with Stable Diffusion's noise schedule, ready for sampling."""
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+    scheduler = DDIMScheduler(prediction_type=prediction_type, **noise | settings)
+    scheduler.set_timesteps(steps)
+    return scheduler

@@ -1,4 +1,4 @@
-"""Embeddings are those of the library's own call wherever that is not random, and the same in any batch."""
+"""Embeddings equal those of transformers wherever these are not random, in any batch."""
 
 import shutil
 import string
@@ -12,6 +12,7 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProces
 from aai.errors import BadConfig
 from aai.media.audio import resample
 from aai.models.clap import AudioEncoder
+from aai.models.revisions import resolve_revision
 
 DIM, RATE_HZ, NUM_SAMPLES = 24, 48_000, 480_000
 MAX_TOKENS = 20
@@ -19,7 +20,7 @@ TEXTS = ["fire", "the sound of rain", "snow" * 30]
 
 
 def new_model(fused: bool) -> ClapModel:
-    """HTSAT and RoBERTa as in the real checkpoints, but thin; random statistics in the batch norm of the input."""
+    """HTSAT and RoBERTa as in the real checkpoints, but small; the input's batch norm has random statistics."""
     text = {
         "vocab_size": 100,
         "hidden_size": 32,
@@ -67,7 +68,7 @@ def encoder(folder) -> AudioEncoder:
 
 
 def chirp(duration_s: float, rate_hz: int = RATE_HZ, seed: int = 0) -> np.ndarray:
-    """A rising tone that comes and goes."""
+    """An intermittent rising tone."""
     rng, time_s = np.random.default_rng(seed), np.arange(round(duration_s * rate_hz)) / rate_hz
     angle = 2 * np.pi * (200 + 50 * seed + 150 * time_s) * time_s
     return (0.3 * np.sin(angle) * (np.sin(3 * time_s + rng.random()) > 0)).astype(np.float32)
@@ -77,7 +78,7 @@ WAVES = [chirp(3.3), chirp(10, seed=1), chirp(0.2, seed=2)]
 
 
 def reference(folder, waves: list[np.ndarray]) -> torch.Tensor:
-    """The library's own call, without the clip that the extractor calls long at random."""
+    """The library's embeddings, without the random clip that its extractor marks as longer."""
     model, processor = ClapModel.from_pretrained(folder).eval(), ClapProcessor.from_pretrained(folder)
     inputs = processor(audio=waves, sampling_rate=RATE_HZ, return_tensors="pt")
     inputs["is_longer"] = torch.zeros_like(inputs["is_longer"])
@@ -85,17 +86,17 @@ def reference(folder, waves: list[np.ndarray]) -> torch.Tensor:
         return model.get_audio_features(**inputs).pooler_output
 
 
-def test_clips_are_embedded_as_by_the_library(folder, encoder):
-    wanted = reference(folder, WAVES)
-    assert torch.allclose(encoder.embed_clips(WAVES, RATE_HZ), wanted, atol=1e-5)
-    assert (wanted[0] - wanted[1]).abs().max() > 0.01  # clips are told apart at all
+def test_clip_embeddings_equal_the_librarys(folder, encoder):
+    expected = reference(folder, WAVES)
+    assert torch.allclose(encoder.embed_clips(WAVES, RATE_HZ), expected, atol=1e-5)
+    assert (expected[0] - expected[1]).abs().max() > 0.01  # the clips differ
 
 
-def test_of_a_long_clip_the_beginning_is_heard(folder, encoder):
+def test_a_long_clip_is_cut_at_its_end(folder, encoder):
     long = chirp(13)
-    found = encoder.embed_clips([long], RATE_HZ)
-    assert torch.allclose(found, reference(folder, [long[:NUM_SAMPLES]]), atol=1e-5)
-    assert torch.equal(encoder.embed_clips([long], RATE_HZ), found)
+    vectors = encoder.embed_clips([long], RATE_HZ)
+    assert torch.allclose(vectors, reference(folder, [long[:NUM_SAMPLES]]), atol=1e-5)
+    assert torch.equal(encoder.embed_clips([long], RATE_HZ), vectors)
 
 
 def test_an_embedding_is_the_same_in_any_batch(encoder):
@@ -112,20 +113,20 @@ def test_an_embedding_is_the_same_in_any_batch(encoder):
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 def test_clips_of_another_rate_are_resampled(encoder, rate_hz):
     wave = chirp(3.3, rate_hz)
-    found = encoder.embed_clips([wave], rate_hz)
-    assert torch.equal(found, encoder.embed_clips([resample(wave, rate_hz, RATE_HZ)], RATE_HZ))
-    assert not torch.allclose(found, encoder.embed_clips([wave], RATE_HZ), atol=1e-3)
+    vectors = encoder.embed_clips([wave], rate_hz)
+    assert torch.equal(vectors, encoder.embed_clips([resample(wave, rate_hz, RATE_HZ)], RATE_HZ))
+    assert not torch.allclose(vectors, encoder.embed_clips([wave], RATE_HZ), atol=1e-3)
 
 
-def test_texts_are_embedded_as_by_the_library(folder, encoder):
+def test_text_embeddings_equal_the_librarys(folder, encoder):
     model, processor = ClapModel.from_pretrained(folder).eval(), ClapProcessor.from_pretrained(folder)
     short = TEXTS[:2]
     with torch.inference_mode():
-        wanted = model.get_text_features(**processor(text=short, padding=True, return_tensors="pt")).pooler_output
-    assert torch.allclose(encoder.embed_texts(short), wanted, atol=1e-6)
+        expected = model.get_text_features(**processor(text=short, padding=True, return_tensors="pt")).pooler_output
+    assert torch.allclose(encoder.embed_texts(short), expected, atol=1e-6)
 
 
-def test_a_long_text_is_cut(encoder):
+def test_a_long_text_is_truncated(encoder):
     assert torch.equal(encoder.embed_texts(["snow" * 30]), encoder.embed_texts(["snow" * 40]))
 
 
@@ -141,40 +142,33 @@ def test_silence_and_full_scale_give_finite_vectors(encoder):
     assert torch.isfinite(encoder.embed_clips(waves, RATE_HZ)).all()
 
 
-def test_half_precision_gives_nearly_the_same_in_single(folder, encoder):
-    found = AudioEncoder(folder, dtype=torch.bfloat16).embed_clips(WAVES, RATE_HZ)
-    assert found.dtype == torch.float32
-    assert (found * encoder.embed_clips(WAVES, RATE_HZ)).sum(dim=1).min() > 0.98
+def test_half_precision_gives_similar_vectors_in_float32(folder, encoder):
+    vectors = AudioEncoder(folder, dtype=torch.bfloat16).embed_clips(WAVES, RATE_HZ)
+    assert vectors.dtype == torch.float32
+    assert (vectors * encoder.embed_clips(WAVES, RATE_HZ)).sum(dim=1).min() > 0.98
 
 
-def test_nothing_gives_nothing_and_an_empty_clip_is_an_error(encoder):
+def test_empty_input_gives_no_vectors_and_an_empty_clip_is_an_error(encoder):
     assert encoder.embed_clips([], RATE_HZ).shape == (0, DIM)
     assert encoder.embed_texts([]).shape == (0, DIM)
     with pytest.raises(ValueError, match="an empty wave"):
         encoder.embed_clips([np.zeros(0, dtype=np.float32)], RATE_HZ)
 
 
-def test_the_model_is_frozen_and_named(folder, encoder):
-    assert encoder.name == folder.name and len(encoder.revision) == 32
+def test_the_model_is_frozen_and_identified_by_name_and_digest(folder, encoder):
+    assert (encoder.name, encoder.revision) == resolve_revision(folder, None)
     assert not encoder.model.training
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
-def test_a_model_on_the_hub_needs_a_whole_commit():
-    with pytest.raises(BadConfig, match="give the revision as a commit of 40 hex digits"):
-        AudioEncoder("laion/clap-htsat-unfused")
-
-
 class Trap:
-    """What runs code as it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __reduce__(self):
         return (open, ("trapped", "w"))
 
 
-def test_tensors_in_a_bin_are_read_as_the_checkpoints_on_the_hub_have_them_and_nothing_else(
-    folder, tmp_path, monkeypatch
-):
+def test_without_safetensors_tensors_are_read_from_a_bin_and_no_other_object(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
     (pickled / "model.safetensors").unlink()
@@ -182,6 +176,9 @@ def test_tensors_in_a_bin_are_read_as_the_checkpoints_on_the_hub_have_them_and_n
     torch.save(tensors, pickled / "pytorch_model.bin")
     texts = ["fire"]
     torch.testing.assert_close(AudioEncoder(pickled).embed_texts(texts), AudioEncoder(folder).embed_texts(texts))
+    revision = AudioEncoder(pickled).revision
+    torch.save({name: tensor * 2 for name, tensor in tensors.items()}, pickled / "pytorch_model.bin")
+    assert AudioEncoder(pickled).revision != revision
     torch.save(tensors | {"trap": Trap()}, pickled / "pytorch_model.bin")
     with pytest.raises(BadConfig, match="no ClapModel"):
         AudioEncoder(pickled)

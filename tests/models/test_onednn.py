@@ -1,4 +1,4 @@
-"""What makes a processor quick changes no weight, no gradient and no number beyond rounding."""
+"""oneDNN layers change no weight, no gradient, and no result beyond rounding; freed memory is reused."""
 
 import resource
 
@@ -14,58 +14,58 @@ able = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTo
 @able
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(3,), (5, 3), (2, 7, 3)])
-def test_a_layer_by_onednn_gives_what_it_gave_before(shape, bias):
+def test_a_onednn_layer_gives_the_same_result(shape, bias):
     torch.manual_seed(0)
-    model, rows = nn.Sequential(nn.Linear(3, 4, bias=bias)), torch.randn(shape)
-    wanted, names = model(rows).detach(), list(model.state_dict())
+    model, inputs = nn.Sequential(nn.Linear(3, 4, bias=bias)), torch.randn(shape)
+    expected, names = model(inputs).detach(), list(model.state_dict())
     use_onednn(model)
     with torch.inference_mode():
-        torch.testing.assert_close(model(rows), wanted)
+        torch.testing.assert_close(model(inputs), expected)
     assert type(model[0]) is OneDnnLinear and list(model.state_dict()) == names
 
 
 @able
-def test_gradients_pass_through_a_layer_by_onednn():
+def test_gradients_pass_through_a_onednn_layer():
     torch.manual_seed(0)
-    model, rows = nn.Sequential(nn.Linear(3, 4)).requires_grad_(False), torch.randn(2, 3, requires_grad=True)
+    model, inputs = nn.Sequential(nn.Linear(3, 4)).requires_grad_(False), torch.randn(2, 3, requires_grad=True)
     use_onednn(model)
-    model(rows).sum().backward()
-    torch.testing.assert_close(rows.grad, model[0].weight.sum(dim=0).expand(2, 3))
+    model(inputs).sum().backward()
+    torch.testing.assert_close(inputs.grad, model[0].weight.sum(dim=0).expand(2, 3))
 
 
 @able
-def test_half_precision_keeps_its_own_product():
-    model, rows = nn.Sequential(nn.Linear(3, 4)).bfloat16(), torch.randn(2, 3, dtype=torch.bfloat16)
+def test_half_precision_is_left_to_pytorch():
+    model, inputs = nn.Sequential(nn.Linear(3, 4)).bfloat16(), torch.randn(2, 3, dtype=torch.bfloat16)
     use_onednn(model)
     with torch.inference_mode():
-        torch.testing.assert_close(model(rows), nn.functional.linear(rows, model[0].weight, model[0].bias))
+        torch.testing.assert_close(model(inputs), nn.functional.linear(inputs, model[0].weight, model[0].bias))
 
 
 @able
-def test_autocast_is_obeyed():
+def test_autocast_has_its_effect():
     model = nn.Sequential(nn.Linear(3, 4))
     use_onednn(model)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert model(torch.randn(2, 3)).dtype == torch.bfloat16
 
 
-def test_layers_of_another_class_stay_what_they_are():
-    class Own(nn.Linear):
+def test_subclasses_of_linear_are_unchanged():
+    class Other(nn.Linear):
         pass
 
-    model = nn.Sequential(Own(3, 4))
+    model = nn.Sequential(Other(3, 4))
     use_onednn(model)
-    assert type(model[0]) is Own
+    assert type(model[0]) is Other
 
 
-def test_freed_memory_is_used_again_without_new_pages():
+def test_freed_memory_is_reused_without_page_faults():
     if not keep_memory():
-        pytest.skip("this system's allocator has no such setting")
+        pytest.skip("this C library has no such setting")
 
     def work() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(8):
-            torch.ones(64 * 2**18)  # 64 MiB, far above the size from which memory goes back by default
+            torch.ones(64 * 2**18)  # 64 MiB, far above the default mmap threshold
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     work()

@@ -18,7 +18,7 @@ from aai.retrieve.index import (
     load_index,
     measure_recall,
     new_index,
-    num_cells,
+    num_lists,
 )
 
 DIM, NUM = 16, 12_000
@@ -60,7 +60,7 @@ def test_the_kind_follows_from_the_size():
     options = IndexOptions(max_exact=10_000, max_scalar=20_000)
     kinds = [choose_kind(num, options) for num in (0, 10_000, 10_001, 20_000, 20_001)]
     assert kinds == ["exact", "exact", "scalar", "scalar", "product"]
-    assert num_cells(1_000_000) == 4096
+    assert num_lists(1_000_000) == 4096
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,7 +169,7 @@ def test_vectors_need_not_lie_side_by_side_in_memory():
 
 def test_vectors_of_another_dimension_are_refused():
     index, _ = small()
-    message = r"dimension 4, these have 3: use the image-text encoder it was built with"
+    message = r"dimension 4, these have 3: use the image-text encoder that it was built with"
     with pytest.raises(BadConfig, match=message):
         index.add(unit(np.ones((1, 3))), np.array([9]))
     with pytest.raises(BadConfig, match=message):
@@ -189,7 +189,7 @@ def test_vectors_of_half_precision_are_taken():
 
 @pytest.mark.parametrize("numbers", [[0, 0], [-1, 2]])
 def test_numbers_are_distinct_and_not_negative(numbers):
-    assert "negative or occurs twice" in refusal(unit(np.eye(2)), np.array(numbers))
+    assert "negative or a duplicate" in refusal(unit(np.eye(2)), np.array(numbers))
 
 
 def test_a_refused_addition_leaves_the_index_as_it_was():
@@ -221,14 +221,14 @@ def test_a_missing_index_is_told_from_a_damaged_one(tmp_path):
     data = (tmp_path / "index.faiss").read_bytes()
     for damaged in (b"", b"not an index at all", data[:-10], data[:30], b"\xff" * len(data)):
         (tmp_path / "index.faiss").write_bytes(damaged)
-        with pytest.raises(BadConfig, match="damaged, or no FAISS index: build it anew"):
+        with pytest.raises(BadConfig, match="damaged, or not a FAISS index"):
             load_index(tmp_path / "index.faiss")
 
 
 @pytest.mark.parametrize("foreign", [faiss.IndexFlatL2(4), faiss.IndexHNSWFlat(4, 8), faiss.IndexLSH(4, 8)])
 def test_an_index_of_another_type_is_refused(foreign, tmp_path):
     faiss.write_index(foreign, str(tmp_path / "index.faiss"))
-    with pytest.raises(BadConfig, match="that aai did not build"):
+    with pytest.raises(BadConfig, match="which aai does not build"):
         load_index(tmp_path / "index.faiss")
 
 

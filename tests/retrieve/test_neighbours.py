@@ -9,7 +9,6 @@ from aai.retrieve.neighbours import (
     choose_diverse,
     choose_neighbours,
     drop_near_duplicates,
-    query_mean,
     retrieve,
 )
 from aai.retrieve.options import IndexOptions, RetrieveOptions
@@ -32,16 +31,9 @@ def numbered(num: int, start: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("strength", [0.0, 0.5, 0.75, 1.0])
 def test_centring_is_nearest_neighbour_normalisation_over_the_whole_bank(strength):
     queries, bank, images = draw(0, 20), draw(1, 600), draw(2, 100)
-    mean = query_mean(bank, OPTIONS)
+    mean = bank.mean(axis=0)
     explicit = queries @ images.T - strength * (bank @ images.T).mean(axis=0)
     assert np.abs(centre(queries, mean, strength) @ images.T - explicit).max() < 1e-6
-
-
-def test_a_small_bank_is_no_ground_for_a_mean():
-    bank, given = draw(0, 500), draw(1, 1)[0]
-    assert query_mean(bank[:499], OPTIONS) is None
-    assert query_mean(bank[:499], OPTIONS, given) is given
-    assert np.allclose(query_mean(bank, OPTIONS, given), bank.mean(axis=0), atol=1e-6)
 
 
 class Hubs:
@@ -74,11 +66,11 @@ def hubs() -> Hubs:
 
 def test_centring_frees_queries_from_hubs(hubs):
     assert hubs.share_right(None) < 0.7
-    assert hubs.share_right(query_mean(hubs.queries, OPTIONS)) > 0.8
+    assert hubs.share_right(hubs.queries.mean(axis=0)) > 0.8
 
 
 def test_a_clip_gets_the_same_images_alone_and_in_a_crowd(hubs):
-    mean = query_mean(hubs.queries, OPTIONS)
+    mean = hubs.queries.mean(axis=0)
     together = retrieve(hubs.queries, hubs.index.search, hubs.vectors_of, OPTIONS, mean)
     assert len(together) == 600  # more than are taken at once
     for clip in (0, 255, 256, 599):
@@ -88,7 +80,7 @@ def test_a_clip_gets_the_same_images_alone_and_in_a_crowd(hubs):
 
 
 def test_images_come_best_first_with_the_cosine_to_the_centred_query(hubs):
-    mean = query_mean(hubs.queries, OPTIONS)
+    mean = hubs.queries.mean(axis=0)
     [found] = retrieve(hubs.queries[:1], hubs.index.search, hubs.vectors_of, OPTIONS, mean)
     query = unit(hubs.queries[0] - 0.75 * mean)
     assert found.numbers.dtype == np.int64 and found.similarities.dtype == np.float32

@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
-from aai.metrics import MEANINGS
+from aai.metrics import METRICS
 from aai.tiny.scenes import Scene, render
 from aai.tiny.world import WEIGHTS
 from tasks.runtime.run import Run
-from tasks.score import score
+from tasks.runtime.work import WorkerRunner
+from tasks.score import SCORES, Scorer, score
 from tasks.views.results import generations, results
-from tests.gallery import JOBS, SOUNDS, add_clips, add_cues, add_renders, add_vectors, append, run_on
+from tests.bank import append, rows_of, run_on
+from tests.gallery import JOBS, SOUNDS, add_clips, add_cues, add_renders, add_vectors
 
 TRUE = [(sound.phenomenon, sound.intensity) for sound in SOUNDS]
 
@@ -31,9 +34,14 @@ def bank(folder, shown=TRUE, **keys) -> Run:
     return run
 
 
+def clips_of(run: Run) -> list[dict]:
+    with run.query() as query:
+        return query.table("SELECT * FROM known_clips").to_pylist()
+
+
 def values(run: Run, metric: str, job: str) -> list[float | None]:
     """A metric of a job's pictures, in the order of the sounds; none where it is not measured."""
-    clips = {row["clip_id"]: row["uri"] for row in run.workspace.table("clips").read().to_pylist()}
+    clips = {row["clip_id"]: row["uri"] for row in clips_of(run)}
     found = {
         row["render_id"]: row["value"]
         for row in run.workspace.table("scores").read(recipe=run.recipe("scores")).to_pylist()
@@ -56,12 +64,12 @@ def test_a_second_scoring_does_nothing(scored):
     assert (score(scored).new, score(scored).done) == (0, len(SOUNDS) * len(JOBS))
 
 
-def test_what_is_measured_is_explained(scored):
+def test_every_metric_is_measured(scored):
     measured = set(scored.workspace.table("scores").read()["metric"].to_pylist())
-    assert measured == set(MEANINGS)
+    assert measured == set(METRICS)
 
 
-def test_true_pictures_are_judged_right_and_as_strong_as_they_are(scored):
+def test_the_judge_reads_true_pictures_correctly(scored):
     for job in JOBS:
         assert values(scored, "judge_phenomenon", job) == [1, 1, 1, 1, 1, None]
     assert values(scored, "judge_background", "noun") == [None] * 6
@@ -69,12 +77,12 @@ def test_true_pictures_are_judged_right_and_as_strong_as_they_are(scored):
     assert values(scored, "judge_intensity", "noun") == pytest.approx([level for _, level in TRUE], abs=0.15)
 
 
-def test_a_clip_without_a_label_has_no_caption_to_compare_with(scored):
+def test_a_clip_without_a_label_has_no_caption_and_no_clip_score(scored):
     found = values(scored, "clip_score", "noun")
     assert found[-1] is None and all(0 <= each <= 2.5 for each in found[:-1])
 
 
-def test_pictures_of_what_is_heard_suit_their_clips_better_than_pictures_of_other_things(scored, tmp_path):
+def test_true_pictures_score_higher_than_pictures_of_other_phenomena(scored, tmp_path):
     wrong = bank(tmp_path, [("snow", 0.5)] * 3 + [("waves", 0.5)] * 3)
     score(wrong)
     assert set(values(wrong, "judge_phenomenon", "noun")) == {0, None}
@@ -87,14 +95,14 @@ def test_pictures_of_what_is_heard_suit_their_clips_better_than_pictures_of_othe
 def test_scores_do_not_depend_on_the_batch(scored, tmp_path):
     alone = bank(tmp_path, score={"batch_size": 1}, pool={"num_workers": 0, "slice_size": 5})
     score(alone)
-    for metric in MEANINGS:
+    for metric in METRICS:
         expected = values(scored, metric, "verb")
         assert values(alone, metric, "verb") == [
             each if each is None else pytest.approx(each, abs=1e-4) for each in expected
         ]
 
 
-def test_ranks_are_taken_among_as_many_others_as_asked(tmp_path):
+def test_ranks_are_among_the_configured_number_of_other_clips(tmp_path):
     run = bank(tmp_path, score={"num_others": 2})
     score(run)
     assert set(values(run, "ais_rank", "noun")) <= {0, 0.5, 1}
@@ -118,12 +126,12 @@ def test_without_a_judge_nothing_is_judged(tmp_path):
     assert noun.intensity is None
 
 
-def test_a_picture_of_two_clips_is_described_by_both_and_is_of_no_one_phenomenon(tmp_path):
+def test_a_picture_of_two_clips_has_both_labels_in_its_caption_and_no_single_phenomenon(tmp_path):
     run = bank(tmp_path)
     rows = run.workspace.table("renders").read().to_pylist()[:1]
-    clips = {row["label"]: row["clip_id"] for row in run.workspace.table("clips").read().to_pylist()}
+    clips = {row["label"]: row["clip_id"] for row in clips_of(run)}
     both = rows[0] | {"render_id": "0" * 32, "clip_ids": [clips["rain"], clips["fire"]], "prompt": "*rain and *fire"}
-    append(run, "renders", 1, **{name: [value] for name, value in both.items() if name != "recipe"})
+    append(run, "renders", [{name: value for name, value in both.items() if name != "recipe"}])
     score(run)
     found = [row["metric"] for row in run.workspace.table("scores").read().to_pylist() if row["render_id"] == "0" * 32]
     assert sorted(found) == ["ais_cosine", "ais_rank", "clip_score", "judge_intensity"]
@@ -142,7 +150,7 @@ def test_a_damaged_picture_is_a_reject_and_the_others_are_scored(tmp_path):
     assert reject["id"] == row["render_id"] and "damaged" in reject["sentence"]
 
 
-def test_results_say_accuracy_and_correlation_per_job_and_in_all(scored):
+def test_results_have_accuracy_and_correlation_per_job_and_for_all(scored):
     found = {each.job: each for each in results(scored, generations(scored))}
     assert set(found) == {None, *JOBS}
     assert found[None].num_pictures == found[None].scores.num == 18
@@ -150,14 +158,66 @@ def test_results_say_accuracy_and_correlation_per_job_and_in_all(scored):
     assert found["noun"].scores.intensity == pytest.approx(1)
 
 
-def test_generations_of_several_methods_stand_side_by_side_the_present_one_first(scored, tmp_path):
+def test_generations_of_several_methods_come_with_the_present_one_first(scored, tmp_path):
     first = bank(tmp_path)
     score(first)
-    second = run_on(tmp_path / "bank", fit={"method": "text"})
-    clip_ids = [row["clip_id"] for row in first.workspace.table("clips").read().to_pylist()]
+    second = run_on(tmp_path / "bank", fit={"method": "inversion"})
+    clip_ids = [row["clip_id"] for row in clips_of(first)]
     add_cues(second, clip_ids)
-    assert [each.method for each in generations(second)] == ["mapper"]
+    assert [generation.method for generation in generations(second)] == ["mapper"]
     add_renders(second, clip_ids, TRUE)
     named = [(each.name, each.is_current, each.scores is not None) for each in generations(second)]
-    assert named == [("text", True, False), ("mapper", False, True)]
+    assert named == [("inversion", True, False), ("mapper", False, True)]
     assert {each.generation.name for each in results(second, generations(second))} == {"mapper"}
+
+
+def test_a_prompt_without_a_cue_is_its_own_caption_and_has_no_audio_scores(tmp_path):
+    run = bank(tmp_path)
+    [row, *_] = rows_of(run)
+    plain = row | {"render_id": "0" * 32, "clip_ids": [], "prompt": "a photo of rain"}
+    append(run, "renders", [{name: value for name, value in plain.items() if name != "recipe"}])
+    score(run)
+    metrics = {row["metric"] for row in rows_of(run, "scores") if row["render_id"] == "0" * 32}
+    assert "clip_score" in metrics and not metrics & {"ais_cosine", "ais_rank"}
+
+
+def by_metric(rows: list[dict]) -> dict[tuple[str, str], float]:
+    return {(row["render_id"], row["metric"]): row["value"] for row in rows}
+
+
+def test_short_memory_halves_the_batch_and_changes_no_score(scored, monkeypatch):
+    runner, sizes = WorkerRunner("render_id"), []
+    runner.load(lambda: Scorer(scored.context()))
+    embed = runner.worker.encoder.embed_images
+
+    def small(pictures, batch_size):
+        sizes.append(len(pictures))
+        if len(pictures) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return embed(pictures, batch_size)
+
+    monkeypatch.setattr(runner.worker.encoder, "embed_images", small)
+    again = run_on(scored.workspace.uri, score={"num_others": 999})  # with scores of its own
+    [rows] = again.pending(SCORES).rows
+    found = by_metric(runner.run(rows).outcome.rows.to_pylist())
+    assert max(sizes) > 8 >= min(sizes)
+    assert found == pytest.approx(by_metric(rows_of(scored, "scores")))
+
+
+def test_pictures_of_clips_that_left_the_source_folders_are_scored(tmp_path):
+    run = bank(tmp_path)
+    listed = run.workspace.table("audio_listing").read().to_pylist()
+    for row in listed:
+        del row["recipe"]
+    append(run, "audio_listing", [row | {"is_present": False, "listed_at": row["listed_at"] + 1} for row in listed])
+    assert score(run).new == len(SOUNDS) * len(JOBS)
+    assert values(run, "clip_score", "noun").count(None) == 1
+
+
+def test_a_changed_label_changes_the_captions_of_a_new_scoring(tmp_path):
+    run = bank(tmp_path)
+    listed = run.workspace.table("audio_listing").read().to_pylist()
+    changed = [{name: value for name, value in row.items() if name != "recipe"} for row in listed]
+    append(run, "audio_listing", [row | {"label": "snow", "listed_at": row["listed_at"] + 1} for row in changed])
+    score(run)
+    assert values(run, "judge_phenomenon", "noun") == [0] * 6

@@ -1,4 +1,4 @@
-"""The judge reads scenes right, says how sure it is, and refuses what is no picture by name."""
+"""The judge's accuracy, confidences and error messages."""
 
 import sys
 
@@ -11,13 +11,15 @@ from aai.tiny.judge import judge_files, load_judge, verdicts
 from aai.tiny.scenes import Scene, render, sample_scenes
 
 
-def test_it_reads_what_was_drawn():
+def test_the_judge_is_accurate_on_ground_truth():
     scenes = sample_scenes(200, seed=123)
-    found = verdicts(load_judge().read(render(scenes).pixels))
-    assert np.mean([f.phenomenon == s.phenomenon for f, s in zip(found, scenes, strict=True)]) >= 0.98
-    assert np.mean([f.background == s.background for f, s in zip(found, scenes, strict=True)]) >= 0.98
-    assert np.mean([f.composition == s.composition for f, s in zip(found, scenes, strict=True)]) >= 0.98
-    errors = [abs(f.intensity - s.intensity) for f, s in zip(found, scenes, strict=True) if f.intensity is not None]
+    predictions = verdicts(load_judge().read(render(scenes).pixels))
+    assert np.mean([f.phenomenon == s.phenomenon for f, s in zip(predictions, scenes, strict=True)]) >= 0.98
+    assert np.mean([f.background == s.background for f, s in zip(predictions, scenes, strict=True)]) >= 0.98
+    assert np.mean([f.composition == s.composition for f, s in zip(predictions, scenes, strict=True)]) >= 0.98
+    errors = [
+        abs(f.intensity - s.intensity) for f, s in zip(predictions, scenes, strict=True) if f.intensity is not None
+    ]
     assert np.mean(errors) < 0.06
 
 
@@ -31,7 +33,7 @@ def test_confidence_is_a_probability_and_falls_with_noise():
     assert np.mean(clear) > np.mean(unclear)
 
 
-def test_files_of_any_size_are_read(tmp_path):
+def test_files_of_any_size_are_classified(tmp_path):
     picture = Image.fromarray(render([Scene("verb", "clock", "desert", 0.8, 1)]).pixels[0])
     picture.resize((200, 200)).save(tmp_path / "clock.jpg", quality=95)
     verdict = judge_files([tmp_path / "clock.jpg"])[0]
@@ -39,7 +41,7 @@ def test_files_of_any_size_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"this is text"])
-def test_what_is_no_picture_is_named(tmp_path, content):
+def test_a_file_that_is_no_image_is_named(tmp_path, content):
     path = tmp_path / "broken.png"
     if content:
         path.write_bytes(content)

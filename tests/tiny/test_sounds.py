@@ -1,4 +1,4 @@
-"""The sounds differ by seed only, stay within bounds, and tell their intensity by texture, not by loudness."""
+"""Synthesised sounds: deterministic, in range, and with an intensity that is independent of loudness."""
 
 from collections.abc import Callable
 from functools import cache
@@ -48,7 +48,7 @@ def _share_db(clip: np.ndarray, low_hz: float, high_hz: float) -> float:
 
 
 @pytest.mark.parametrize("phenomenon", PHENOMENA)
-def test_a_clip_is_bounded_and_of_the_promised_shape(phenomenon):
+def test_a_clip_has_the_right_shape_and_range(phenomenon):
     for seed, intensity in enumerate([0.0, 0.5, 1.0] * 2):
         clip = synthesise(phenomenon, intensity, seed)
         assert clip.shape == (NUM_SAMPLES,) and clip.dtype == np.float32
@@ -56,7 +56,7 @@ def test_a_clip_is_bounded_and_of_the_promised_shape(phenomenon):
 
 
 @pytest.mark.parametrize("phenomenon", PHENOMENA)
-def test_a_seed_decides_the_samples(phenomenon):
+def test_the_samples_depend_on_the_seed_alone(phenomenon):
     np.random.seed(0)  # noqa: NPY002  the global generator must not matter
     first = synthesise(phenomenon, 0.6, 11)
     np.random.seed(1)  # noqa: NPY002
@@ -64,13 +64,13 @@ def test_a_seed_decides_the_samples(phenomenon):
     assert not np.array_equal(first, synthesise(phenomenon, 0.6, 12))
 
 
-def test_an_unknown_phenomenon_is_refused_by_name():
+def test_an_unknown_phenomenon_is_rejected_by_name():
     with pytest.raises(ValueError, match="earthquake.*fire.*clock"):
         synthesise("earthquake", 0.5, 0)
 
 
 @pytest.mark.parametrize("phenomenon", PHENOMENA)
-def test_loudness_does_not_give_intensity_away(phenomenon):
+def test_loudness_is_independent_of_intensity(phenomenon):
     assert abs(_rises_with_intensity(phenomenon, lambda clip: float(clip.std()))) < 0.5
 
 
@@ -79,7 +79,7 @@ def test_a_stronger_clock_ticks_faster():
 
 
 @pytest.mark.parametrize("phenomenon", ["fire", "rain"])
-def test_crackle_and_drops_crowd_with_intensity(phenomenon):
+def test_crackle_and_drops_are_denser_with_intensity(phenomenon):
     assert _rises_with_intensity(phenomenon, _evenness) > 0.4
 
 

@@ -1,4 +1,4 @@
-"""The shipped models: what is on disk is what the loaders load, and it does what the model card says."""
+"""The pretrained models load completely and do what the model card says."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def modules(world: World) -> dict[Path, torch.nn.Module]:
     }
 
 
-def test_the_loaders_load_every_shipped_tensor(world):
+def test_every_tensor_on_disk_is_loaded(world):
     for path, module in modules(world).items():
         loaded, shipped = module.state_dict(), load_file(path)
         floats = {name for name in shipped if shipped[name].is_floating_point()}
@@ -59,47 +59,47 @@ def test_the_models_are_of_the_ordinary_classes(world):
     assert isinstance(world.audio.model, ClapModel)
 
 
-def test_the_unet_attends_to_words_at_16_and_at_8(world):
+def test_the_unet_has_cross_attention_at_16_and_at_8(world):
     assert list(world.diffusion.pipeline.unet.config.down_block_types) == ["CrossAttnDownBlock2D"] * 2
     assert world.diffusion.pipeline.unet.config.sample_size == 16
 
 
-def test_nothing_but_safetensors_and_text_is_shipped_and_it_is_small():
+def test_the_package_has_safetensors_and_text_only_and_is_small():
     files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".jinja"}
     assert sum(path.stat().st_size for path in files) <= 25_000_000
 
 
-def test_no_configuration_names_the_machine_it_came_from():
+def test_no_configuration_has_a_local_path():
     assert not [path for path in WEIGHTS.rglob("*.json") if "_name_or_path" in path.read_text()]
 
 
-def test_a_clip_is_heard_the_same_alone_and_in_a_crowd(world):
+def test_an_embedding_does_not_depend_on_the_batch(world):
     waves = [synthesise(name, 0.6, 10 + i) for i, name in enumerate(PHENOMENA)]
-    together = world.hear(waves)
-    assert torch.allclose(together[3], world.hear(waves[3:4])[0], atol=1e-5)
+    together = world.embed_clips(waves)
+    assert torch.allclose(together[3], world.embed_clips(waves[3:4])[0], atol=1e-5)
     assert torch.allclose(together.norm(dim=1), torch.ones(len(waves)), atol=1e-5)
 
 
-def test_a_picture_is_the_same_alone_and_in_a_crowd(world):
+def test_an_image_does_not_depend_on_the_batch(world):
     prompts = [caption("noun", name) for name in PHENOMENA[:4]]
     together = world.render(prompts, [1, 2, 3, 4], options=RenderOptions(steps=8, guidance=4.0))
     alone = world.render(prompts[2:3], [3], options=RenderOptions(steps=8, guidance=4.0))[0]
     assert np.abs(together[2].astype(int) - alone).max() <= 1
 
 
-def test_words_and_sounds_give_pictures_of_what_they_mean(world):
-    cues = world.cues(world.hear([synthesise(name, 0.8, 50 + i) for i, name in enumerate(PHENOMENA)]))
+def test_texts_and_cues_give_images_of_their_phenomenon(world):
+    cues = world.cues(world.embed_clips([synthesise(name, 0.8, 50 + i) for i, name in enumerate(PHENOMENA)]))
     quick = RENDER.model_copy(update={"steps": 12})
-    said = world.render([caption("noun", name) for name in PHENOMENA], [0] * 10, options=quick)
-    heard = world.render([caption("noun")] * 10, [0] * 10, cues, quick)
-    for pictures in (said, heard):
-        read = load_judge().read(pictures).phenomenon.argmax(dim=1).tolist()
-        assert sum(i == j for i, j in enumerate(read)) >= 9
+    from_text = world.render([caption("noun", name) for name in PHENOMENA], [0] * 10, options=quick)
+    from_cues = world.render([caption("noun")] * 10, [0] * 10, cues, quick)
+    for images in (from_text, from_cues):
+        predictions = load_judge().read(images).phenomenon.argmax(dim=1).tolist()
+        assert sum(i == j for i, j in enumerate(predictions)) >= 9
 
 
-def test_a_sound_is_near_its_scene(world):
+def test_the_nearest_scene_has_the_phenomenon_of_the_clip(world):
     scenes = [Scene("noun", name, None, 0.7, 90 + i) for i, name in enumerate(PHENOMENA)]
     waves = [synthesise(name, 0.7, 70 + i) for i, name in enumerate(PHENOMENA)]
-    nearest = (world.hear(waves) @ world.see(render(scenes).pixels).T).argmax(dim=1).tolist()
+    nearest = (world.embed_clips(waves) @ world.embed_images(render(scenes).pixels).T).argmax(dim=1).tolist()
     assert sum(i == j for i, j in enumerate(nearest)) >= 9

@@ -7,13 +7,13 @@ import pytest
 
 from aai.errors import BadItem
 from aai.workspace import Workspace
-from aai.workspace.shards import Placed, ShardWriter, read_member, read_picture
+from aai.workspace.shards import MemberLocation, ShardWriter, read_picture
 
 RECIPE = "ab12"
 PICTURES = {f"{number:032x}": bytes([number]) * (300 + 400 * number) for number in range(5)}
 
 
-def write(workspace: Workspace) -> list[Placed]:
+def write(workspace: Workspace) -> list[MemberLocation]:
     with ShardWriter(workspace, "renders", RECIPE) as shard:
         placed = []
         for key, data in PICTURES.items():
@@ -28,10 +28,16 @@ def workspace(request, tmp_path) -> Workspace:
 
 
 def test_every_picture_is_found_by_its_row_and_by_its_name(workspace):
-    for place in write(workspace):
-        assert read_picture(workspace, vars(place)) == PICTURES[place.key]
-        assert read_member(workspace, place.shard, place.key, "png") == PICTURES[place.key]
-        assert read_member(workspace, place.shard, place.key, "json") == b"{}"
+    locations = write(workspace)
+    with (
+        workspace.store.filesystem.open(workspace.store.path(locations[0].shard)) as file,
+        tarfile.open(fileobj=file) as archive,
+    ):
+        members = {entry.name: archive.extractfile(entry).read() for entry in archive}
+    for location in locations:
+        assert read_picture(workspace, vars(location)) == PICTURES[location.key]
+        assert members[f"{location.key}.png"] == PICTURES[location.key]
+        assert members[f"{location.key}.json"] == b"{}"
 
 
 def test_two_shards_never_have_the_same_name(workspace):
@@ -58,23 +64,21 @@ def test_a_shard_that_no_row_names_is_an_orphan(tmp_path):
     assert workspace.health().orphan_shards == [shard]
 
 
-def test_what_is_missing_or_damaged_is_said(tmp_path):
+def test_a_picture_that_is_damaged_or_missing_is_a_bad_item(tmp_path):
     workspace = Workspace(tmp_path / "bank")
-    place = write(workspace)[1]
-    with pytest.raises(BadItem, match="no member other.png"):
-        read_member(workspace, place.shard, "other", "png")
-    path = Path(workspace.store.path(place.shard))
+    location = write(workspace)[1]
+    path = Path(workspace.store.path(location.shard))
     with tarfile.open(path) as archive:
-        assert archive.getmember(f"{place.key}.png").offset_data == place.offset
-    data = bytearray(path.read_bytes())
-    data[place.offset] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(BadItem, match="is damaged"):
-        read_picture(workspace, vars(place))
-    path.write_bytes(b"no tar" * 400)
-    with pytest.raises(BadItem, match="damaged or cut short"):
-        read_member(workspace, place.shard, place.key, "png")
+        assert archive.getmember(f"{location.key}.png").offset_data == location.offset
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[location.offset] ^= 1
+    for data in (flipped, whole[: location.offset + 5], b""):
+        path.write_bytes(data)
+        with pytest.raises(BadItem, match=f"{location.key} is damaged: copy the shard again") as error:
+            read_picture(workspace, vars(location))
+        assert error.value.uri == workspace.store.uri(location.shard)
     path.unlink()
-    for read in (lambda: read_picture(workspace, vars(place)), lambda: read_member(workspace, place.shard, "a", "png")):
-        with pytest.raises(BadItem, match="the shard is not there"):
-            read()
+    with pytest.raises(BadItem, match="the shard is not there") as error:
+        read_picture(workspace, vars(location))
+    assert error.value.uri == workspace.store.uri(location.shard)

@@ -1,1 +1,1 @@
-"""How the tiny world's models are made, a module per stage; `python -m aai.tiny.train` runs them in order."""
+"""Training of the tiny world's models, one module per stage; `python -m aai.tiny.train` runs all stages."""

@@ -1,16 +1,16 @@
-"""The two small networks between the models: the aligner (sound to image space) and the shared mapper (to cues)."""
+"""Training of the aligner (audio to image embedding space) and of the mapper (image embedding space to cues)."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import ClapModel, CLIPModel
 
-from aai.align.projector import Projector, contrast, temperature
+from aai.align.projector import Projector, info_nce, logit_scale
 from aai.cues.mapper import CueMapper
 from aai.models.diffusion import Diffusion, load_diffusion
 from aai.options import PLACEHOLDER
 from aai.tiny.training.clap import embed_all
-from aai.tiny.training.clip import DIM, pairs_of
+from aai.tiny.training.clip import DIM, pair_weights
 from aai.tiny.training.data import (
     TRAINING_SEED,
     ClipSet,
@@ -19,134 +19,133 @@ from aai.tiny.training.data import (
     scene_set,
 )
 from aai.tiny.training.diffusion import cached_latents
-from aai.tiny.training.loop import LoopOptions, Place, fit
+from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.vocabulary import ADVERBS, COMPOSITIONS, PHENOMENA, caption
 
 ALIGNER = LoopOptions(steps=3000, batch=256, learning_rate=1e-3)
 MAPPER = LoopOptions(steps=600, batch=64, learning_rate=1.5e-3, weight_decay=1e-3, warmup=10, average=0.98)
 
 _VARIATIONS = 4
-"""Times that each training clip is heard, each time through another microphone."""
+"""Augmented versions of each training clip."""
 
-_NEAR = 0.04
-"""Scenes whose intensity is this close to a clip's belong to it."""
+_MAX_DIFFERENCE = 0.04
+"""Maximum difference in intensity between a clip and a matching scene."""
 
-_LARGEST_ROW = 1.5
-"""Cue rows longer than this many mean words cost something: long rows drown the prompt's other words."""
+_MAX_RELATIVE_NORM = 1.5
+"""Cue vectors longer than this multiple of the mean word embedding are penalised: they dominate the prompt."""
 
 
-class Partners:
-    """Finds scenes that belong to clips: same phenomenon, near intensity, of one composition."""
+class SceneMatcher:
+    """Draws scenes that match clips: the same phenomenon, a similar intensity, a given composition."""
 
     def __init__(self, scenes: SceneSet) -> None:
         self.sorted: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
         for composition in COMPOSITIONS[1:]:
             for num, phenomenon in enumerate(PHENOMENA):
-                wanted = (composition, phenomenon)
-                members = [i for i, s in enumerate(scenes.scenes) if (s.composition, s.phenomenon) == wanted]
+                key = (composition, phenomenon)
+                members = [i for i, s in enumerate(scenes.scenes) if (s.composition, s.phenomenon) == key]
                 levels = np.array([scenes.scenes[i].intensity for i in members])
                 order = np.argsort(levels)
                 self.sorted[composition, num] = (np.array(members)[order], levels[order])
 
     def draw(self, compositions: list[str], phenomena: Tensor, intensities: Tensor, rng: torch.Generator) -> Tensor:
-        """One scene for each clip."""
-        found = []
-        places = torch.rand(len(phenomena), generator=rng).tolist()
-        for composition, phenomenon, level, place in zip(
-            compositions, phenomena.tolist(), intensities.tolist(), places, strict=True
+        """Indices of one scene per clip."""
+        indices = []
+        quantiles = torch.rand(len(phenomena), generator=rng).tolist()
+        for composition, phenomenon, level, quantile in zip(
+            compositions, phenomena.tolist(), intensities.tolist(), quantiles, strict=True
         ):
             members, levels = self.sorted[composition, phenomenon]
-            low, high = np.searchsorted(levels, [level - _NEAR, level + _NEAR])
+            low, high = np.searchsorted(levels, [level - _MAX_DIFFERENCE, level + _MAX_DIFFERENCE])
             low = min(low, len(members) - 1)
             high = max(high, low + 1)
-            found.append(members[low + int(place * (high - low))])
-        return torch.tensor(np.array(found))
+            indices.append(members[low + int(quantile * (high - low))])
+        return torch.tensor(np.array(indices))
 
 
-def train_aligner(place: Place) -> None:
-    """InfoNCE between clips and scenes where the phenomenon stands alone; CLIP and CLAP are frozen."""
-    torch.manual_seed(place.seed + 4)
-    clips, heard = _heard(place)
-    scenes = scene_set(place.num_scenes, TRAINING_SEED, place.folder)
-    seen, partners = embed_scenes(_clip(place), scenes, place), Partners(scenes)
-    aligner, scale = Projector(DIM, DIM).to(place.device), nn.ParameterDict({"log": temperature()}).to(place.device)
+def train_aligner(setup: TrainingSetup) -> None:
+    """Train with InfoNCE between clips and noun scenes; CLIP and CLAP are frozen."""
+    torch.manual_seed(setup.seed + 4)
+    clips, embeddings = _embedded_clips(setup)
+    scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
+    images, matcher = embed_scenes(_clip(setup), scenes, setup), SceneMatcher(scenes)
+    aligner, scale = Projector(DIM, DIM).to(setup.device), nn.ParameterDict({"log": logit_scale()}).to(setup.device)
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(clips), (batch,), generator=rng)
         version = torch.randint(_VARIATIONS, (batch,), generator=rng)
         names, levels = clips.phenomena[chosen], clips.intensities[chosen]
-        pictures = seen[partners.draw(["noun"] * batch, names, levels, rng)].to(place.device)
-        aligned = aligner(heard[chosen, version].to(place.device))
-        pairs = pairs_of(names, levels) + torch.eye(batch)
-        value = contrast(aligned @ pictures.T * scale["log"].exp(), pairs.to(place.device))
+        targets = images[matcher.draw(["noun"] * batch, names, levels, rng)].to(setup.device)
+        aligned = aligner(embeddings[chosen, version].to(setup.device))
+        weights = pair_weights(names, levels) + torch.eye(batch)
+        value = info_nce(aligned @ targets.T * scale["log"].exp(), weights.to(setup.device))
         return value, {"loss": value.item()}
 
-    fit("aligner", nn.ModuleDict({"aligner": aligner, "scale": scale}), loss, ALIGNER, place)
-    aligner.save(place.folder / "aligner")
+    fit("aligner", nn.ModuleDict({"aligner": aligner, "scale": scale}), loss, ALIGNER, setup)
+    aligner.save(setup.folder / "aligner")
 
 
-def train_mapper(place: Place) -> None:
-    """The denoising loss of scenes that belong to a clip, under captions whose subject is the clip's cue.
+def train_mapper(setup: TrainingSetup) -> None:
+    """Train with the denoising loss of matching scenes, under captions whose subject is the clip's cue.
 
-    Nouns, verbs and adjectives come in equal parts, so that a cue is learned in every way it will be used.
+    Nouns, verbs and adjectives are equally frequent, so that a cue works in all three.
     """
-    torch.manual_seed(place.seed + 5)
-    clips, heard = _heard(place)
-    aligner = Projector.load(place.folder / "aligner").to(place.device)
+    torch.manual_seed(setup.seed + 5)
+    clips, embeddings = _embedded_clips(setup)
+    aligner = Projector.load(setup.folder / "aligner").to(setup.device)
     with torch.no_grad():
-        aligned = aligner(heard.to(place.device))
-    scenes, latents = scene_set(place.num_scenes, TRAINING_SEED, place.folder), cached_latents(place)
-    partners, diffusion = Partners(scenes), load_diffusion(place.folder / "pipeline", place.device)
-    mapper, longest = _new_mapper(diffusion)
+        aligned = aligner(embeddings.to(setup.device))
+    scenes, latents = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder), cached_latents(setup)
+    matcher, diffusion = SceneMatcher(scenes), load_diffusion(setup.folder / "pipeline", setup.device)
+    mapper, max_norm = _new_mapper(diffusion)
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(clips), (batch,), generator=rng)
         version = torch.randint(_VARIATIONS, (batch,), generator=rng)
         uses = [COMPOSITIONS[1:][i] for i in torch.randint(3, (batch,), generator=rng).tolist()]
-        rows = partners.draw(uses, clips.phenomena[chosen], clips.intensities[chosen], rng)
-        prompts = [
-            caption(use, PLACEHOLDER, scenes.scenes[i].background) for use, i in zip(uses, rows.tolist(), strict=True)
-        ]
-        timesteps = torch.randint(diffusion.num_train_timesteps, (batch,), generator=rng).to(place.device)
-        clean = latents[rows].to(place.device)
-        noise = torch.randn(clean.shape, generator=rng).to(place.device)
-        cues = mapper(aligned[chosen.to(place.device), version.to(place.device)])
-        with place.autocast():
+        targets = matcher.draw(uses, clips.phenomena[chosen], clips.intensities[chosen], rng)
+        backgrounds = [scenes.scenes[i].background for i in targets.tolist()]
+        prompts = [caption(use, PLACEHOLDER, background) for use, background in zip(uses, backgrounds, strict=True)]
+        timesteps = torch.randint(diffusion.num_train_timesteps, (batch,), generator=rng).to(setup.device)
+        clean = latents[targets].to(setup.device)
+        noise = torch.randn(clean.shape, generator=rng).to(setup.device)
+        cues = mapper(aligned[chosen.to(setup.device), version.to(setup.device)])
+        with setup.autocast():
             losses = diffusion.denoising_losses(clean, diffusion.encode_prompts(prompts, cues), timesteps, noise)
-        too_long = (cues.norm(dim=-1) / longest - 1).clamp(min=0).square().mean()
-        return losses.mean() + 0.1 * too_long, {"loss": losses.mean().item()}
+        excess = (cues.norm(dim=-1) / max_norm - 1).clamp(min=0).square().mean()
+        return losses.mean() + 0.1 * excess, {"loss": losses.mean().item()}
 
-    fit("mapper", nn.ModuleDict({"mapper": mapper}), loss, MAPPER, place)
-    mapper.save(place.folder / "mapper")
+    fit("mapper", nn.ModuleDict({"mapper": mapper}), loss, MAPPER, setup)
+    mapper.save(setup.folder / "mapper")
 
 
 def _new_mapper(diffusion: Diffusion) -> tuple[CueMapper, float]:
-    """A mapper that starts at the mean adverb and the mean phenomenon, and how long a row may be."""
-    rows = [diffusion.word_embeddings(names) for names in (ADVERBS, PHENOMENA)]
-    mapper = CueMapper(DIM, diffusion.cue_dim, num_rows=len(rows)).to(diffusion.device)
-    mapper.start_at(torch.stack([words.mean(0) for words in rows]))
-    return mapper, _LARGEST_ROW * float(torch.cat(rows).norm(dim=1).mean())
+    """A mapper initialised at the mean adverb and the mean phenomenon, and the norm above which cues are penalised."""
+    embeddings = [diffusion.word_embeddings(names) for names in (ADVERBS, PHENOMENA)]
+    mapper = CueMapper(DIM, diffusion.cue_dim, num_tokens=len(embeddings)).to(diffusion.device)
+    mapper.start_at(torch.stack([words.mean(0) for words in embeddings]))
+    return mapper, _MAX_RELATIVE_NORM * float(torch.cat(embeddings).norm(dim=1).mean())
 
 
-def _clip(place: Place) -> CLIPModel:
-    return CLIPModel.from_pretrained(place.folder / "clip", dtype=torch.float32).to(place.device).eval()
+def _clip(setup: TrainingSetup) -> CLIPModel:
+    return CLIPModel.from_pretrained(setup.folder / "clip", dtype=torch.float32).to(setup.device).eval()
 
 
-def _heard(place: Place) -> tuple[ClipSet, Tensor]:
-    """The training clips and their vectors, clips x variations x dim."""
-    clips, path = clip_set(place.num_clips, TRAINING_SEED, place.folder), place.folder / "heard.pt"
+def _embedded_clips(setup: TrainingSetup) -> tuple[ClipSet, Tensor]:
+    """The training clips and their embeddings, clips x variations x dim."""
+    clips, path = clip_set(setup.num_clips, TRAINING_SEED, setup.folder), setup.folder / "clip_embeddings.pt"
     if not path.exists():
-        clap = ClapModel.from_pretrained(place.folder / "clap", dtype=torch.float32).to(place.device).eval()
-        torch.save(embed_all(clap, clips, place, _VARIATIONS), path)
+        clap = ClapModel.from_pretrained(setup.folder / "clap", dtype=torch.float32).to(setup.device).eval()
+        torch.save(embed_all(clap, clips, setup, _VARIATIONS), path)
     return clips, torch.load(path, weights_only=True)
 
 
 @torch.no_grad()
-def embed_scenes(clip: CLIPModel, scenes: SceneSet, place: Place) -> Tensor:
-    """Unit vectors of all scenes."""
+def embed_scenes(clip: CLIPModel, scenes: SceneSet, setup: TrainingSetup) -> Tensor:
+    """Unit vectors of all scenes, on the CPU."""
     parts = []
     for start in range(0, len(scenes), 200):
-        pixels = scenes.tensor(torch.arange(start, min(start + 200, len(scenes)))).to(place.device)
-        with place.autocast():
+        pixels = scenes.tensor(torch.arange(start, min(start + 200, len(scenes)))).to(setup.device)
+        with setup.autocast():
             parts.append(clip.get_image_features(pixel_values=pixels).pooler_output.float().cpu())
     return nn.functional.normalize(torch.cat(parts), dim=-1)

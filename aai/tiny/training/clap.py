@@ -1,15 +1,15 @@
-"""The audio encoder: a ClapModel that knows what is heard and how much of it, whatever the microphone."""
+"""Training of the audio encoder: a ClapModel for phenomenon and intensity, robust to recording conditions."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ClapConfig, ClapModel, ClapProcessor
 
-from aai.align.projector import contrast
+from aai.align.projector import info_nce
 from aai.tiny.clips import NUM_BINS, new_feature_extractor
-from aai.tiny.training.clip import DIM, pairs_of
+from aai.tiny.training.clip import DIM, pair_weights
 from aai.tiny.training.data import TRAINING_SEED, ClipSet, clip_set
-from aai.tiny.training.loop import LoopOptions, Place, fit
+from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, PADDING, make_tokenizer
 from aai.tiny.vocabulary import PHENOMENA, adverb
 
@@ -17,10 +17,10 @@ OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3)
 
 _GAIN_DB = 10.0
 _SILENCE_DB = -100.0
-"""The feature extractor's floor: what digital silence gives."""
+"""The feature extractor's value for digital silence."""
 
 _INTENSITY_WEIGHT = 10.0
-"""Of the squared error of a small network that reads the intensity off the vectors; it is thrown away afterwards."""
+"""Weight of the auxiliary loss: squared error of the intensity, regressed from the embedding."""
 
 
 def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
@@ -54,39 +54,39 @@ def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
     return ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=DIM))
 
 
-def train_clap(place: Place) -> None:
-    """Symmetric contrastive learning of clips and their captions, and of clips that sound alike.
+def train_clap(setup: TrainingSetup) -> None:
+    """Train with InfoNCE between clips and captions and between similar clips, and an auxiliary intensity regression.
 
-    A small network reads each clip's intensity off its vector meanwhile: captions know but five degrees of it.
+    The regression is needed because captions have only five levels of intensity; its head is not saved.
     """
-    torch.manual_seed(place.seed + 3)
+    torch.manual_seed(setup.seed + 3)
     tokenizer = make_tokenizer(padding=PADDING)
-    clap = new_clap(len(tokenizer), tokenizer.pad_token_id).to(place.device)
-    readout = nn.Sequential(nn.Linear(DIM, DIM), nn.GELU(), nn.Linear(DIM, len(PHENOMENA))).to(place.device)
-    clips = clip_set(place.num_clips, TRAINING_SEED, place.folder)
+    clap = new_clap(len(tokenizer), tokenizer.pad_token_id).to(setup.device)
+    readout = nn.Sequential(nn.Linear(DIM, DIM), nn.GELU(), nn.Linear(DIM, len(PHENOMENA))).to(setup.device)
+    clips = clip_set(setup.num_clips, TRAINING_SEED, setup.folder)
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(clips), (batch,), generator=rng)
-        features = vary(clips.tensor(chosen), rng).to(place.device)
-        said = [f"{adverb(clips.clips[i].intensity)} {clips.clips[i].phenomenon}" for i in chosen.tolist()]
-        text = tokenizer(said, padding="max_length", return_tensors="pt").to(place.device)
-        with place.autocast():
-            heard = embed(clap, features)
-            meant = clap.get_text_features(**text).pooler_output
-        same_words = torch.tensor([[a == b for b in said] for a in said]).float().to(place.device)
-        alike = pairs_of(clips.phenomena[chosen], clips.intensities[chosen]).to(place.device)
+        features = augment(clips.tensor(chosen), rng).to(setup.device)
+        captions = [f"{adverb(clips.clips[i].intensity)} {clips.clips[i].phenomenon}" for i in chosen.tolist()]
+        tokens = tokenizer(captions, padding="max_length", return_tensors="pt").to(setup.device)
+        with setup.autocast():
+            audio = embed(clap, features)
+            text = clap.get_text_features(**tokens).pooler_output
+        same_caption = torch.tensor([[a == b for b in captions] for a in captions]).float().to(setup.device)
+        similar = pair_weights(clips.phenomena[chosen], clips.intensities[chosen]).to(setup.device)
         scale = clap.logit_scale_a.exp()
-        heard, meant = heard.float(), meant.float()
-        words = contrast(heard @ meant.T * scale, same_words)
-        sounds = contrast(heard @ heard.T * scale - 1e4 * torch.eye(batch, device=place.device), alike)
-        levels = readout(heard).gather(1, clips.phenomena[chosen, None].to(place.device))[:, 0]
-        error = F.mse_loss(levels, clips.intensities[chosen].to(place.device))
-        figures = {"words": words.item(), "sounds": sounds.item(), "intensity": error.item()}
-        return words + 0.3 * sounds + _INTENSITY_WEIGHT * error, figures
+        audio, text = audio.float(), text.float()
+        caption_loss = info_nce(audio @ text.T * scale, same_caption)
+        clip_loss = info_nce(audio @ audio.T * scale - 1e4 * torch.eye(batch, device=setup.device), similar)
+        levels = readout(audio).gather(1, clips.phenomena[chosen, None].to(setup.device))[:, 0]
+        error = F.mse_loss(levels, clips.intensities[chosen].to(setup.device))
+        figures = {"captions": caption_loss.item(), "clips": clip_loss.item(), "intensity": error.item()}
+        return caption_loss + 0.3 * clip_loss + _INTENSITY_WEIGHT * error, figures
 
-    fit("clap", nn.ModuleDict({"clap": clap, "readout": readout}), loss, OPTIONS, place)
-    clap.save_pretrained(place.folder / "clap")
-    ClapProcessor(new_feature_extractor(), tokenizer).save_pretrained(place.folder / "clap")
+    fit("clap", nn.ModuleDict({"clap": clap, "readout": readout}), loss, OPTIONS, setup)
+    clap.save_pretrained(setup.folder / "clap")
+    ClapProcessor(new_feature_extractor(), tokenizer).save_pretrained(setup.folder / "clap")
 
 
 def embed(clap: ClapModel, features: Tensor) -> Tensor:
@@ -96,60 +96,60 @@ def embed(clap: ClapModel, features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed_all(clap: ClapModel, clips: ClipSet, place: Place, variations: int = 0) -> Tensor:
-    """Unit vectors of all clips as they are, or of so many random variations of each, clips x variations x dim."""
-    rounds = []
-    for turn in range(max(1, variations)):
+def embed_all(clap: ClapModel, clips: ClipSet, setup: TrainingSetup, variations: int = 0) -> Tensor:
+    """Unit vectors of all clips, clips x dim, or of random augmentations of each, clips x variations x dim."""
+    passes = []
+    for number in range(max(1, variations)):
         parts = []
         for start in range(0, len(clips), 100):
             features = clips.tensor(torch.arange(start, min(start + 100, len(clips))))
             if variations:
-                features = vary(features, place.rng(f"vary.{turn}", start))
-            with place.autocast():
-                parts.append(embed(clap, features.to(place.device)).float().cpu())
-        rounds.append(torch.cat(parts))
-    return torch.stack(rounds, dim=1) if variations else rounds[0]
+                features = augment(features, setup.rng(f"vary.{number}", start))
+            with setup.autocast():
+                parts.append(embed(clap, features.to(setup.device)).float().cpu())
+        passes.append(torch.cat(parts))
+    return torch.stack(passes, dim=1) if variations else passes[0]
 
 
-def vary(features: Tensor, rng: torch.Generator) -> Tensor:
-    """Another start, microphone, noise floor and gain; some bands and moments hidden. Digital silence stays silent."""
+def augment(features: Tensor, rng: torch.Generator) -> Tensor:
+    """Random shift, frequency response, noise, SpecAugment masks and gain; digital silence is kept."""
     num, _, frames, bins = features.shape
     features = torch.roll(features, int(torch.randint(frames, (1,), generator=rng)), dims=2)
     silent = features <= _SILENCE_DB
-    features = _with_noise(features + _curve(num, bins, 3.0, rng), rng)
-    features = _hide(features, rng, axis=3, longest=bins // 6)
-    features = _hide(features, rng, axis=2, longest=frames // 6)
+    features = _add_noise(features + _frequency_response(num, bins, 3.0, rng), rng)
+    features = _mask(features, rng, axis=3, max_length=bins // 6)
+    features = _mask(features, rng, axis=2, max_length=frames // 6)
     gain = _GAIN_DB * torch.randn(num, 1, 1, 1, generator=rng)
     return torch.where(silent, _SILENCE_DB, features + gain).clamp(min=_SILENCE_DB)
 
 
-def _curve(num: int, bins: int, deviation_db: float, rng: torch.Generator) -> Tensor:
-    """A smooth random frequency response in dB, num x 1 x 1 x bins."""
+def _frequency_response(num: int, bins: int, deviation_db: float, rng: torch.Generator) -> Tensor:
+    """Smooth random frequency responses in dB, num x 1 x 1 x bins."""
     knots = deviation_db * torch.randn(num, 1, 6, generator=rng)
     return F.interpolate(knots, size=bins, mode="linear", align_corners=True)[:, :, None]
 
 
-def _with_noise(features: Tensor, rng: torch.Generator) -> Tensor:
-    """Half of the clips get steady noise, 5 to 30 dB below their mean power and weaker towards high pitches."""
+def _add_noise(features: Tensor, rng: torch.Generator) -> Tensor:
+    """Add stationary noise, 5 to 30 dB below the mean power and decreasing with frequency, to half of the clips."""
     num, _, frames, bins = features.shape
     pick = torch.rand(3, num, 1, 1, 1, generator=rng)
     power = 10 ** (features / 10)
     level = 10 * power.mean(dim=(2, 3), keepdim=True).log10() - 5 - 25 * pick[0]
-    shape = _curve(num, bins, 4.0, rng) - 16 * pick[1] * torch.linspace(0, 1, bins)
+    shape = _frequency_response(num, bins, 4.0, rng) - 16 * pick[1] * torch.linspace(0, 1, bins)
     flutter = 0.15 - 0.7 * torch.rand(features.shape, generator=rng).clamp(min=1e-6).log()
     noise = 10 ** ((level + shape) / 10) * flutter
     return torch.where(pick[2] < 0.5, 10 * (power + noise).log10(), features)
 
 
-def _hide(features: Tensor, rng: torch.Generator, axis: int, longest: int) -> Tensor:
-    """Put the clip's mean in place of one stretch of bands or moments, in half of the clips.
+def _mask(features: Tensor, rng: torch.Generator, axis: int, max_length: int) -> Tensor:
+    """Replace a random range of bins or frames by the clip's mean, in half of the clips.
 
     Source: Park et al. 2019, "SpecAugment".
     """
     num, size = len(features), features.shape[axis]
     start = torch.randint(size, (num, 1), generator=rng)
-    length = torch.randint(longest + 1, (num, 1), generator=rng) * torch.randint(2, (num, 1), generator=rng)
-    place = torch.arange(size)
-    hidden = (place >= start) & (place < start + length)
-    hidden = hidden[:, None, None, :] if axis == 3 else hidden[:, None, :, None]
-    return torch.where(hidden, features.mean(dim=(2, 3), keepdim=True), features)
+    length = torch.randint(max_length + 1, (num, 1), generator=rng) * torch.randint(2, (num, 1), generator=rng)
+    index = torch.arange(size)
+    is_masked = (index >= start) & (index < start + length)
+    is_masked = is_masked[:, None, None, :] if axis == 3 else is_masked[:, None, :, None]
+    return torch.where(is_masked, features.mean(dim=(2, 3), keepdim=True), features)

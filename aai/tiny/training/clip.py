@@ -1,23 +1,23 @@
-"""The image-text encoder: a CLIPModel that knows what is seen and how much of it."""
+"""Training of the image-text encoder: a CLIPModel for phenomenon, background and intensity."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from aai.align.projector import contrast
+from aai.align.projector import info_nce
 from aai.tiny.scenes import Scene
 from aai.tiny.training.data import TRAINING_SEED, scene_set
-from aai.tiny.training.loop import LoopOptions, Place, fit
+from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, save_tokenizer
 from aai.tiny.vocabulary import PHENOMENA
 
 OPTIONS = LoopOptions(steps=2500, batch=128, learning_rate=1e-3)
 DIM = 128
-"""Width of the space that pictures, captions and aligned sounds share."""
+"""Dimension of the embedding space of images, captions and aligned clips."""
 
-_SAME_INTENSITY = 0.08
-"""Two intensities this far apart are half as much a pair as two equal ones are, roughly."""
+_INTENSITY_SCALE = 0.08
+"""Difference in intensity at which the weight of a pair falls to 1/e."""
 
 
 def new_clip(vocab_size: int, end_id: int) -> CLIPModel:
@@ -29,31 +29,34 @@ def new_clip(vocab_size: int, end_id: int) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text | ids, vision_config=vision, projection_dim=DIM))
 
 
-def train_clip(place: Place) -> None:
-    """Symmetric contrastive learning; captions that say the same count as pairs, and so do pictures that are alike."""
-    torch.manual_seed(place.seed + 1)
-    folder = place.folder / "clip"
+def train_clip(setup: TrainingSetup) -> None:
+    """Train with InfoNCE between images and captions (equal captions are positives) and between similar images."""
+    torch.manual_seed(setup.seed + 1)
+    folder = setup.folder / "clip"
     tokenizer = save_tokenizer(folder)
-    clip = new_clip(len(tokenizer), tokenizer.eos_token_id).to(place.device)
-    scenes = scene_set(place.num_scenes, TRAINING_SEED, place.folder)
+    clip = new_clip(len(tokenizer), tokenizer.eos_token_id).to(setup.device)
+    scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
     phenomena = torch.tensor([PHENOMENA.index(s.phenomenon) if s.phenomenon else -1 for s in scenes.scenes])
     intensities = torch.tensor([s.intensity for s in scenes.scenes])
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(scenes), (batch,), generator=rng)
-        said = captions([scenes.scenes[i] for i in chosen.tolist()], rng)
-        ids = tokenizer(said, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        with place.autocast():
-            out = clip(input_ids=ids.to(place.device), pixel_values=scenes.tensor(chosen).to(place.device))
-        same_words = torch.tensor([[a == b for b in said] for a in said]).float()
-        alike = pairs_of(phenomena[chosen], intensities[chosen])
+        texts = captions([scenes.scenes[i] for i in chosen.tolist()], rng)
+        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        with setup.autocast():
+            out = clip(input_ids=ids.to(setup.device), pixel_values=scenes.tensor(chosen).to(setup.device))
+        same_caption = torch.tensor([[a == b for b in texts] for a in texts]).float()
+        similar = pair_weights(phenomena[chosen], intensities[chosen])
         scale = clip.logit_scale.exp()
         image, text = out.image_embeds.float(), out.text_embeds.float()
-        words = contrast(image @ text.T * scale, same_words.to(place.device))
-        looks = contrast(image @ image.T * scale - 1e4 * torch.eye(batch, device=place.device), alike.to(place.device))
-        return words + 0.3 * looks, {"words": words.item(), "looks": looks.item()}
+        caption_loss = info_nce(image @ text.T * scale, same_caption.to(setup.device))
+        image_loss = info_nce(
+            image @ image.T * scale - 1e4 * torch.eye(batch, device=setup.device), similar.to(setup.device)
+        )
+        figures = {"captions": caption_loss.item(), "images": image_loss.item()}
+        return caption_loss + 0.3 * image_loss, figures
 
-    fit("clip", nn.ModuleDict({"clip": clip}), loss, OPTIONS, place)
+    fit("clip", nn.ModuleDict({"clip": clip}), loss, OPTIONS, setup)
     clip.save_pretrained(folder)
     size = {"height": 64, "width": 64}
     means = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -62,16 +65,16 @@ def train_clip(place: Place) -> None:
 
 
 def captions(scenes: list[Scene], rng: torch.Generator) -> list[str]:
-    """A caption for each scene, said at random."""
-    words = np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))
-    return [scene.caption(words) for scene in scenes]
+    """A random caption for each scene."""
+    caption_rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))
+    return [scene.caption(caption_rng) for scene in scenes]
 
 
-def pairs_of(phenomena: Tensor, intensities: Tensor) -> Tensor:
-    """How much each two of a batch are a pair: same phenomenon, near intensity; nothing pairs with itself.
+def pair_weights(phenomena: Tensor, intensities: Tensor) -> Tensor:
+    """Weights of soft positives in a batch, batch x batch: 1 for equal phenomenon and intensity, 0 on the diagonal.
 
-    A phenomenon of -1, a background alone, is no one's pair.
+    Items without a phenomenon (-1) have no positives.
     """
     same = (phenomena[:, None] == phenomena) & (phenomena >= 0)
-    near = torch.exp(-(((intensities[:, None] - intensities) / _SAME_INTENSITY) ** 2))
+    near = torch.exp(-(((intensities[:, None] - intensities) / _INTENSITY_SCALE) ** 2))
     return same * near * (1 - torch.eye(len(phenomena)))

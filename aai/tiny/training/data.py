@@ -1,4 +1,4 @@
-"""What the models learn from: scenes and clips, made once and kept in files that every stage maps into memory."""
+"""Training data: scenes and clips, computed once and cached in memory-mapped files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,18 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aai.tiny.canvas import SIZE_PX
-from aai.tiny.clips import NUM_BINS, NUM_FRAMES, Clip, listen, sample_clips
+from aai.tiny.clips import NUM_BINS, NUM_FRAMES, Clip, log_mel_features, sample_clips
 from aai.tiny.scenes import Scene, render, sample_scenes
 from aai.tiny.vocabulary import PHENOMENA
 
-_PART = 250
+_CHUNK = 250
 
 TRAINING_SEED, JUDGE_SEED, HELD_OUT_SEED = 1, 2, 3
-"""Seeds of three collections: what models learn from, what the judge learns from, what is only measured on."""
+"""Seeds of the training set, the judge's training set, and the evaluation set."""
 
 
 class SceneSet:
-    """A collection of scenes and their pictures, `pixels` of shape scenes x height x width x 3 in bytes."""
+    """Scenes and their images: `pixels` is uint8, scenes x height x width x 3."""
 
     def __init__(self, scenes: list[Scene], pixels: np.ndarray) -> None:
         self.scenes, self.pixels = scenes, pixels
@@ -31,19 +31,19 @@ class SceneSet:
         return len(self.scenes)
 
     def tensor(self, chosen: np.ndarray | Tensor) -> Float[Tensor, "scenes 3 height width"]:
-        """Pictures in [-1, 1]."""
+        """Images in [-1, 1]."""
         return to_tensor(self.pixels[np.asarray(chosen)])
 
 
 def to_tensor(pixels: np.ndarray) -> Float[Tensor, "scenes 3 height width"]:
-    """Bytes, channels last, to floats in [-1, 1], channels first."""
+    """Convert uint8, channels last, to float in [-1, 1], channels first."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 def scene_set(num: int, seed: int, folder: Path) -> SceneSet:
-    """The first `num` scenes of a seed, rendered, or read from the folder where an earlier call kept them."""
+    """The first `num` scenes of a seed, from the cache in the folder if there is one."""
     scenes = sample_scenes(num, seed)
-    pixels = _kept(folder / f"scenes-{seed}-{num}.npy", scenes, _pixels, (SIZE_PX, SIZE_PX, 3), np.dtype(np.uint8))
+    pixels = _cached(folder / f"scenes-{seed}-{num}.npy", scenes, _pixels, (SIZE_PX, SIZE_PX, 3), np.dtype(np.uint8))
     return SceneSet(scenes, pixels)
 
 
@@ -52,7 +52,7 @@ def _pixels(scenes: list[Scene]) -> np.ndarray:
 
 
 class ClipSet:
-    """A collection of clips and what the audio encoder takes of them: `features`, clips x frames x bins, in dB."""
+    """Clips and their log-mel spectrograms: `features` is clips x frames x bins, in dB."""
 
     def __init__(self, clips: list[Clip], features: np.ndarray) -> None:
         self.clips, self.features = clips, features
@@ -68,36 +68,36 @@ class ClipSet:
 
 
 def clip_set(num: int, seed: int, folder: Path) -> ClipSet:
-    """The first `num` clips of a seed, synthesised and analysed, or read from the folder where they were kept."""
+    """The first `num` clips of a seed, from the cache in the folder if there is one."""
     clips, shape = sample_clips(num, seed), (NUM_FRAMES, NUM_BINS)
-    features = _kept(folder / f"clips-{seed}-{num}.npy", clips, _features, shape, np.dtype(np.float16))
+    features = _cached(folder / f"clips-{seed}-{num}.npy", clips, _features, shape, np.dtype(np.float16))
     return ClipSet(clips, features)
 
 
 def _features(clips: list[Clip]) -> np.ndarray:
-    return listen([clip.wave() for clip in clips])
+    return log_mel_features([clip.wave() for clip in clips])
 
 
-def _kept(
+def _cached(
     path: Path, items: Sequence, make: Callable[[list], np.ndarray], shape: tuple[int, ...], kind: np.dtype
 ) -> np.ndarray:
-    """What `make` gives for the items, in parts on all processors, or the file in which it was kept before."""
+    """`make` of the items, computed in chunks on all processors, or loaded from the cache file."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        parts = [list(items[i : i + _PART]) for i in range(0, len(items), _PART)]
-        made = np.empty((len(items), *shape), kind)
-        with _workers(len(parts)) as run:
-            for i, part in enumerate(run(make, parts)):
-                made[i * _PART : i * _PART + len(part)] = part
-        np.save(path.with_suffix(".part.npy"), made)
+        chunks = [list(items[i : i + _CHUNK]) for i in range(0, len(items), _CHUNK)]
+        result = np.empty((len(items), *shape), kind)
+        with _workers(len(chunks)) as run:
+            for i, part in enumerate(run(make, chunks)):
+                result[i * _CHUNK : i * _CHUNK + len(part)] = part
+        np.save(path.with_suffix(".part.npy"), result)
         path.with_suffix(".part.npy").rename(path)
     return np.load(path, mmap_mode="r")
 
 
 @contextmanager
-def _workers(num_parts: int) -> Iterator[Callable]:
-    """A `map` on all processors, or the ordinary one when there is but one part."""
-    if num_parts == 1:
+def _workers(num_chunks: int) -> Iterator[Callable]:
+    """`map` in a process pool, or the built-in one for a single chunk."""
+    if num_chunks == 1:
         yield map
         return
     with get_context("spawn").Pool() as pool:

@@ -1,8 +1,8 @@
-"""The text-to-image model: a UNet and a text encoder that learn together on the latents of the settled encoder.
+"""Training of the text-to-image model: UNet and text encoder, jointly, on the latents of the frozen autoencoder.
 
-An adverb and its phenomenon are two tokens, "strong rain". In part of the captions they are given as rows instead of
-words, with the adverb between its two neighbours as the intensity is between theirs, so that the space of cues is
-continuous: a cue may mean any intensity, not one of five.
+An adverb and its phenomenon are two tokens, "strong rain". In some captions they are replaced by embedding vectors, the
+adverb's interpolated according to the intensity, so that the cue space is continuous: a cue can express any intensity,
+not only five.
 """
 
 import numpy as np
@@ -11,12 +11,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from aai.inject.splice import NO_ROW, spliced
+from aai.inject.splice import NO_CUE, spliced
 from aai.models.schedulers import denoising_loss
 from aai.options import PLACEHOLDER
 from aai.tiny.scenes import Scene
 from aai.tiny.training.data import TRAINING_SEED, scene_set
-from aai.tiny.training.loop import LoopOptions, Place, fit
+from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, save_tokenizer
 from aai.tiny.training.vae import encode
 from aai.tiny.vocabulary import ADVERBS, adverb, caption
@@ -24,12 +24,12 @@ from aai.tiny.vocabulary import ADVERBS, adverb, caption
 OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998)
 DIM = 128
 
-_UNSAID, _PLAIN, _WORD = 0.10, 0.22, 0.35
-"""Shares of empty captions, and of the others those without an adverb and those with one in words."""
+_EMPTY, _WITHOUT_ADVERB, _WITH_ADVERB = 0.10, 0.22, 0.35
+"""Fraction of empty captions (classifier-free guidance); among the rest, fractions without and with an adverb word."""
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Velocity prediction down to pure noise, so that dark and bright pictures come out dark and bright.
+    """Velocity prediction with zero terminal SNR, so that very dark and very bright images are possible.
 
     Source: Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed".
     """
@@ -62,7 +62,7 @@ def new_unet() -> UNet2DConditionModel:
 
 
 def new_text_encoder(vocab_size: int, end_id: int) -> CLIPTextModel:
-    """An untrained text encoder whose words start far enough apart to be told from each other."""
+    """An untrained text encoder with token embeddings far enough apart to be distinguishable."""
     encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocab_size,
@@ -81,90 +81,90 @@ def new_text_encoder(vocab_size: int, end_id: int) -> CLIPTextModel:
     return encoder
 
 
-def train_diffusion(place: Place) -> None:
-    """Velocity prediction on latents encoded once."""
-    torch.manual_seed(place.seed + 2)
-    tokenizer = save_tokenizer(place.folder / "tokenizer")
-    latents = cached_latents(place)
-    scenes = scene_set(place.num_scenes, TRAINING_SEED, place.folder).scenes
-    scheduler, unet = new_scheduler(), new_unet().to(place.device)
-    text = new_text_encoder(len(tokenizer), tokenizer.eos_token_id).to(place.device)
-    words = Words(tokenizer, text.get_input_embeddings())
+def train_diffusion(setup: TrainingSetup) -> None:
+    """Train with velocity prediction, on cached latents."""
+    torch.manual_seed(setup.seed + 2)
+    tokenizer = save_tokenizer(setup.folder / "tokenizer")
+    latents = cached_latents(setup)
+    scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder).scenes
+    scheduler, unet = new_scheduler(), new_unet().to(setup.device)
+    text = new_text_encoder(len(tokenizer), tokenizer.eos_token_id).to(setup.device)
+    sampler = CaptionSampler(tokenizer, text.get_input_embeddings())
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(scenes), (batch,), generator=rng)
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (batch,), generator=rng).to(place.device)
-        clean = latents[chosen].to(place.device)
-        noise = torch.randn(clean.shape, generator=rng).to(place.device)
-        ids, rows = words.said([scenes[i] for i in chosen.tolist()], rng)
-        ids = ids.to(place.device)
-        with place.autocast():
-            with spliced(words.embedding, words.places(ids, rows.shape[1]), rows):
+        timesteps = torch.randint(scheduler.config.num_train_timesteps, (batch,), generator=rng).to(setup.device)
+        clean = latents[chosen].to(setup.device)
+        noise = torch.randn(clean.shape, generator=rng).to(setup.device)
+        ids, vectors = sampler.sample([scenes[i] for i in chosen.tolist()], rng)
+        ids = ids.to(setup.device)
+        with setup.autocast():
+            with spliced(sampler.embedding, sampler.slots(ids, vectors.shape[1]), vectors):
                 context = text(ids)[0]
             losses = denoising_loss(lambda x, t: unet(x, t, context).sample, scheduler, clean, timesteps, noise)
         return losses.mean(), {"loss": losses.mean().item()}
 
-    fit("diffusion", nn.ModuleDict({"unet": unet, "text": text}), loss, OPTIONS, place)
-    unet.save_pretrained(place.folder / "unet")
-    text.save_pretrained(place.folder / "text_encoder")
+    fit("diffusion", nn.ModuleDict({"unet": unet, "text": text}), loss, OPTIONS, setup)
+    unet.save_pretrained(setup.folder / "unet")
+    text.save_pretrained(setup.folder / "text_encoder")
 
 
-def cached_latents(place: Place) -> Tensor:
-    """Latents of the training scenes, of unit variance, on the CPU."""
-    path = place.folder / "latents.pt"
+def cached_latents(setup: TrainingSetup) -> Tensor:
+    """Latents of the training scenes, scaled to unit variance, on the CPU."""
+    path = setup.folder / "latents.pt"
     if not path.exists():
-        vae = AutoencoderKL.from_pretrained(place.folder / "vae", dtype=torch.float32).to(place.device).eval()
-        scenes = scene_set(place.num_scenes, TRAINING_SEED, place.folder)
-        torch.save((encode(vae, scenes, len(scenes), place) * vae.config.scaling_factor).half(), path)
+        vae = AutoencoderKL.from_pretrained(setup.folder / "vae", dtype=torch.float32).to(setup.device).eval()
+        scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
+        torch.save((encode(vae, scenes, len(scenes), setup) * vae.config.scaling_factor).half(), path)
     return torch.load(path, weights_only=True).float()
 
 
-class Words:
-    """Says scenes: token ids, and for each caption two rows, an adverb and its phenomenon, for its placeholders."""
+class CaptionSampler:
+    """Samples captions: token ids, and two vectors per caption (adverb, phenomenon) for its placeholders."""
 
     def __init__(self, tokenizer: CLIPTokenizer, embedding: nn.Embedding) -> None:
         self.tokenizer, self.embedding = tokenizer, embedding
         self.placeholder = self.id_of(PLACEHOLDER)
 
     def id_of(self, word: str) -> int:
-        """The token of one word of the vocabulary."""
+        """Token id of a word of the vocabulary."""
         return int(self.tokenizer(word).input_ids[1])
 
-    def said(self, scenes: list[Scene], rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Captions at random: some empty, some plain, some with an adverb, some with rows in its place."""
-        choose = np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))
-        said = []
+    def sample(self, scenes: list[Scene], rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Token ids of random captions (empty, or with no adverb, an adverb or placeholders), and vectors for these."""
+        caption_rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))
+        captions = []
         for scene in scenes:
-            how, subject = choose.random(), scene.phenomenon or ""
-            if how > _PLAIN + _WORD:
+            draw, subject = caption_rng.random(), scene.phenomenon or ""
+            if draw > _WITHOUT_ADVERB + _WITH_ADVERB:
                 subject = f"{PLACEHOLDER} {PLACEHOLDER}"
-            elif how > _PLAIN:
+            elif draw > _WITHOUT_ADVERB:
                 subject = f"{adverb(scene.intensity)} {subject}"
-            text = caption(scene.composition, subject, scene.background, choose)
-            said.append("" if choose.random() < _UNSAID else text)
-        ids = self.tokenizer(said, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return ids, self.rows(scenes)
+            text = caption(scene.composition, subject, scene.background, caption_rng)
+            captions.append("" if caption_rng.random() < _EMPTY else text)
+        ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return ids, self.vectors(scenes)
 
-    def places(self, ids: Tensor, num_rows: int) -> Tensor:
-        """Which row stands at each token: at placeholders the first, the second, and so on, over and over."""
-        is_place = ids == self.placeholder
-        return torch.where(is_place, (is_place.cumsum(dim=1) - 1) % num_rows, NO_ROW)
+    def slots(self, ids: Tensor, num_vectors: int) -> Tensor:
+        """Index of the vector at each token; placeholders are numbered cyclically."""
+        is_placeholder = ids == self.placeholder
+        return torch.where(is_placeholder, (is_placeholder.cumsum(dim=1) - 1) % num_vectors, NO_CUE)
 
-    def rows(self, scenes: list[Scene]) -> Tensor:
-        """The two rows that mean each scene's phenomenon at its exact intensity."""
-        place = torch.tensor([scene.intensity for scene in scenes]) * len(ADVERBS) - 0.5
-        place = place.clamp(0, len(ADVERBS) - 1)
-        low = place.floor().clamp(max=len(ADVERBS) - 2).long()
-        part = (place - low)[:, None].to(self.embedding.weight.device)
+    def vectors(self, scenes: list[Scene]) -> Tensor:
+        """Interpolated adverb and phenomenon of each scene, scenes x 2 x dim."""
+        position = torch.tensor([scene.intensity for scene in scenes]) * len(ADVERBS) - 0.5
+        position = position.clamp(0, len(ADVERBS) - 1)
+        low = position.floor().clamp(max=len(ADVERBS) - 2).long()
+        fraction = (position - low)[:, None].to(self.embedding.weight.device)
         adverbs = self.embedding.weight[[self.id_of(word) for word in ADVERBS]]
         nouns = self.embedding.weight[[self.id_of(scene.phenomenon or PLACEHOLDER) for scene in scenes]]
-        return torch.stack([adverbs[low] * (1 - part) + adverbs[low + 1] * part, nouns], dim=1)
+        return torch.stack([adverbs[low] * (1 - fraction) + adverbs[low + 1] * fraction, nouns], dim=1)
 
 
-def assemble(place: Place) -> None:
-    """Put the pipeline together, and save it in half precision."""
+def assemble(setup: TrainingSetup) -> None:
+    """Assemble the pipeline and save it in half precision."""
     half = torch.float16
-    folder = place.folder
+    folder = setup.folder
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(folder / "vae", dtype=half),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=half),

@@ -1,4 +1,4 @@
-"""The judge learns from scenes of its own, softened and discoloured as generated pictures are."""
+"""Training of the judge, on its own scenes, degraded like generated images."""
 
 from dataclasses import replace
 
@@ -9,40 +9,40 @@ from torch import Tensor, nn
 from aai.tiny.judge import NUM_LEVELS, Judge
 from aai.tiny.scenes import Scene
 from aai.tiny.training.data import JUDGE_SEED, SceneSet, scene_set
-from aai.tiny.training.loop import LoopOptions, Place, fit
+from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA
 
 OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=2e-3, weight_decay=1e-3)
-_JUDGE_RUN = 97
-"""Added to the run's seed, so that the judge shares no random number with the models."""
+_SEED_OFFSET = 97
+"""Added to the run's seed, so that the judge shares no random numbers with the models."""
 
 
-def train_judge(place: Place) -> None:
-    """Cross-entropy on the four readings; intensity only where there is a phenomenon."""
-    place = replace(place, seed=place.seed + _JUDGE_RUN)
-    torch.manual_seed(place.seed)
-    judge, scenes = Judge().to(place.device), scene_set(place.num_scenes, JUDGE_SEED, place.folder)
-    truth = [answers.to(place.device) for answers in labels(scenes.scenes)]
+def train_judge(setup: TrainingSetup) -> None:
+    """Train with cross-entropy on the four heads; intensity only for scenes with a phenomenon."""
+    setup = replace(setup, seed=setup.seed + _SEED_OFFSET)
+    torch.manual_seed(setup.seed)
+    judge, scenes = Judge().to(setup.device), scene_set(setup.num_scenes, JUDGE_SEED, setup.folder)
+    targets = [target.to(setup.device) for target in labels(scenes.scenes)]
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(scenes), (batch,), generator=rng)
-        pictures = _spoil(scenes.tensor(chosen), rng).to(place.device)
-        with place.autocast():
-            logits = judge(pictures)
-        wanted = [answers[chosen.to(place.device)] for answers in truth]
-        losses = [F.cross_entropy(*pair) for pair in zip([x.float() for x in logits[:3]], wanted[:3], strict=True)]
-        seen = wanted[1] < len(PHENOMENA)
-        level = F.cross_entropy(logits[3].float()[seen], wanted[3][seen])
-        right = (logits[1].argmax(-1) == wanted[1]).float().mean()
-        return sum(losses, level), {"phenomenon": right.item(), "level": level.item()}
+        images = _degrade(scenes.tensor(chosen), rng).to(setup.device)
+        with setup.autocast():
+            logits = judge(images)
+        truth = [target[chosen.to(setup.device)] for target in targets]
+        losses = [F.cross_entropy(*pair) for pair in zip([x.float() for x in logits[:3]], truth[:3], strict=True)]
+        has_phenomenon = truth[1] < len(PHENOMENA)
+        level = F.cross_entropy(logits[3].float()[has_phenomenon], truth[3][has_phenomenon])
+        accuracy = (logits[1].argmax(-1) == truth[1]).float().mean()
+        return sum(losses, level), {"phenomenon": accuracy.item(), "level": level.item()}
 
-    fit("judge", nn.ModuleDict({"judge": judge}), loss, OPTIONS, place)
-    _settle_norms(judge, scenes, place)
-    judge.save(place.folder / "judge")
+    fit("judge", nn.ModuleDict({"judge": judge}), loss, OPTIONS, setup)
+    _update_batch_norm(judge, scenes, setup)
+    judge.save(setup.folder / "judge")
 
 
 def labels(scenes: list[Scene]) -> list[Tensor]:
-    """Indices of composition, phenomenon and background ("none" comes last), and a distribution over levels."""
+    """Indices of composition, phenomenon and background ("none" is last), and soft targets over intensity levels."""
     composition = torch.tensor([COMPOSITIONS.index(scene.composition) for scene in scenes])
     phenomenon = torch.tensor([PHENOMENA.index(s.phenomenon) if s.phenomenon else len(PHENOMENA) for s in scenes])
     background = torch.tensor([BACKGROUNDS.index(s.background) if s.background else len(BACKGROUNDS) for s in scenes])
@@ -52,21 +52,21 @@ def labels(scenes: list[Scene]) -> list[Tensor]:
     return [composition, phenomenon, background, spread / spread.sum(1, keepdim=True)]
 
 
-def _spoil(pictures: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur, noise, contrast and tint at random, so that soft pictures are read as well as sharp ones."""
-    num = len(pictures)
+def _degrade(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Random blur, noise, contrast and tint, as augmentation against the softness of generated images."""
+    num = len(images)
     chance = torch.rand(num, 1, 1, 1, generator=rng)
-    once = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    once = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     twice = F.avg_pool2d(F.pad(once, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    pictures = torch.where(chance < 0.3, once, torch.where(chance < 0.45, twice, pictures))
-    noise = torch.randn(pictures.shape, generator=rng) * torch.rand(num, 1, 1, 1, generator=rng) * 0.08
+    images = torch.where(chance < 0.3, once, torch.where(chance < 0.45, twice, images))
+    noise = torch.randn(images.shape, generator=rng) * torch.rand(num, 1, 1, 1, generator=rng) * 0.08
     contrast = 1 + 0.1 * torch.randn(num, 1, 1, 1, generator=rng)
-    return (pictures + noise) * contrast + 0.05 * torch.randn(num, 3, 1, 1, generator=rng)
+    return (images + noise) * contrast + 0.05 * torch.randn(num, 3, 1, 1, generator=rng)
 
 
 @torch.no_grad()
-def _settle_norms(judge: Judge, scenes: SceneSet, place: Place) -> None:
-    """Measure the batch norms' statistics for the averaged weights."""
+def _update_batch_norm(judge: Judge, scenes: SceneSet, setup: TrainingSetup) -> None:
+    """Recompute the batch-norm statistics for the averaged weights."""
     for layer in judge.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.reset_running_stats()
@@ -74,5 +74,5 @@ def _settle_norms(judge: Judge, scenes: SceneSet, place: Place) -> None:
     judge.train()
     for step in range(20):
         chosen = torch.arange(step * 200, step * 200 + 200) % len(scenes)
-        judge(_spoil(scenes.tensor(chosen), place.rng("judge.norm", step)).to(place.device))
+        judge(_degrade(scenes.tensor(chosen), setup.rng("judge.norm", step)).to(setup.device))
     judge.eval()

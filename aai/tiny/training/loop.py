@@ -1,4 +1,4 @@
-"""One training loop for every stage: seeded step by step, resumable, averaged, with a progress bar."""
+"""The training loop of all stages: seeded per step, resumable, with an EMA of the weights and a progress bar."""
 
 import math
 import os
@@ -12,126 +12,154 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
 from aai.identity import seed_of
 from aai.models.onednn import keep_memory
 from aai.options import Options
 
 _SAVE_EVERY_S = 60.0
-_SAY_EVERY_S = 30.0
+_PRINT_EVERY_S = 30.0
 
 
 class LoopOptions(Options):
-    """How long and how fast a stage learns."""
+    """Hyperparameters of a training stage."""
 
     steps: int = Field(gt=0)
-    """Optimiser steps."""
+    """Number of optimiser steps."""
 
     batch: int = Field(gt=0)
-    """Items of a step."""
+    """Batch size."""
 
     learning_rate: float = Field(1e-3, gt=0)
-    """Highest learning rate, reached after the warm-up; it falls to a fiftieth along a half cosine."""
+    """Peak learning rate, after a linear warm-up; cosine decay to 2 % of it."""
 
     warmup: int = Field(50, ge=1)
-    """Steps until the highest learning rate."""
+    """Number of warm-up steps."""
 
     weight_decay: float = Field(1e-2, ge=0)
+    """Weight decay of AdamW."""
 
     average: float = Field(0.998, ge=0, lt=1)
-    """Decay of the moving average of the weights that is kept in the end."""
+    """Decay of the exponential moving average (EMA) of the weights."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where training runs and writes, from how much, and for how long: `scale` is a factor on every stage's steps.
-
-    `batch_scale` is one on the items of a step, for a look at whether all stages run.
-    """
+class TrainingSetup:
+    """Folder, device, seed and amount of data of a training run."""
 
     folder: Path
     device: torch.device
     seed: int = 0
     scale: float = 1.0
+    """Factor on the number of steps of every stage."""
+
     batch_scale: float = 1.0
+    """Factor on the batch size of every stage, to test that all stages run."""
+
     num_scenes: int = 40_000
     num_clips: int = 10_000
 
     def rng(self, stage: str, step: int) -> torch.Generator:
-        """The random numbers of one step of one stage, on the CPU."""
+        """The CPU generator of one step of a stage."""
         return torch.Generator().manual_seed(seed_of(self.seed, "tiny", stage, "train", step))
 
     def autocast(self) -> torch.autocast:
-        """Products in bfloat16, sums in float32; all in float32 on a CPU that only imitates bfloat16, far slower."""
-        known = torch.cpu.get_capabilities()
-        able = self.device.type != "cpu" or bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=able)
+        """Autocast to bfloat16, unless the CPU emulates it, which is slower than float32."""
+        cpu = torch.cpu.get_capabilities()
+        has_bfloat16 = self.device.type != "cpu" or bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16)
 
 
 Loss = Callable[[torch.Generator, int], tuple[Tensor, dict[str, float]]]
-"""Draws a batch with the generator (of the given size) and returns its loss and figures worth showing."""
+"""Draws a batch of the given size with the generator; returns the loss and values for the progress bar."""
 
 
-def fit(stage: str, modules: nn.ModuleDict, loss: Loss, options: LoopOptions, place: Place) -> None:
-    """Train `modules` in place and leave them with their averaged weights, in evaluation mode.
+def fit(stage: str, modules: nn.ModuleDict, loss: Loss, options: LoopOptions, setup: TrainingSetup) -> None:
+    """Train `modules` in place; they end with the averaged weights, in evaluation mode.
 
-    A run that was stopped goes on from its last checkpoint, which is deleted by the caller's finished stage.
+    An interrupted run resumes from its last checkpoint, which the caller deletes at the end of the stage.
     """
     keep_memory()
-    steps = max(1, round(options.steps * place.scale))
-    parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1.0, betas=(0.9, 0.99), weight_decay=options.weight_decay)
-    average = [p.detach().clone() for p in parameters]
-    checkpoint = place.folder / f"{stage}.checkpoint.pt"
-    start = _resume(checkpoint, modules, optimizer, average)
+    steps = max(1, round(options.steps * setup.scale))
+    state = _State.new(modules, options, steps)
+    checkpoint = setup.folder / f"{stage}.checkpoint.pt"
+    start = state.load(checkpoint)
     modules.train()
     report = _Report(stage, start, steps)
     with report.bar:
         for step in range(start, steps):
-            _set_rate(optimizer, options, step, steps)
-            value, figures = loss(place.rng(stage, step), max(2, round(options.batch * place.batch_scale)))
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            decay = min(options.average, (step + 1) / (step + 20))
-            with torch.no_grad():
-                torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+            value, figures = loss(setup.rng(stage, step), max(2, round(options.batch * setup.batch_scale)))
+            state.update(value)
             if report.step(step + 1, figures):
-                _save(checkpoint, step + 1, modules, optimizer, average)
-    _save(checkpoint, steps, modules, optimizer, average)
-    with torch.no_grad():
-        torch._foreach_copy_([p.detach() for p in parameters], average)
+                state.save(checkpoint, step + 1)
+    state.save(checkpoint, steps)
+    state.copy_average()
     modules.eval()
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, options: LoopOptions, step: int, steps: int) -> None:
-    warm = min(1.0, (step + 1) / options.warmup)
-    fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
-    for group in optimizer.param_groups:
-        group["lr"] = options.learning_rate * warm * fall
+@dataclass(frozen=True)
+class _State:
+    """Everything that a checkpoint restores."""
 
+    modules: nn.ModuleDict
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    scheduler: LambdaLR
 
-def _save(path: Path, step: int, modules: nn.Module, optimizer: torch.optim.Optimizer, average: list[Tensor]) -> None:
-    state = {"step": step, "modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
+    @classmethod
+    def new(cls, modules: nn.ModuleDict, options: LoopOptions, steps: int) -> "_State":
+        def ema(average: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+            """Move the average; it forgets faster at first, as early weights are far from the final ones."""
+            return average.lerp(current, 1 - min(options.average, float(num_averaged / (num_averaged + 19))))
 
+        def learning_rate_factor(step: int) -> float:
+            """Linear warm-up times cosine decay to 0.02."""
+            cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+            return min(1.0, (step + 1) / options.warmup) * (0.02 + 0.98 * cosine)
 
-def _resume(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer, average: list[Tensor]) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    modules.load_state_dict(state["modules"])
-    optimizer.load_state_dict(state["optimizer"])
-    for mine, saved in zip(average, state["average"], strict=True):
-        mine.copy_(saved)
-    return int(state["step"])
+        optimizer = torch.optim.AdamW(
+            modules.parameters(), options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay
+        )
+        average = AveragedModel(modules, avg_fn=ema)
+        average.update_parameters(modules)  # the first update copies the initial weights
+        return cls(modules, average, optimizer, LambdaLR(optimizer, learning_rate_factor))
+
+    def update(self, loss: Tensor) -> None:
+        """One optimiser step, with gradients clipped to a norm of 1."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.average.update_parameters(self.modules)
+
+    @torch.no_grad()
+    def copy_average(self) -> None:
+        """Replace the weights by their average; buffers, as of batch norm, stay the last ones."""
+        for parameter, average in zip(self.modules.parameters(), self.average.module.parameters(), strict=True):
+            parameter.copy_(average)
+
+    def save(self, path: Path, step: int) -> None:
+        """Write a checkpoint atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = {name: part.state_dict() for name, part in vars(self).items()}
+        torch.save(parts | {"step": step}, path.with_suffix(".part"))
+        os.replace(path.with_suffix(".part"), path)
+
+    def load(self, path: Path) -> int:
+        """Restore a checkpoint if there is one; returns the number of steps done."""
+        if not path.exists():
+            return 0
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in vars(self).items():
+            part.load_state_dict(saved[name])
+        return int(saved["step"])
 
 
 class _Report:
-    """A progress bar on a terminal, a line every half minute elsewhere; both with smoothed figures."""
+    """A progress bar on a terminal, otherwise a line every half minute; both with smoothed values."""
 
     def __init__(self, stage: str, start: int, steps: int) -> None:
         console = Console()
@@ -146,20 +174,22 @@ class _Report:
         )
         self.task = self.bar.add_task(f"{stage:10}", total=steps, completed=start, figures="")
         self.stage, self.first, self.steps, self.figures = stage, start, steps, dict[str, float]()
-        self.start = self.said = self.saved = time.monotonic()
+        self.start = self.printed = self.saved = time.monotonic()
 
     def step(self, done: int, figures: dict[str, float]) -> bool:
-        """Take a step's figures; true when it is time to save."""
+        """Report the values of a step; returns whether a checkpoint is due."""
         for name, value in figures.items():
-            self.figures[name] = value if name not in self.figures else 0.98 * self.figures[name] + 0.02 * value
+            self.figures[name] = 0.98 * self.figures.get(name, value) + 0.02 * value
         now = time.monotonic()
         rate = (done - self.first) / (now - self.start)
-        words = " ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
-        self.bar.update(self.task, completed=done, figures=f"{rate:.2f} steps/s  {words}")
-        if self.bar.disable and (now - self.said > _SAY_EVERY_S or done == self.steps):
-            self.said = now
-            left = (self.steps - done) / rate / 60
-            self.bar.console.print(f"{self.stage} {done}/{self.steps} {rate:.2f} steps/s, {left:.1f} min left, {words}")
+        values = " ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        self.bar.update(self.task, completed=done, figures=f"{rate:.2f} steps/s  {values}")
+        if self.bar.disable and (now - self.printed > _PRINT_EVERY_S or done == self.steps):
+            self.printed = now
+            minutes_left = (self.steps - done) / rate / 60
+            self.bar.console.print(
+                f"{self.stage} {done}/{self.steps} {rate:.2f} steps/s, {minutes_left:.1f} min left, {values}"
+            )
         due = now - self.saved > _SAVE_EVERY_S
         self.saved = now if due else self.saved
         return due

@@ -1,4 +1,4 @@
-"""What the package ships: every model in half precision, in the layout that `from_pretrained` reads."""
+"""Export of the trained models into the package, in half precision and `from_pretrained` layout."""
 
 import json
 import shutil
@@ -11,14 +11,14 @@ from aai.align.projector import Projector
 from aai.cues.mapper import CueMapper
 from aai.tiny.judge import Judge
 
-_LARGEST_SIZE_BYTES = 25_000_000
+_MAX_SIZE_BYTES = 25_000_000
 
 
 def ship(folder: Path, weights: Path) -> int:
-    """Write the trained models of a working folder to `weights`; gives their size in bytes.
+    """Write the trained models of a working folder to `weights`; returns their total size in bytes.
 
     Raises:
-        ValueError: they are larger than 25 MB together.
+        ValueError: the total size exceeds 25 MB.
     """
     shutil.rmtree(weights, ignore_errors=True)
     shutil.copytree(folder / "pipeline", weights / "pipeline")
@@ -28,15 +28,15 @@ def ship(folder: Path, weights: Path) -> int:
     for name, network in (("judge", Judge), ("aligner", Projector), ("mapper", CueMapper)):
         network.load(folder / name).half().save(weights / name)
     for config in weights.rglob("config.json"):
-        _forget_origin(config)
+        _remove_path(config)
     size = sum(path.stat().st_size for path in weights.rglob("*") if path.is_file())
-    if size > _LARGEST_SIZE_BYTES:
-        raise ValueError(f"{weights} has {size:,} bytes, more than the {_LARGEST_SIZE_BYTES:,} that a package may hold")
+    if size > _MAX_SIZE_BYTES:
+        raise ValueError(f"{weights} has {size:,} bytes, more than {_MAX_SIZE_BYTES:,}: make the models smaller")
     return size
 
 
-def _forget_origin(config: Path) -> None:
-    """Take the working folder's name out of a configuration."""
+def _remove_path(config: Path) -> None:
+    """Remove the working folder's path from a configuration."""
     content = json.loads(config.read_text())
     content.pop("_name_or_path", None)
     config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

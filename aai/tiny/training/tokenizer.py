@@ -1,4 +1,4 @@
-"""A tokenizer of the tiny world's own: every word of its captions is one token, anything else is spelled out."""
+"""The tiny world's tokenizer: every word of its captions is one token, other words are split into characters."""
 
 import string
 from pathlib import Path
@@ -13,9 +13,9 @@ _SPARE_WORDS = ("an", "and", "with", "at", "painting", "very", "image")
 
 
 def make_tokenizer(padding: str = END) -> CLIPTokenizer:
-    """Byte-pair merges that join each known word from left to right, and no others.
+    """A BPE tokenizer with merges that join each known word from left to right.
 
-    Stable Diffusion and CLIP pad with the end token; RoBERTa, in CLAP, needs a token for padding alone: id 0 then.
+    Stable Diffusion and CLIP pad with the end token; RoBERTa, in CLAP, needs a separate padding token, with id 0.
     """
     letters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
     tokens = [*letters, *(letter + END_OF_WORD for letter in letters)]
@@ -37,6 +37,6 @@ def make_tokenizer(padding: str = END) -> CLIPTokenizer:
 
 
 def save_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Write the tokenizer where `from_pretrained` finds it, and return it as loaded from there."""
+    """Save the tokenizer, and return it as `from_pretrained` loads it."""
     make_tokenizer().save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)

@@ -1,7 +1,7 @@
-"""The autoencoder: 64 x 64 x 3 pixels to 16 x 16 x 8 latents and back.
+"""Training of the autoencoder: 64 x 64 x 3 pixels to 16 x 16 x 8 latents.
 
-Eight latent channels instead of Stable Diffusion's four: pictures cannot become sharper than the decoder, and at this
-size the channels, not the training time, are what limits it.
+It has eight latent channels, Stable Diffusion has four: the decoder limits the sharpness of generated images, and at
+this size the number of channels limits the decoder, not the training time.
 """
 
 import torch
@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from aai.tiny.training.data import TRAINING_SEED, SceneSet, scene_set
-from aai.tiny.training.loop import LoopOptions, Place, fit
+from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 
 OPTIONS = LoopOptions(steps=2600, batch=16, learning_rate=2e-3, weight_decay=1e-4)
 
@@ -30,34 +30,34 @@ def new_vae() -> AutoencoderKL:
     )
 
 
-def train_vae(place: Place) -> None:
-    """Encoder and decoder together; the scaling factor makes latents of unit variance."""
-    torch.manual_seed(place.seed)
-    vae, scenes = new_vae().to(place.device), scene_set(place.num_scenes, TRAINING_SEED, place.folder)
+def train_vae(setup: TrainingSetup) -> None:
+    """Train encoder and decoder; the scaling factor is set for latents of unit variance."""
+    torch.manual_seed(setup.seed)
+    vae, scenes = new_vae().to(setup.device), scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
-        pixels = _draw(scenes, rng, batch, place)
-        noise = torch.randn(batch, vae.config.latent_channels, 16, 16, generator=rng).to(place.device)
-        with place.autocast():
+        pixels = _draw(scenes, rng, batch, setup)
+        noise = torch.randn(batch, vae.config.latent_channels, 16, 16, generator=rng).to(setup.device)
+        with setup.autocast():
             posterior = vae.encode(pixels).latent_dist
             mean, log_variance = posterior.mean.float(), posterior.logvar.float()
             rebuilt = vae.decode(mean + torch.exp(0.5 * log_variance) * noise).sample.float()
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
-        distance, figures = _distance(pixels, rebuilt)
-        return distance + _KL_WEIGHT * kl, figures | {"kl": kl.item()}
+        reconstruction, figures = _reconstruction_loss(pixels, rebuilt)
+        return reconstruction + _KL_WEIGHT * kl, figures | {"kl": kl.item()}
 
-    fit("vae", nn.ModuleDict({"vae": vae}), loss, OPTIONS, place)
-    latents = encode(vae, scenes, min(2000, len(scenes)), place)
+    fit("vae", nn.ModuleDict({"vae": vae}), loss, OPTIONS, setup)
+    latents = encode(vae, scenes, min(2000, len(scenes)), setup)
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
-    vae.save_pretrained(place.folder / "vae")
+    vae.save_pretrained(setup.folder / "vae")
 
 
-def _draw(scenes: SceneSet, rng: torch.Generator, batch: int, place: Place) -> Tensor:
-    return scenes.tensor(torch.randint(len(scenes), (batch,), generator=rng)).to(place.device)
+def _draw(scenes: SceneSet, rng: torch.Generator, batch: int, setup: TrainingSetup) -> Tensor:
+    return scenes.tensor(torch.randint(len(scenes), (batch,), generator=rng)).to(setup.device)
 
 
-def _distance(pixels: Tensor, rebuilt: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Absolute, squared and edge differences; edges keep windows, streaks and hands sharp."""
+def _reconstruction_loss(pixels: Tensor, rebuilt: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """L1 + L2 + L1 of image gradients, which keeps thin structures sharp; and the PSNR."""
     difference = rebuilt - pixels
     squared = (difference**2).mean()
     edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
@@ -65,11 +65,11 @@ def _distance(pixels: Tensor, rebuilt: Tensor) -> tuple[Tensor, dict[str, float]
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, scenes: SceneSet, num: int, place: Place) -> Tensor:
-    """Latent means of the first `num` scenes, on the CPU, not scaled."""
+def encode(vae: AutoencoderKL, scenes: SceneSet, num: int, setup: TrainingSetup) -> Tensor:
+    """Unscaled latent means of the first `num` scenes, on the CPU."""
     parts = []
     for start in range(0, num, 100):
-        with place.autocast():
-            pixels = scenes.tensor(torch.arange(start, min(start + 100, num))).to(place.device)
+        with setup.autocast():
+            pixels = scenes.tensor(torch.arange(start, min(start + 100, num))).to(setup.device)
             parts.append(vae.encode(pixels).latent_dist.mean.float().cpu())
     return torch.cat(parts)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from aai.workspace import Health
 from flows.app.cli import app
 from flows.app.report import report
 from tasks.runtime.run import Run
@@ -190,9 +191,17 @@ def test_the_command_writes_the_page_and_says_where(gallery, tmp_path, monkeypat
     assert done.exit_code == 0, done.output
     html = Path(gallery.workspace.uri, "report.html").read_text()
     assert "3 of 7 clips are on this page" in html and "report.html" in done.output
-    assert gallery.workspace.health().is_good
+    assert gallery.workspace.health() == Health([], [], [], [], {})
     wrong = CliRunner().invoke(app, ["report", "-o", "no/folder/report.html"])
     assert wrong.exit_code == 2 and "cannot be written" in wrong.output
+
+
+def test_the_page_of_a_workspace_without_any_table_is_written_into_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("aai.yaml").write_text("workspace: bank\n")
+    done = CliRunner().invoke(app, ["report"])
+    assert done.exit_code == 0, done.output
+    assert Path("bank", "report.html").exists()
 
 
 def test_the_command_score_says_what_scores_come_to_and_does_nothing_twice(gallery, tmp_path, monkeypatch):

@@ -1,14 +1,19 @@
-"""A wrong key is named, the profile lies below the file, and paths are meant from the file's folder."""
+"""A wrong key is named, keys override the profile's, and relative paths are resolved against the file's folder."""
 
 import pytest
 
+from aai.align.options import AlignOptions
 from aai.errors import BadConfig
-from tasks.runtime.config import load_config, make_config
+from aai.options import Options
+from tasks.render import RenderSectionOptions
+from tasks.runtime.config import load_keys, merge
+from tasks.stages import STAGES, load_config, make_config
 
 
-def test_the_profile_lies_below_what_is_said():
+def test_keys_override_those_of_the_profile():
     config = make_config(profile="tiny", render={"steps": 7})
-    assert (config.render.steps, config.render.guidance, config.align.method) == (7, 4.0, "trained")
+    render = config.options(RenderSectionOptions)
+    assert (render.steps, render.guidance, config.options(AlignOptions).method) == (7, 4.0, "trained")
     assert make_config(profile="sd15").models.audio.name == "laion/clap-htsat-unfused"
 
 
@@ -19,44 +24,137 @@ def test_one_model_of_a_profile_can_be_replaced():
 
 
 @pytest.mark.parametrize(
-    ("keys", "sentence"),
+    ("keys", "key"),
     [
-        ({"fits": {}}, "fits: there is no such key"),
-        ({"fit": {"step": 3}}, "fit.step: there is no such key"),
-        ({"fit": {"steps": -1}}, "fit.steps: Input should be greater than or equal to 0"),
-        ({"profile": "huge"}, "profile: there is no 'huge': choose one of tiny, sd15, sdxl"),
-        ({"pools": {"fit": {"workers": 3}}}, "workers"),
+        ({"fits": {}}, "fits"),
+        ({"sections": {}}, "sections"),
+        ({"fit": {"step": 3}}, "fit.step"),
+        ({"fit": {"steps": -1}}, "fit.steps"),
+        ({"fit": 3}, "fit"),
+        ({"ingest": {"audio": {"window": 1}}}, "ingest.audio.window"),
+        ({"pool": {"workers": 3}}, "pool.workers"),
+        ({"profile": "huge"}, "profile"),
+        ({"profile": ["tiny"]}, "profile"),
+        ({"seed": -1}, "seed"),
+        ({"workspace": " "}, "workspace"),
+        ({"models": {"dtype": "float8"}}, "models.dtype"),
+        ({"models": {"judge": "tiny"}}, "models.judge"),
     ],
 )
-def test_a_wrong_key_is_named(keys, sentence):
-    with pytest.raises(BadConfig, match=sentence):
+def test_the_error_names_a_wrong_key(keys, key):
+    with pytest.raises(BadConfig) as error:
         make_config(**keys)
+    assert error.value.key == key
 
 
-def test_paths_are_meant_from_the_folder_of_the_file(tmp_path):
+@pytest.mark.parametrize("stage", ["fitt", "aligned_vectors", "learn"])
+def test_a_key_of_pools_is_the_name_of_a_stage(stage):
+    with pytest.raises(BadConfig, match="there is no such stage: choose from .*train_mapper, fit, render") as error:
+        make_config(pools={stage: {"num_workers": 1}})
+    assert error.value.key == f"pools.{stage}"
+
+
+@pytest.mark.parametrize("keys", [{"workers": 3}, {"gpus_per_worker": -1}])
+def test_options_of_one_stages_workers_are_checked(keys):
+    with pytest.raises(BadConfig) as error:
+        make_config(pools={"fit": keys})
+    [name] = keys
+    assert error.value.key == f"pools.fit.{name}"
+
+
+def test_an_error_names_all_wrong_keys():
+    with pytest.raises(BadConfig) as error:
+        make_config(fit={"steps": -1}, seed=-1, pools={"fitt": {}})
+    assert error.value.key == "fit.steps" and all(key in str(error.value) for key in ("seed: ", "pools.fitt: "))
+
+
+def test_every_stage_may_have_its_own_workers():
+    for stage in STAGES:
+        config = make_config(pools={stage.name: {"num_workers": 3}})
+        assert config.pool_of(stage.name, 10).num_workers == 3
+        assert make_config().pool_of(stage.name, 10).num_workers is None
+
+
+def test_the_options_of_a_stages_workers_override_those_of_all():
+    config = make_config(pool={"num_workers": 3}, pools={"fit": {"gpus_per_worker": 1}})
+    pool = config.pool_of("fit", 64)
+    assert (pool.num_workers, pool.gpus_per_worker, pool.slice_size) == (3, 1, 64)
+    assert make_config(pool={"slice_size": 5}).pool_of("fit", 64).slice_size == 5
+
+
+def test_options_that_no_stage_has_are_a_mistake_of_the_caller():
+    class Others(Options):
+        pass
+
+    with pytest.raises(LookupError, match="no stage of this run has Others"):
+        make_config().options(Others)
+
+
+def test_relative_paths_are_resolved_against_the_folder_of_the_file(tmp_path):
     path = tmp_path / "aai.yaml"
-    path.write_text("audio: sounds\nimages: [pictures, s3://bucket/more, /elsewhere]\n")
+    path.write_text("audio: sounds\nimages: [pictures, s3://bucket/more, /elsewhere]\nmetadata: said.csv\n")
     config = load_config(path, {"seed": 3})
     assert config.audio == (str(tmp_path / "sounds"),)
     assert config.images == (str(tmp_path / "pictures"), "s3://bucket/more", "/elsewhere")
+    assert config.metadata == (str(tmp_path / "said.csv"),)
     assert (config.workspace, config.seed) == (str(tmp_path / "bank"), 3)
 
 
-@pytest.mark.parametrize("text", ["audio: [", "just a word", "\xff\xfe"])
+def test_a_section_without_any_key_has_its_defaults(tmp_path):
+    path = tmp_path / "aai.yaml"
+    path.write_text("fit:\n  # steps: 24\nmodels:\ningest:\n  audio:\n")
+    assert load_config(path).sections == make_config().sections
+
+
+def test_an_error_in_a_file_names_the_file_and_the_key(tmp_path):
+    path = tmp_path / "aai.yaml"
+    path.write_text("fit: {step: 3}\n")
+    with pytest.raises(BadConfig, match="there is no such key") as error:
+        load_config(path)
+    assert (error.value.uri, error.value.key) == (str(path), "fit.step")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("fits: {steps: 3}", "fits: there is no such key: did you mean fit"),
+        ("audios: sounds", "audios: there is no such key: did you mean audio"),
+        ("xyz: 3", "xyz: there is no such key: `aai init` writes all there are"),
+        ("fit: {stpes: 3}", "fit.stpes: there is no such key: did you mean steps"),
+        ("ingest: {audio: {windows: 3}}", "ingest.audio.windows: there is no such key: did you mean window_s"),
+        ("fit: {steps: many}", "fit.steps: 'many': input should be a valid integer"),
+        ("fit: 3", "fit: 3 is not a section: write its keys and values below it"),
+        (
+            "audio: [*.wav]",
+            "not a YAML file: line 1, column 9: expected alphabetic or numeric character, but found '.'; "
+            "put quotes around a text that begins with *",
+        ),
+    ],
+)
+def test_a_mistake_in_a_file_comes_with_a_remedy(tmp_path, text, sentence):
+    path = tmp_path / "aai.yaml"
+    path.write_text(text)
+    with pytest.raises(BadConfig) as error:
+        load_config(path)
+    assert str(error.value).startswith(f"{path}: {sentence}")
+
+
+@pytest.mark.parametrize("text", ["audio: [", "just a word", "1: 2", "\xff\xfe"])
 def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
     path = tmp_path / "aai.yaml"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(BadConfig, match="aai.yaml"):
+    with pytest.raises(BadConfig) as error:
         load_config(path)
+    assert error.value.uri == str(path)
 
 
 def test_a_missing_file_comes_with_the_remedy(tmp_path):
-    with pytest.raises(BadConfig, match="aai init"):
-        load_config(tmp_path / "none.yaml")
+    with pytest.raises(BadConfig, match="aai init") as error:
+        load_keys(tmp_path / "none.yaml", {})
+    assert error.value.uri == str(tmp_path / "none.yaml")
 
 
-def test_a_stage_may_have_workers_of_its_own():
-    config = make_config(pool={"num_workers": 3}, pools={"fit": {"gpus_per_worker": 1}})
-    assert (config.pool_of("fit").num_workers, config.pool_of("fit").gpus_per_worker) == (3, 1)
-    assert (config.pool_of("fit").slice_size, config.pool_of("embed_audio").slice_size) == (64, 256)
-    assert make_config(pool={"slice_size": 5}).pool_of("fit").slice_size == 5
+def test_merging_goes_into_sections_and_replaces_lists():
+    below = {"fit": {"steps": 1, "templates": ["a *"]}, "seed": 1}
+    above = {"fit": {"templates": ["the *"]}, "audio": "sounds"}
+    assert merge(below, above) == {"fit": {"steps": 1, "templates": ["the *"]}, "seed": 1, "audio": "sounds"}

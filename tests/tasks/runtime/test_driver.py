@@ -1,29 +1,36 @@
-"""The driver on a real workspace: what is pending is done once, whatever dies, and a second run does nothing."""
+"""The driver on a real workspace: pending items are processed once, whatever dies, and a second run does nothing."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from aai.errors import BadConfig, BadItem
 from aai.identity import content_id
-from aai.workspace import SCHEMAS, Workspace
-from tasks.runtime.driver import Stage, StageOptions, StageSummary, run_stage
-from tasks.runtime.tables import TableSource
-from tasks.runtime.work import Outcome, PoolOptions, Reject
+from aai.workspace import SCHEMAS
+from tasks.runtime.driver import StageRun, StageSummary, run_stage, slices_of
+from tasks.runtime.options import PoolOptions, RunOptions
+from tasks.runtime.run import Run
+from tasks.runtime.source import QuerySource
+from tasks.runtime.stage import Stage
+from tasks.runtime.work import Outcome, Reject
+from tests.bank import add_files, append, run_on
 
-UPSTREAM, RECIPE = "ab12", "cd34"
+ROOT = Path(__file__).parents[3]
 NUM_CLIPS = 400
 BAD = {content_id(b"%d" % number) for number in range(0, NUM_CLIPS, 50)}
-HERE = PoolOptions(num_workers=0, slice_size=10)
+LOCAL = PoolOptions(num_workers=0, slice_size=10)
+MEASURED = Stage(name="align", table="aligned_vectors", reads=("clips",), rows="SELECT clip_id, uri FROM present_clips")
 
 
 class Measure:
@@ -41,7 +48,7 @@ class Measure:
 
 
 class Untouched:
-    """Nobody may need it."""
+    """No run may need it."""
 
     def __init__(self):
         raise AssertionError("a worker was made")
@@ -57,38 +64,40 @@ def vectors(ids) -> pa.Table:
     )
 
 
-def stage_of(workspace, make_worker=Measure, **changes) -> Stage:
-    source = TableSource(workspace, "clips", UPSTREAM, ("clip_id", "uri"))
-    return Stage(**({"name": "align", "source": source, "sink": "aligned_vectors", "recipe": RECIPE,
-                     "make_worker": make_worker} | changes))  # fmt: skip
+def stage_of(run: Run, make_worker=Measure) -> StageRun:
+    return StageRun("align", QuerySource(run, MEASURED), "aligned_vectors", run.recipe("aligned_vectors"), make_worker)
 
 
-def add_clips(workspace, first, last):
-    columns = SCHEMAS["clips"].columns
-    values = {c.name: pa.repeat(pa.scalar("1").cast(c.type), last - first) for c in columns}
-    ids = [content_id(b"%d" % number) for number in range(first, last)]
-    rows = values | {"clip_id": ids, "uri": [f"{number}.wav" for number in range(first, last)]}
-    workspace.table("clips").append(UPSTREAM, pa.table(rows, schema=columns))
+def do(run: Run, make_worker=Measure, options: RunOptions | None = None, **others) -> StageSummary:
+    return run_stage(run.workspace, stage_of(run, make_worker), LOCAL, options or RunOptions(), **others)
 
 
-def drive(uri, num_workers, pause_s, *options):
-    """What a subprocess runs: says when the first items are committed, and in the end what it did."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests in the background has it ignored
-    workspace = Workspace(uri)
+def add_clips(run: Run, numbers: Iterable[int]) -> None:
+    ids = {number: content_id(b"%d" % number) for number in numbers}
+    add_files(run, "audio", [{"uri": f"{number}.wav", "content_id": id} for number, id in ids.items()])
+    append(run, "clips", [{"clip_id": id, "content_id": id} for id in ids.values()])
+
+
+def ids_in(run: Run, table: str) -> list[str]:
+    """The ids in a table of the stage, rejects included."""
+    return run.workspace.table(table).ids(run.recipe("aligned_vectors")).to_pylist()
+
+
+def drive(uri, num_workers, pause_s):
+    """Run in a subprocess: prints how many items are finished, and at the end whether Ray was loaded."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for processes in the background
     pool = PoolOptions(num_workers=int(num_workers), slice_size=10, grace_s=5)
-    rhythm = StageOptions(commit_slices=2)
-    say = partial(print, flush=True)
-    make_worker = partial(Measure, float(pause_s), BAD)
-    run_stage(workspace, stage_of(workspace, make_worker), pool, rhythm, lambda done, *_: say("finished", done))
-    say("ended", "ray" in sys.modules)
+    run, show = run_on(uri), partial(print, flush=True)
+    stage = stage_of(run, partial(Measure, float(pause_s), BAD))
+    run_stage(run.workspace, stage, pool, RunOptions(commit_slices=2), lambda done, *_: show("finished", done))
+    show("ended", "ray" in sys.modules)
 
 
-def driver(workspace, num_workers=0, pause_s=0.0) -> subprocess.Popen:
-    code = "import sys; from test_driver import drive; drive(*sys.argv[1:])"
-    arguments = [workspace.uri, str(num_workers), str(pause_s)]
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])  # inherited by Ray's workers
+def driver(run: Run, num_workers=0, pause_s=0.0) -> subprocess.Popen:
+    code = "import sys; from tests.tasks.runtime.test_driver import drive; drive(*sys.argv[1:])"
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # inherited by Ray's workers
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", code, run.workspace.uri, str(num_workers), str(pause_s)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -97,65 +106,134 @@ def driver(workspace, num_workers=0, pause_s=0.0) -> subprocess.Popen:
 
 
 @pytest.fixture
-def workspace(tmp_path) -> Workspace:
-    workspace = Workspace(tmp_path / "bank")
-    add_clips(workspace, 0, NUM_CLIPS)
-    return workspace
+def run(tmp_path) -> Run:
+    run = run_on(tmp_path / "bank")
+    add_clips(run, range(NUM_CLIPS))
+    return run
 
 
-def check_all_done(workspace):
-    """Each clip once: a row, the same as of an undisturbed run, or a reject."""
-    all_ids = workspace.table("clips").ids(UPSTREAM).to_pylist()
-    rows = workspace.table("aligned_vectors").read(["clip_id", "vector"], RECIPE).sort_by("clip_id")
-    good = pa.chunked_array([sorted(set(all_ids) - BAD)])
-    assert rows.to_pylist() == vectors(good.to_pylist()).to_pylist()
-    assert sorted(workspace.table("rejects").ids(RECIPE).to_pylist()) == sorted(BAD)
+def check_all_done(run: Run) -> None:
+    """Each clip is there once: a row, the same as that of an undisturbed run, or a reject."""
+    all_ids = run.workspace.table("clips").ids(run.recipe("clips")).to_pylist()
+    rows = run.workspace.table("aligned_vectors").read(["clip_id", "vector"], run.recipe("aligned_vectors"))
+    assert rows.sort_by("clip_id").to_pylist() == vectors(sorted(set(all_ids) - BAD)).to_pylist()
+    assert sorted(ids_in(run, "rejects")) == sorted(BAD)
 
 
-def test_everything_is_done_once_and_a_second_run_does_nothing(workspace):
-    make = partial(Measure, bad=BAD)
-    first = run_stage(workspace, stage_of(workspace, make), HERE, StageOptions())
-    assert (first.stage, first.recipe, first.done, first.new, first.rejected) == ("align", RECIPE, 0, 392, 8)
-    assert first.rate == pytest.approx(NUM_CLIPS / first.took_s, rel=0.01) and not first.stopped
-    check_all_done(workspace)
-    second = run_stage(workspace, stage_of(workspace, Untouched), HERE, StageOptions())
+def test_everything_is_done_once_and_a_second_run_does_nothing(run):
+    first = do(run, partial(Measure, bad=BAD))
+    assert (first.stage, first.recipe) == ("align", run.recipe("aligned_vectors"))
+    assert (first.done, first.new, first.rejected) == (0, 392, 8)
+    assert first.rate == NUM_CLIPS / first.took_s and not first.stopped
+    check_all_done(run)
+    second = do(run, Untouched)
     assert (second.done, second.new, second.rejected) == (NUM_CLIPS, 0, 0)
 
 
-def test_new_clips_are_done_alone(workspace):
-    run_stage(workspace, stage_of(workspace), HERE, StageOptions())
-    add_clips(workspace, NUM_CLIPS, NUM_CLIPS + 7)
-    summary = run_stage(workspace, stage_of(workspace), HERE, StageOptions())
+def test_new_clips_are_done_alone(run):
+    do(run)
+    add_clips(run, range(NUM_CLIPS, NUM_CLIPS + 7))
+    summary = do(run)
     assert (summary.done, summary.new) == (NUM_CLIPS, 7)
 
 
-def test_rejects_say_what_is_wrong_and_with_which_file(workspace):
-    run_stage(workspace, stage_of(workspace, partial(Measure, bad=BAD)), HERE, StageOptions())
-    [row] = [row for row in workspace.table("rejects").read().to_pylist() if row["uri"] == "50.wav"]
+def test_a_reject_is_a_row_with_the_reason_and_the_file(run):
+    do(run, partial(Measure, bad=BAD))
+    [row] = [row for row in run.workspace.table("rejects").read().to_pylist() if row["uri"] == "50.wav"]
+    assert row.pop("rejected_at") > 1_767_225_600_000_000  # microseconds since 1970
     assert row == {
-        "id": content_id(b"50"), "stage": "align", "uri": "50.wav", "error": "BadItem",
-        "sentence": "it is silent: record it again", "recipe": RECIPE,
+        "id": content_id(b"50"), "stage": "align", "uri": "50.wav", "error": "BadItem", "part_of": None,
+        "sentence": "it is silent: record it again", "recipe": run.recipe("aligned_vectors"),
     }  # fmt: skip
 
 
-def test_rejects_are_tried_again_if_asked_for(workspace):
-    run_stage(workspace, stage_of(workspace, partial(Measure, bad=BAD)), HERE, StageOptions())
-    again = run_stage(workspace, stage_of(workspace), HERE, StageOptions(retry_rejects=True))
+def test_rejects_are_tried_again_on_request(run):
+    do(run, partial(Measure, bad=BAD))
+    again = do(run, options=RunOptions(retry_rejects=True))
     assert (again.done, again.new, again.rejected) == (NUM_CLIPS - len(BAD), len(BAD), 0)
+    after = do(run, Untouched)
+    assert (after.done, after.new, after.rejected) == (NUM_CLIPS, 0, 0)
 
 
-def test_too_many_rejects_stop_the_stage_and_what_is_done_stays(workspace):
-    everything = frozenset(workspace.table("clips").ids(UPSTREAM).to_pylist()[100:])
-    sentence = r"max_reject_fraction: align rejected \d+ of 400 items, more than 0.25, at last \w+ \(it is silent"
-    with pytest.raises(BadConfig, match=sentence):
-        options = StageOptions(max_reject_fraction=0.25)
-        run_stage(workspace, stage_of(workspace, partial(Measure, bad=everything)), HERE, options)
-    assert len(workspace.table("rejects").ids(RECIPE)) == 110
-    done = len(workspace.table("aligned_vectors").ids(RECIPE))
-    assert 0 < done <= 100
+def test_an_item_that_is_rejected_again_has_a_second_row_with_the_new_reason(run):
+    class Strict(Measure):
+        def __call__(self, rows):
+            return Outcome(None, [Reject.of(id, BadItem("still silent")) for id in rows["clip_id"].to_pylist()])
+
+    do(run, partial(Measure, bad=BAD))
+    do(run, Strict, RunOptions(retry_rejects=True))
+    rejects = run.workspace.table("rejects").read().sort_by("rejected_at").to_pylist()
+    assert [row["sentence"] for row in rejects] == ["it is silent: record it again"] * 8 + ["still silent"] * 8
 
 
-def test_a_bug_leaves_what_was_done_before(workspace):
+def test_too_many_rejects_stop_the_stage_and_finished_slices_are_committed(run):
+    everything = frozenset(run.workspace.table("clips").ids(run.recipe("clips")).to_pylist()[100:])
+    sentence = (
+        r"align rejected 110 of 400 items, more than 0.25, at last \d+.wav \(it is silent: record it again\): look"
+    )
+    with pytest.raises(BadConfig, match=sentence) as error:
+        do(run, partial(Measure, bad=everything), RunOptions(max_reject_fraction=0.25))
+    assert error.value.key == "run.max_reject_fraction"
+    assert len(ids_in(run, "rejects")) == 110
+    assert 0 < len(ids_in(run, "aligned_vectors")) <= 100
+
+
+def test_a_bad_new_item_among_many_finished_ones_does_not_stop_the_stage(run):
+    do(run)
+    add_clips(run, [NUM_CLIPS])
+    summary = do(run, partial(Measure, bad={content_id(b"%d" % NUM_CLIPS)}), RunOptions(max_reject_fraction=0.01))
+    assert (summary.done, summary.new, summary.rejected) == (NUM_CLIPS, 0, 1)
+
+
+def test_rejects_of_earlier_runs_count_for_the_limit(run):
+    do(run, partial(Measure, bad=BAD), RunOptions(max_reject_fraction=0.02))
+    add_clips(run, [NUM_CLIPS])
+    with pytest.raises(BadConfig, match="rejected 9 of 401 items"):
+        do(run, partial(Measure, bad={content_id(b"%d" % NUM_CLIPS)}), RunOptions(max_reject_fraction=0.02))
+
+
+def test_a_part_that_is_rejected_neither_counts_for_the_limit_nor_as_the_item(run):
+    class Partial(Measure):
+        def __call__(self, rows):
+            parts = [Reject.of(f"image of {id}", BadItem("gone"), part_of=id) for id in rows["clip_id"].to_pylist()]
+            return Outcome(vectors(rows["clip_id"].to_pylist()), parts)
+
+    summary = do(run, Partial, RunOptions(max_reject_fraction=0))
+    assert (summary.new, summary.rejected) == (NUM_CLIPS, NUM_CLIPS)
+    assert do(run, Untouched).done == NUM_CLIPS
+
+
+def test_a_part_that_several_items_lack_is_rejected_for_each_of_them(run):
+    class Sharing(Measure):
+        def __call__(self, rows):
+            ids = rows["clip_id"].to_pylist()
+            return Outcome(vectors(ids), [Reject.of("one image", BadItem("gone"), part_of=id) for id in ids])
+
+    do(run, Sharing)
+    rejects = run.workspace.table("rejects").read().to_pylist()
+    assert sorted(row["part_of"] for row in rejects) == sorted(ids_in(run, "aligned_vectors"))
+
+
+def test_what_belongs_to_an_item_is_committed_before_the_row_that_marks_it_as_done(run, monkeypatch):
+    committed = []
+
+    class Both(Measure):
+        def __call__(self, rows):
+            ids = rows["clip_id"].to_pylist()
+            images = pa.table({"image_id": ids, "width": [1] * 10, "height": [1] * 10, "format": ["PNG"] * 10})
+            return Outcome(vectors(ids), extra_tables={"images": images.cast(SCHEMAS["images"].columns)})
+
+    append_to = type(run.workspace.table("images")).append
+    monkeypatch.setattr(
+        "aai.workspace.table.Table.append",
+        lambda table, *others: committed.append(table.name) or append_to(table, *others),
+    )
+    do(run, Both, RunOptions(commit_slices=100, commit_s=1000))
+    assert [name for name in committed if name != "rejects"] == ["images", "aligned_vectors"]
+    assert sorted(ids_in(run, "images")) == sorted(ids_in(run, "aligned_vectors"))
+
+
+def test_a_bug_leaves_what_was_finished_before(run):
     class Breaking(Measure):
         calls = 0
 
@@ -165,134 +243,143 @@ def test_a_bug_leaves_what_was_done_before(workspace):
             return super().__call__(rows)
 
     with pytest.raises(AssertionError, match="a bug"):
-        run_stage(workspace, stage_of(workspace, Breaking), HERE, StageOptions())
-    assert len(workspace.table("aligned_vectors").ids(RECIPE)) == 30
+        do(run, Breaking)
+    assert len(ids_in(run, "aligned_vectors")) == 30
 
 
-def test_fast_slices_share_a_commit(workspace):
-    run_stage(workspace, stage_of(workspace), HERE, StageOptions(commit_slices=16, commit_s=100))
-    assert num_commits(workspace) == 3  # of 40 slices
-    run_stage(workspace, stage_of(workspace, recipe="ef56"), HERE, StageOptions(commit_slices=1))
-    assert num_commits(workspace) == 3 + 40
+def test_fast_slices_share_a_commit(run):
+    do(run, options=RunOptions(commit_slices=16, commit_s=1000))
+    assert num_commits(run) == 3  # of 40 slices
+    other = run_on(run.workspace.uri, models={"dtype": "bfloat16"})  # another recipe
+    do(other, options=RunOptions(commit_slices=1))
+    assert num_commits(run) == 3 + 40
 
 
-def test_a_slow_slice_does_not_wait_for_others(workspace):
-    seen = []
+def test_a_finished_slice_is_committed_once_it_has_waited_long_enough(run, monkeypatch):
+    """By a clock of which each slice takes a minute; by their number alone, all would be committed at the end."""
+    now_s, seen = [0.0], []
+    monkeypatch.setattr("tasks.runtime.driver.time", SimpleNamespace(monotonic=lambda: now_s[0], time_ns=time.time_ns))
 
-    def look(done, total, rate):
-        seen.append((done, len(workspace.table("aligned_vectors").ids(RECIPE))))
+    class Slow(Measure):
+        def __call__(self, rows):
+            now_s[0] += 60
+            return super().__call__(rows)
 
-    pool = PoolOptions(num_workers=0, slice_size=100)
-    run_stage(workspace, stage_of(workspace, partial(Measure, 0.2)), pool, StageOptions(commit_s=0.1), look)
-    assert seen == [(100, 0), (200, 200), (300, 200), (400, 400)]
-
-
-def test_progress_is_told(workspace):
-    told = []
-    run_stage(workspace, stage_of(workspace), HERE, StageOptions(), lambda *now: told.append(now))
-    assert [(done, total) for done, total, _ in told] == [(done, NUM_CLIPS) for done in range(10, NUM_CLIPS + 1, 10)]
-    assert all(rate > 0 for *_, rate in told)
+    options, pool = RunOptions(commit_slices=100, commit_s=50), PoolOptions(num_workers=0, slice_size=100)
+    look = lambda done, *_: seen.append(len(ids_in(run, "aligned_vectors")))  # noqa: E731
+    run_stage(run.workspace, stage_of(run, Slow), pool, options, look)
+    assert len(seen) == 4 and all(100 * slices - committed <= 100 for slices, committed in enumerate(seen, start=1))
 
 
-def test_who_may_not_handle_signals_stops_by_an_event(workspace):
+def test_progress_counts_finished_items(run):
+    calls = []
+    do(run, progress=lambda *now: calls.append(now))
+    assert [(done, total) for done, total, _ in calls] == [(done, NUM_CLIPS) for done in range(10, NUM_CLIPS + 1, 10)]
+    assert all(rate > 0 for *_, rate in calls)
+
+
+def test_in_a_thread_which_may_not_handle_signals_an_event_stops_the_stage(run):
     stop, summaries = Event(), []
-
-    def work():
-        progress = lambda *now: stop.set()  # noqa: E731
-        summaries.append(run_stage(workspace, stage_of(workspace), HERE, StageOptions(), progress, stop))
-
-    thread = Thread(target=work)
+    work = partial(do, run, progress=lambda *now: stop.set(), stop=stop)
+    thread = Thread(target=lambda: summaries.append(work()))
     thread.start()
     thread.join()
     assert (summaries[0].new, summaries[0].stopped) == (10, True)
-    assert len(workspace.table("aligned_vectors").ids(RECIPE)) == 10
+    assert len(ids_in(run, "aligned_vectors")) == 10
 
 
-def test_signals_find_their_handlers_again(workspace):
+def test_the_handlers_of_signals_are_restored(run):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    run_stage(workspace, stage_of(workspace), HERE, StageOptions())
+    do(run)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_commits_what_is_finished_and_ends_the_process(workspace, number):
-    ran = driver(workspace, pause_s=0.05)
+def test_a_signal_commits_what_is_finished_and_ends_the_process(run, number):
+    ran = driver(run, pause_s=0.05)
     for _ in range(5):
         last = ran.stdout.readline()
     ran.send_signal(number)
-    out, err = ran.communicate(timeout=30)
+    out, err = ran.communicate(timeout=120)
     last = out.splitlines()[-1] if out else last
     assert "ended" not in out and ran.returncode == -number
     assert f"align: stopped with {last.split()[1]} of 400 items finished; starting it again does the rest" in err
-    num_done = len(workspace.table("aligned_vectors").ids(RECIPE)) + len(workspace.table("rejects").ids(RECIPE))
+    num_done = len(ids_in(run, "aligned_vectors")) + len(ids_in(run, "rejects"))
     assert num_done == int(last.split()[1]) < NUM_CLIPS
-    driver(workspace).communicate(timeout=30)
-    check_all_done(workspace)
+    driver(run).communicate(timeout=120)
+    check_all_done(run)
 
 
-def test_a_second_signal_does_not_wait_for_the_slice_in_flight(workspace):
+def test_a_second_signal_does_not_wait_for_the_slice_in_flight(run):
     reached = []
 
     class Signalled(Measure):
         def __call__(self, rows: pa.Table) -> Outcome:
             if reached:
-                for place in ("between", "after"):
+                for moment in ("between", "after"):
                     signal.raise_signal(signal.SIGINT)
-                    reached.append(place)
+                    reached.append(moment)
             reached.append("first slice")
             return super().__call__(rows)
 
     with pytest.raises(KeyboardInterrupt):
-        run_stage(workspace, stage_of(workspace, Signalled), HERE, StageOptions())
+        do(run, Signalled)
     assert reached == ["first slice", "between"]
-    assert len(workspace.table("aligned_vectors").ids(RECIPE)) == 10  # finished before, so committed
+    assert len(ids_in(run, "aligned_vectors")) == 10  # finished before, so committed
 
 
-def kill_and_resume(workspace, seed, num_workers, num_kills, pause_s):
+def kill_and_resume(run: Run, seed, num_workers, num_kills, pause_s):
     random = Random(seed)
     for _ in range(num_kills):
-        ran = driver(workspace, num_workers, pause_s)
+        ran = driver(run, num_workers, pause_s)
         ran.stdout.readline()
         time.sleep(random.uniform(0, 0.3))
         ran.kill()
         ran.communicate()
         assert ran.returncode == -signal.SIGKILL
-    out, err = driver(workspace).communicate(timeout=60)
+    out, err = driver(run).communicate(timeout=120)
     assert out.splitlines()[-1].startswith("ended"), err
-    check_all_done(workspace)
-    assert workspace.health().duplicates == {}
+    check_all_done(run)
+    assert run.workspace.health().duplicates == {}
 
 
-def test_a_killed_driver_loses_and_repeats_nothing(workspace):
-    kill_and_resume(workspace, 0, num_workers=0, num_kills=2, pause_s=0.04)
+def test_a_killed_driver_loses_and_repeats_nothing(run):
+    kill_and_resume(run, 0, num_workers=0, num_kills=2, pause_s=0.04)
 
 
 @pytest.mark.chaos
-def test_a_killed_driver_with_ray_loses_and_repeats_nothing(workspace):
-    kill_and_resume(workspace, 7, num_workers=1, num_kills=1, pause_s=0.1)
-    out, err = driver(workspace, num_workers=1).communicate(timeout=60)
+def test_a_killed_driver_with_ray_loses_and_repeats_nothing(run):
+    kill_and_resume(run, 7, num_workers=1, num_kills=1, pause_s=0.1)
+    out, err = driver(run, num_workers=1).communicate(timeout=120)
     assert out.split() == ["ended", "False"]  # nothing to do: no Ray
     assert err == ""
 
 
-def test_a_signal_commits_what_is_finished_with_ray(workspace):
-    ran = driver(workspace, num_workers=1, pause_s=0.1)
+def test_a_signal_commits_what_is_finished_with_ray(run):
+    ran = driver(run, num_workers=1, pause_s=0.1)
     first = ran.stdout.readline()
     ran.terminate()
-    out, err = ran.communicate(timeout=60)
+    out, err = ran.communicate(timeout=120)
     last = (first + out).splitlines()[-1]
     assert ran.returncode != 0 and "ended" not in out
     assert err.splitlines() == [
         f"align: stopped with {last.split()[1]} of 400 items finished; starting it again does the rest"
     ]
-    num_done = len(workspace.table("aligned_vectors").ids(RECIPE)) + len(workspace.table("rejects").ids(RECIPE))
+    num_done = len(ids_in(run, "aligned_vectors")) + len(ids_in(run, "rejects"))
     assert num_done == int(last.split()[1]) < NUM_CLIPS
 
 
-def num_commits(workspace) -> int:
-    log = Path(workspace.table("aligned_vectors").uri, "_delta_log")
+def num_commits(run: Run) -> int:
+    log = Path(run.workspace.table("aligned_vectors").uri, "_delta_log")
     return len([name for name in os.listdir(log) if name.endswith(".json")]) - 1  # the first one made the table
 
 
-def test_a_summary_can_be_compared_and_printed():
-    assert StageSummary("align", RECIPE, 0, 1, 0, 2.0, 0.5) == StageSummary("align", RECIPE, 0, 1, 0, 2.0, 0.5)
+def test_small_banks_are_cut_so_that_every_worker_gets_a_slice():
+    tables = [pa.table({"id": range(5)}), pa.table({"id": range(2)})]
+    assert [rows.num_rows for rows in slices_of(tables, 2)] == [2, 2, 1, 2]
+
+
+def test_the_rate_of_a_summary_counts_rejects_and_is_0_without_time():
+    assert StageSummary("align", "cd34", done=0, new=3, rejected=1, took_s=2.0).rate == 2.0
+    assert StageSummary.nothing("align", "cd34", done=7) == StageSummary("align", "cd34", 7, 0, 0, 0.0)
+    assert StageSummary.nothing("align", "cd34").rate == 0

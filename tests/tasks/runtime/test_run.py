@@ -1,19 +1,30 @@
-"""Recipes follow from the configuration alone: a changed option names anew what hangs on it, and nothing else."""
+"""Recipes follow from the configuration alone: a changed option renames what depends on it, and nothing else."""
 
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from aai.errors import BadConfig
-from tasks.runtime.config import make_config
-from tasks.runtime.run import PLANS, open_run
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
+from tasks.stages import STAGES, make_config, open_run
+
+LISTINGS = {"image_listing", "audio_listing", "image_members", "audio_members"}
+ALL = {table for stage in STAGES for table in (stage.table, *stage.also)}
+ENCODED = {"image_vectors", "audio_vectors", "index", "neighbours", "mapper", "cues", "renders", "scores"}
+AFTER_RETRIEVAL = {"neighbours", "mapper", "cues", "renders", "scores"}
+
+
+def run_on(tmp_path, **keys) -> Run:
+    keys = {"train_mapper": {"method": "learned"}} | keys
+    return open_run(make_config(workspace=str(tmp_path / "bank"), **keys))
 
 
 def recipes_of(tmp_path, **keys) -> dict[str, str]:
-    run = open_run(make_config(workspace=str(tmp_path / "bank"), **keys))
-    return {name: run.recipe(name) for name in PLANS}
+    return {name: recipe.name for name, recipe in run_on(tmp_path, **keys).recipes.items()}
 
 
 @pytest.mark.parametrize(
@@ -21,31 +32,54 @@ def recipes_of(tmp_path, **keys) -> dict[str, str]:
     [
         ({}, set()),
         ({"fit": {"steps": 3}}, {"cues", "renders", "scores"}),
-        ({"fit": {"clips_at_once": 3}, "embed": {"batch_size": 2}, "pool": {"num_workers": 0}}, set()),
-        ({"retrieve": {"num_neighbours": 3}}, {"neighbours", "cues", "renders", "scores"}),
-        ({"seed": 1}, {"mapper", "cues", "renders", "scores"}),
+        ({"fit": {"max_rows": 3}, "train_mapper": {"method": "learned", "max_rows": 3}}, set()),
+        ({"embed": {"batch_size": 2}, "pool": {"num_workers": 0}, "pools": {"fit": {"slice_size": 3}}}, set()),
+        ({"run": {"commit_s": 9}, "render": {"steps": 9, "batch_size": 3}, "score": {"batch_size": 1}}, set()),
+        ({"metadata": ["labels.csv"], "audio": ["more"]}, set()),
+        ({"retrieve": {"num_neighbours": 3}}, AFTER_RETRIEVAL),
+        ({"train_mapper": {"method": "learned", "steps": 3}}, {"mapper", "cues", "renders", "scores"}),
+        ({"seed": 1}, {"index", *AFTER_RETRIEVAL}),
         ({"ingest": {"images": {"max_pixels": 1000}}},
-         {"images", "image_vectors", "index", "neighbours", "cues", "renders", "scores"}),
+         {"images", "image_files", "image_vectors", "index", *AFTER_RETRIEVAL}),
         ({"models": {"audio": "someone/clap@" + "a" * 40}},
-         {"audio_vectors", "aligned_vectors", "neighbours", "cues", "renders", "scores"}),
+         {"audio_vectors", "aligned_vectors", "index", *AFTER_RETRIEVAL}),
+        ({"models": {"dtype": "bfloat16"}}, {"aligned_vectors", *ENCODED}),
+        ({"score": {"num_others": 3}}, {"scores"}),
     ],
 )  # fmt: skip
-def test_a_change_redoes_what_hangs_on_it_and_nothing_else(tmp_path, keys, changed):
+def test_a_change_renames_what_depends_on_it_and_nothing_else(tmp_path, keys, changed):
     before, after = recipes_of(tmp_path), recipes_of(tmp_path, **keys)
-    assert {name for name in PLANS if before[name] != after[name]} == changed
+    assert before.keys() == after.keys() == ALL
+    assert {name for name in ALL if before[name] != after[name]} == changed
 
 
-def test_what_a_recipe_stands_for_is_written_down_once(tmp_path):
-    run = open_run(make_config(workspace=str(tmp_path / "bank"), fit={"steps": 3}))
+def test_the_numeric_type_is_part_of_the_recipes_of_the_models_that_compute_in_it(tmp_path):
+    run = run_on(tmp_path, models={"dtype": "bfloat16"})
+    assert run.recipes["image_vectors"].models["image_text"].endswith("/bfloat16")
+    assert run.recipes["cues"].models["diffusion"].endswith("/bfloat16")
+    assert "bfloat16" not in run.recipes["aligned_vectors"].models["aligner"]
+
+
+def test_a_stage_that_a_configuration_does_not_need_has_no_recipe_and_does_nothing(tmp_path):
+    run = run_on(tmp_path, train_mapper={"method": "shipped"})
+    assert "mapper" not in run.recipes and run.recipes["cues"].models.keys() == {"diffusion", "mapper"}
+    summary = run.do(run.stage_of("mapper"))
+    assert (summary.stage, summary.new, summary.done) == ("train_mapper", 0, 0)
+    assert run.workspace.table("runs").read().num_rows == 0
+
+
+def test_a_recipe_is_stored_once(tmp_path):
+    run = run_on(tmp_path, fit={"steps": 3})
     run.register("cues")
     run.register("cues")
     [row] = run.workspace.table("recipes").read().to_pylist()
     assert (row["stage"], row["recipe"], json.loads(row["options"])["steps"]) == ("fit", run.recipe("cues"), 3)
-    assert json.loads(row["upstream"]) == {name: run.recipe(name) for name in ("neighbours", "mapper")}
+    upstream = {name: run.recipe(name) for name in ("neighbours", "aligned_vectors", "mapper")}
+    assert json.loads(row["upstream"]) == upstream
 
 
 def test_an_artifact_is_made_once(tmp_path):
-    run = open_run(make_config(workspace=str(tmp_path / "bank")))
+    run = run_on(tmp_path)
 
     def make(folder):
         (folder / "numbers").write_text("1 2 3")
@@ -56,15 +90,43 @@ def test_an_artifact_is_made_once(tmp_path):
     assert [row["new"] for row in run.workspace.table("runs").read().to_pylist()] == [3]
 
 
-def test_a_model_that_is_not_named_rightly_is_named(tmp_path):
-    with pytest.raises(BadConfig, match="models.diffusion: nowhere: no folder"):
-        recipes_of(tmp_path, models={"diffusion": "nowhere"})
-    with pytest.raises(BadConfig, match="models.mapper: none is named"):
-        recipes_of(tmp_path, models={"mapper": None})
+def test_an_artifact_that_could_not_be_made_is_made_by_the_next_run(tmp_path):
+    run = run_on(tmp_path)
+
+    def fail(folder):
+        (folder / "half").write_text("1 2")
+        raise BadConfig("no images", key="images")
+
+    with pytest.raises(BadConfig, match="no images"):
+        run.make_artifact("index", 1, fail)
+    assert run.make_artifact("index", 1, lambda folder: (folder / "all").write_text("1 2 3")).new == 5
+
+
+def test_the_rate_of_a_stage_is_that_of_its_last_run(tmp_path):
+    run = run_on(tmp_path)
+    for day, (new, took_s) in ((2, (10, 5.0)), (1, (100, 1.0))):
+        summary = StageSummary("fit", run.recipe("cues"), done=0, new=new, rejected=2, took_s=took_s)
+        run.record(datetime(2026, 1, day, tzinfo=UTC), summary)
+    assert run.rates() == {"fit": pytest.approx(12 / 5)}
+
+
+@pytest.mark.parametrize(("role", "model"), [("diffusion", "nowhere"), ("aligner", None)])
+def test_the_error_names_the_model_that_cannot_be_found(tmp_path, role, model):
+    with pytest.raises(BadConfig) as error:
+        recipes_of(tmp_path, models={role: model})
+    assert error.value.key == f"models.{role}"
+
+
+def test_workers_get_all_recipes_and_the_revisions_of_the_models_in_use(tmp_path):
+    run = run_on(tmp_path)
+    context = run.context()
+    assert context.recipes == recipes_of(tmp_path)
+    assert context.revisions.keys() == {"audio", "image_text", "aligner", "diffusion", "judge"}
+    assert context.revisions["diffusion"] == run.revision("diffusion")
 
 
 def test_planning_loads_no_model_library():
-    modules = "import sys, tasks.runtime.run"
+    modules = "import sys, tasks.stages, tasks.views.plan"
     probe = f"{modules}; print(*sorted({{'torch', 'ray', 'prefect', 'transformers'}} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []

@@ -1,4 +1,4 @@
-"""What a report gathers: of any subset of stages, and honest about what is gone."""
+"""A report is gathered from any subset of stages; its rejects are those that still matter."""
 
 import subprocess
 import sys
@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from aai.media.images import encode
-from aai.report import Card, Report, page
-from aai.tiny.scenes import Scene, render
+from aai.identity import content_id
+from aai.report import Report, page
 from tasks.runtime.run import Run
-from tasks.views.report import gather, reason_of, sample
+from tasks.views.report import gather, sample
+from tests.bank import add_files, append, rows_of, run_on
 from tests.gallery import (
     JOBS,
     SOUNDS,
@@ -20,14 +20,13 @@ from tests.gallery import (
     add_neighbours,
     add_renders,
     add_scores,
-    append,
     make_gallery,
-    run_on,
 )
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory) -> Run:
+    """A gallery with scores; its files and rows stay as they are."""
     run = make_gallery(tmp_path_factory.mktemp("gallery"))
     add_scores(run)
     return run
@@ -36,27 +35,6 @@ def gallery(tmp_path_factory) -> Run:
 @pytest.fixture(scope="module")
 def gathered(gallery) -> Report:
     return gather(gallery, 100)
-
-
-def card_of(report: Report, name: str) -> Card:
-    return next(card for card in report.cards if card.file == name)
-
-
-def test_a_card_holds_all_that_became_of_a_clip(gathered):
-    card = card_of(gathered, "downpour.flac")
-    assert (card.label, card.intensity, card.duration_s) == ("rain", 0.9, 5)
-    assert card.sound.src.startswith("data:audio/mpeg;base64,") and card.sound.top_hz == 8_000
-    assert [near.similarity for near in card.neighbours] == pytest.approx([0.9, 0.5, 0.25])
-    assert all(near.thumb.src.startswith("data:image/webp;base64,") for near in card.neighbours)
-    assert {shown.job for shown in card.shown} == set(JOBS) and card.methods == ["mapper"]
-    assert all(picture.thumb.src and picture.scores for shown in card.shown for picture in shown.pictures)
-    assert card.scores[""]["judge_phenomenon"] == card.scores["mapper"]["judge_phenomenon"] == 1
-
-
-def test_a_fitted_cue_has_a_curve_and_a_predicted_one_has_none(gathered):
-    fitted = next(card.cue for card in gathered.cards if card.cue.curve)
-    assert fitted.curve.num_looks == 3 and 0 < fitted.gain < 0.5
-    assert [card.cue.gain for card in gathered.cards].count(None) == 1
 
 
 def test_totals_and_scores_are_of_the_whole_bank(gallery):
@@ -68,58 +46,103 @@ def test_totals_and_scores_are_of_the_whole_bank(gallery):
     assert [(line.job, line.num) for line in small.lines] == [(None, 18), *((job, 6) for job in sorted(JOBS))]
 
 
-def test_rejects_for_the_same_reason_stand_together(gathered):
+def test_rows_of_earlier_configurations_are_counted_apart(gallery):
+    other = run_on(gallery.workspace.uri, fit={"method": "inversion"})
+    totals = {name: (num, note) for name, num, note in gather(other, 1).totals}
+    assert totals["cues"] == (0, "6 of earlier configurations") and totals["clips"] == (6, "")
+
+
+def test_rejects_for_the_same_reason_come_together(gathered):
     silent, empty = gathered.rejects
     assert (silent.num, silent.reason) == (2, "silent: the loudest part has … dBFS, below … dBFS")
     assert silent.examples[0] == ("/sounds/a.wav", "silent: the loudest part has -90 dBFS, below -60 dBFS")
     assert (empty.num, empty.stage) == (1, "ingest_audio")
-    assert reason_of("rate of 7 Hz in 'a b'") == reason_of("rate of 8.5 Hz in 'c'") == "rate of … Hz in …"
 
 
-def test_times_are_summed_per_stage_and_the_last_run_counts_for_the_rate(gathered):
+def reject(run: Run, item_id: str, sentence: str, of: str = "cues", **columns) -> None:
+    stage = run.stage_of(of).name
+    append(run, "rejects", [{"id": item_id, "stage": stage, "sentence": sentence} | columns], of=of)
+
+
+def reasons(run: Run) -> dict[str, int]:
+    return {kind.reason: kind.num for kind in gather(run, 1).rejects if kind.stage == "fit"}
+
+
+def test_rejects_that_no_longer_matter_are_left_out(tmp_path):
+    run = run_on(tmp_path / "bank")
+    finished, rejected = add_clips(run, tmp_path / "sounds", SOUNDS[:2])
+    add_neighbours(run, tmp_path / "images", [finished, rejected])
+    reject(run, rejected, "it is rejected")
+    reject(run, finished, "it succeeded later")
+    reject(run, content_id(b"gone"), "it is no longer upstream")
+    add_cues(run, [finished])
+    assert reasons(run) == {"it is rejected": 1}
+    add_cues(run, [rejected])
+    assert reasons(run) == {}
+
+
+def test_the_last_reject_of_an_item_counts(tmp_path):
+    run = run_on(tmp_path / "bank")
+    [clip_id] = add_clips(run, tmp_path / "sounds", SOUNDS[:1])
+    add_neighbours(run, tmp_path / "images", [clip_id])
+    reject(run, clip_id, "the new reason", rejected_at=1_767_225_600_000_009)
+    reject(run, clip_id, "the old reason")
+    assert reasons(run) == {"the new reason": 1}
+
+
+def test_a_rejected_part_of_a_finished_item_is_shown(tmp_path):
+    run = run_on(tmp_path / "bank")
+    [clip_id] = add_clips(run, tmp_path / "sounds", SOUNDS[:1])
+    [image] = add_neighbours(run, tmp_path / "images", [clip_id], num=1)
+    add_cues(run, [clip_id])
+    reject(run, content_id(image.read_bytes()), "the image changed", part_of=clip_id, uri=str(image))
+    [kind] = gather(run, 1).rejects
+    assert (kind.stage, kind.examples) == ("fit", [(str(image), "the image changed")])
+
+
+def test_an_image_that_several_clips_lack_is_one_fault(tmp_path):
+    run = run_on(tmp_path / "bank")
+    clip_ids = add_clips(run, tmp_path / "sounds", SOUNDS[:2])
+    [image] = add_neighbours(run, tmp_path / "images", clip_ids, num=1)
+    add_cues(run, clip_ids)
+    for number, clip_id in enumerate(clip_ids):
+        at = 1_767_225_600_000_000 + number
+        reject(run, content_id(image.read_bytes()), "the image changed", part_of=clip_id, rejected_at=at)
+    assert reasons(run) == {"the image changed": 1}
+
+
+def test_times_are_summed_per_stage_and_the_rate_is_that_of_the_last_run(gathered):
     [fit] = gathered.stages
     assert (fit.num_runs, fit.new, fit.rejected, fit.took_s, fit.share) == (2, 5, 1, 25, 1)
     assert (fit.last_rate, fit.stopped, fit.last_started) == (pytest.approx(0.4), True, "2026-01-03 03:04:05")
 
 
 def test_origins_name_every_recipe_with_its_models(gallery, gathered):
-    made = {each.name: each for each in gathered.made}
-    assert made["cues"].recipe == gallery.recipe("cues") and '"method": "mapper"' in made["cues"].options
-    assert made["index"].num is None and made["clips"].num == len(SOUNDS)
-    assert dict(made["cues"].models)["diffusion"] == gallery.model_pin("diffusion")
+    origins = {origin.name: origin for origin in gathered.origins}
+    assert origins["cues"].recipe == gallery.recipe("cues") and '"method": "mapper"' in origins["cues"].options
+    assert origins["index"].num is None and origins["clips"].num == len(SOUNDS)
+    assert dict(origins["cues"].models)["diffusion"] == "@".join(gallery.revision("diffusion"))
 
 
 def test_clips_are_sampled_evenly_over_labels(tmp_path):
     run = run_on(tmp_path / "bank")
     labels = ["rain"] * 40 + ["fire"] * 5 + [None] * 3
-    append(run, "clips", len(labels), clip_id=[f"{number:032}" for number in range(len(labels))], label=labels)
-    said = dict(zip(*run.workspace.table("clips").read(["clip_id", "label"]).to_pydict().values(), strict=True))
-    assert Counter(said[clip_id] for clip_id in sample(run, 9)) == {"rain": 3, "fire": 3, None: 3}
-    assert Counter(said[clip_id] for clip_id in sample(run, 14)) == {"rain": 6, "fire": 5, None: 3}
-    assert sample(run, 1000) and len(set(sample(run, 1000))) == len(labels)
+    ids = [content_id(b"%d" % number) for number in range(len(labels))]
+    files = [{"uri": f"/{id}.wav", "content_id": id, "label": label} for id, label in zip(ids, labels, strict=True)]
+    add_files(run, "audio", files)
+    append(run, "clips", [{"clip_id": id, "content_id": id} for id in ids])
+    label_of = dict(zip(ids, labels, strict=True))
+    assert Counter(label_of[clip_id] for clip_id in sample(run, 9)) == {"rain": 3, "fire": 3, None: 3}
+    assert Counter(label_of[clip_id] for clip_id in sample(run, 14)) == {"rain": 6, "fire": 5, None: 3}
+    assert len(sample(run, 1000)) == len(set(sample(run, 1000))) == len(labels)
     assert sample(run, 9) == sample(run, 14)[:9]
 
 
-def test_what_is_gone_or_changed_says_so_and_the_rest_is_there(tmp_path):
-    run = make_gallery(tmp_path)
-    (tmp_path / "sounds" / "rain.flac").unlink()
-    (tmp_path / "sounds" / "fire.flac").write_bytes((tmp_path / "sounds" / "embers.flac").read_bytes())
-    (tmp_path / "images" / "scene 0.png").unlink()
-    other = encode(render([Scene("noun", "clock", None, 0.5, 9)]).pixels[0], "png")
-    (tmp_path / "images" / "scene 1.png").write_bytes(other)
-    for shard in run.workspace.store.files("shards"):
-        (tmp_path / "bank" / shard).unlink()
-    report = gather(run, 100)
-    gone = "the file is gone since it was found: put it back, or leave it out"
-    assert card_of(report, "rain.flac").sound.problem == gone
-    assert "changed" in card_of(report, "fire.flac").sound.problem
-    assert card_of(report, "downpour.flac").sound.src
-    gone, changed, there = card_of(report, "rain.flac").neighbours
-    assert "gone" in gone.thumb.problem and "changed" in changed.thumb.problem and there.thumb.src
-    picture = card_of(report, "downpour.flac").shown[0].pictures[0]
-    assert picture.thumb.src is None and "shard is not there" in picture.thumb.problem
-    html = page(report)
-    assert "Not to be heard: <bdi>the file is gone" in html and "shard is not there" in html
+def test_a_page_shows_missing_files_as_missing(tmp_path):
+    run = make_gallery(tmp_path, SOUNDS[:1])
+    (tmp_path / "sounds" / SOUNDS[0].name).unlink()
+    html = page(gather(run, 100))
+    assert "No audio" in html and "gone" in html
 
 
 @pytest.mark.parametrize("stages", ["nothing", "clips", "neighbours", "cues", "renders"])
@@ -132,37 +155,24 @@ def test_any_subset_of_stages_makes_a_page(tmp_path, stages):
     if stages in ("cues", "renders"):
         add_cues(run, clip_ids)
     if stages == "renders":
-        add_renders(run, clip_ids, [("rain", 0.5)] * len(clip_ids))
+        add_renders(run, clip_ids, [(sound.phenomenon, sound.intensity) for sound in SOUNDS])
     report = gather(run, 100)
     assert len(report.cards) == (0 if stages == "nothing" else len(SOUNDS))
-    html = page(report)
-    assert html.count("None yet") == {"nothing": 1, "clips": 18, "neighbours": 12, "cues": 6, "renders": 0}[stages]
-    assert "no pictures are scored yet" in html
+    assert page(report).startswith("<!DOCTYPE html>")
 
 
-def test_earlier_generations_stand_beside_the_present_one(tmp_path):
-    sounds = [Sound("rain", 0.5, "rain", "rain.flac")]
+def test_generations_of_two_methods_are_side_by_side_on_a_card(tmp_path):
+    sounds = [Sound("fire", 0.5, "fire", "fire.flac")]
     first = make_gallery(tmp_path, sounds)
     add_scores(first)
-    second = run_on(tmp_path / "bank", fit={"method": "text"})
-    [clip_id] = first.workspace.table("clips").ids(first.recipe("clips")).to_pylist()
+    second = run_on(tmp_path / "bank", fit={"method": "inversion"})
+    [clip_id] = [row["clip_id"] for row in rows_of(first, "clips")]
     add_cues(second, [clip_id])
     add_renders(second, [clip_id], [("fire", 0.5)])
     [card] = gather(second, 100).cards
-    assert card.methods == ["text", "mapper"] and card.cue.method == "text"
+    assert card.methods == ["inversion", "mapper"] and card.cue.method == "inversion"
     assert set(card.scores) == {"", "mapper"}
     assert [line.is_current for line in gather(second, 100).lines] == [False] * 4
-
-
-def test_many_pictures_of_one_prompt_are_counted_and_not_all_shown(tmp_path):
-    run = make_gallery(tmp_path, SOUNDS[:1])
-    [row, *_] = run.workspace.table("renders").read().to_pylist()
-    more = [row | {"render_id": f"{number:032}", "seed": number} for number in range(9)]
-    columns = [name for name in row if name != "recipe"]
-    append(run, "renders", 9, **{name: [each[name] for each in more] for name in columns})
-    [card] = gather(run, 100).cards
-    shown = next(each for each in card.shown if each.job == row["job"])
-    assert len(shown.pictures) == 4 and shown.num_more == 6
 
 
 def test_a_report_loads_no_model_library_and_no_ray():

@@ -1,5 +1,6 @@
-"""A training that was stopped ends where an undisturbed one does."""
+"""The training loop: optimisation, EMA, schedule and resumption."""
 
+import math
 from itertools import count
 
 import pytest
@@ -7,16 +8,16 @@ import torch
 from torch import nn
 
 from aai.tiny.training import loop
-from aai.tiny.training.loop import LoopOptions, Place, fit
+from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 
 OPTIONS = LoopOptions(steps=12, batch=4, learning_rate=2e-2, warmup=2)
 
 
 class Stop(Exception):
-    """Stands for a power cut."""
+    """Interrupts the training."""
 
 
-def train(place: Place, stop_at: int | None = None) -> nn.Linear:
+def train(setup: TrainingSetup, stop_at: int | None = None) -> nn.Linear:
     torch.manual_seed(0)
     layer = nn.Linear(3, 1)
     calls = count()
@@ -28,29 +29,55 @@ def train(place: Place, stop_at: int | None = None) -> nn.Linear:
         value = ((layer(x) - x.sum(1, keepdim=True)) ** 2).mean()
         return value, {"loss": value.item()}
 
-    fit("line", nn.ModuleDict({"line": layer}), loss, OPTIONS, place)
+    fit("line", nn.ModuleDict({"line": layer}), loss, OPTIONS, setup)
     return layer
 
 
+def expected_weights(setup: TrainingSetup) -> torch.Tensor:
+    """The same training, written out: warm-up times cosine, clipped gradients, EMA with warm-up."""
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 1)
+    parameters = list(layer.parameters())
+    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=OPTIONS.weight_decay)
+    average = [parameter.detach().clone() for parameter in parameters]
+    for step in range(OPTIONS.steps):
+        cosine = 0.5 * (1 + math.cos(math.pi * step / OPTIONS.steps))
+        rate = OPTIONS.learning_rate * min(1, (step + 1) / OPTIONS.warmup) * (0.02 + 0.98 * cosine)
+        optimizer.param_groups[0]["lr"] = rate
+        x = torch.randn(OPTIONS.batch, 3, generator=setup.rng("line", step))
+        optimizer.zero_grad()
+        ((layer(x) - x.sum(1, keepdim=True)) ** 2).mean().backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        decay = min(OPTIONS.average, (step + 1) / (step + 20))
+        average = [decay * mean + (1 - decay) * p.detach() for mean, p in zip(average, parameters, strict=True)]
+    return average[0]
+
+
+def test_the_weights_are_the_moving_average_of_the_schedules_steps(tmp_path):
+    setup = TrainingSetup(tmp_path, torch.device("cpu"))
+    assert torch.allclose(train(setup).weight, expected_weights(setup), atol=1e-6)
+
+
 def test_training_lowers_the_loss(tmp_path):
-    place = Place(tmp_path, torch.device("cpu"), scale=50.0)
-    assert torch.allclose(train(place).weight, torch.ones(1, 3), atol=0.1)
+    setup = TrainingSetup(tmp_path, torch.device("cpu"), scale=50.0)
+    assert torch.allclose(train(setup).weight, torch.ones(1, 3), atol=0.1)
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_SAVE_EVERY_S", 0.0)
-    undisturbed = train(Place(tmp_path / "one", torch.device("cpu")))
-    place = Place(tmp_path / "two", torch.device("cpu"))
+    uninterrupted = train(TrainingSetup(tmp_path / "one", torch.device("cpu")))
+    setup = TrainingSetup(tmp_path / "two", torch.device("cpu"))
     with pytest.raises(Stop):
-        train(place, stop_at=7)
-    assert torch.equal(train(place).weight, undisturbed.weight)
+        train(setup, stop_at=7)
+    assert torch.equal(train(setup).weight, uninterrupted.weight)
 
 
 def test_another_seed_gives_other_weights(tmp_path):
-    weights = [train(Place(tmp_path / str(s), torch.device("cpu"), seed=s)).weight for s in (0, 1)]
+    weights = [train(TrainingSetup(tmp_path / str(s), torch.device("cpu"), seed=s)).weight for s in (0, 1)]
     assert not torch.equal(*weights)
 
 
-def test_progress_is_said_where_there_is_no_terminal(tmp_path, capsys):
-    train(Place(tmp_path, torch.device("cpu")))
+def test_progress_is_printed_without_a_terminal(tmp_path, capsys):
+    train(TrainingSetup(tmp_path, torch.device("cpu")))
     assert "12/12" in capsys.readouterr().out

@@ -1,0 +1,94 @@
+"""Garbage collection of a workspace: files that nothing refers to."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from aai.workspace import Workspace
+from aai.workspace.artifacts import ARTIFACTS, Artifact, leftovers
+from aai.workspace.health import SHARDS, shards_named_by
+from aai.workspace.store import Store, store_errors
+
+_S_PER_H = 3600
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Files that no table version, row or published artifact refers to, as paths relative to the workspace."""
+
+    data_files: list[str]
+    """Data files of tables: from killed commits, or replaced by compaction or removal of rows."""
+    shards: list[str]
+    """Shards and unfinished shards from killed runs."""
+    artifact_files: list[str]
+    """Files of unpublished artifacts."""
+
+    def __len__(self) -> int:
+        return len(self.data_files) + len(self.shards) + len(self.artifact_files)
+
+
+def find_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
+    """Find garbage of a minimum age. Newer files may belong to a run in progress.
+
+    Raises:
+        Transient: the store failed.
+    """
+    store = workspace.store
+    tables = [workspace.table(name) for name in workspace.schemas]
+    named = shards_named_by(tables)
+    return Garbage(
+        [f"{table.name}/{path}" for table in tables for path in table.vacuum(older_than_h, dry_run=True)],
+        list(_old(store, set(store.files(SHARDS)) - named, older_than_h)),
+        list(_old(store, leftovers(store, store.files(ARTIFACTS)), older_than_h)),
+    )
+
+
+def remove_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
+    """Remove garbage of a minimum age, and return it.
+
+    Raises:
+        Transient: the store failed.
+    """
+    garbage = find_garbage(workspace, older_than_h)
+    for name in workspace.schemas:
+        workspace.table(name).vacuum(older_than_h, dry_run=False)
+    for path in (*garbage.shards, *garbage.artifact_files):
+        _remove(workspace.store, path)
+    return garbage
+
+
+def remove_artifact(artifact: Artifact) -> None:
+    """Remove a version of an artifact.
+
+    Raises:
+        Transient: the store failed.
+    """
+    store = artifact.store
+    with store_errors(f"removing {store.uri(artifact.slot)}"):
+        store.filesystem.rm(store.path(artifact.slot), recursive=True)
+
+
+def _old(store: Store, paths: Iterable[str], older_than_h: float) -> Iterator[str]:
+    limit_s = time.time() - older_than_h * _S_PER_H
+    for path in sorted(paths):
+        with store_errors(f"looking at {store.uri(path)}"):
+            try:
+                info = store.filesystem.info(store.path(path))
+            except FileNotFoundError:  # its run has just renamed or removed it
+                continue
+        if _changed_s(info) <= limit_s:
+            yield path
+
+
+def _changed_s(info: dict[str, object]) -> float:
+    """Time of the last change in seconds since 1970; 0 if the store does not provide it."""
+    changed = next((info[name] for name in ("mtime", "LastModified", "last_modified", "updated") if name in info), 0.0)
+    if isinstance(changed, datetime):
+        return changed.timestamp()
+    return float(changed) if isinstance(changed, int | float) else 0.0
+
+
+def _remove(store: Store, path: str) -> None:
+    with store_errors(f"removing {store.uri(path)}"):
+        store.filesystem.rm_file(store.path(path))

@@ -1,0 +1,199 @@
+"""What commands show: tables, progress bars, sentences, and an orderly end."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from aai.format import duration
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from flows.app.demo import Figure
+    from flows.steps import Step
+    from tasks.render import RenderPlan
+    from tasks.runtime.driver import StageSummary
+    from tasks.runtime.run import Run
+    from tasks.views.plan import BuildPlan
+    from tasks.views.results import Result
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Print the project's own errors as one sentence with exit code 2; any other error keeps its traceback.
+
+    With AAI_TRACEBACK=1 the project's own errors keep theirs, too.
+    """
+    from aai.errors import AaiError
+
+    try:
+        yield
+    except AaiError as error:
+        if os.environ.get("AAI_TRACEBACK"):
+            raise
+        fail(str(error))
+
+
+def fail(sentence: str) -> NoReturn:
+    """Print what is wrong and exit with code 2."""
+    typer.echo(f"aai: {sentence}", err=True)
+    raise typer.Exit(2)
+
+
+@contextmanager
+def at_work(run: "Run") -> Iterator[None]:
+    """Everything around the stages of a command: progress bars, and an orderly end at Ctrl-C or SIGTERM."""
+    # Threads that wait by spinning take the processor from one another where it is shared; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with stoppable(), progress(run):
+        yield
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a sentence and the exit code that a shell expects.
+
+    A stage at work handles the first signal itself: it finishes the slices in flight and commits, then this runs.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("aai: stopped; finished work is committed, and the same command does the rest", err=True)
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def progress(run: "Run") -> Iterator[None]:
+    """Show a bar with rate and remaining time for each stage at work, and log messages above the bars."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]}", TimeRemainingColumn())
+    shown = [TextColumn(column) if isinstance(column, str) else column for column in columns]
+    console = Console(file=sys.stderr)
+    log = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    with Progress(*shown, console=console, transient=True) as bars, _handling("tasks", log):
+
+        def watch(stage: str) -> Callable[[int, int, float], None]:
+            bar = bars.add_task(stage, total=None, rate="")
+
+            def update(finished: int, total: int, rate: float) -> None:
+                bars.update(bar, completed=finished, total=total, rate=f"{rate:,.1f}/s")
+
+            return update
+
+        run.watch = watch
+        yield
+
+
+def announced(name: str, step: "Step", run: "Run") -> "StageSummary":
+    """Run a step; without a terminal for bars, as in a log file, print a line when it is finished."""
+    summary = step(run)
+    if not sys.stderr.isatty() and (summary.new or summary.rejected):
+        rejected = f", {summary.rejected:,} rejected" if summary.rejected else ""
+        typer.echo(f"{name}: {summary.new:,} new{rejected} in {duration(summary.took_s)}", err=True)
+    return summary
+
+
+@contextmanager
+def _handling(name: str, handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def show_plan(planned: "BuildPlan") -> None:
+    """A table of what a build has to do per stage, and notes about the source folders."""
+    from rich.console import Console
+
+    table = _table("stage", "done", "new", "stale", "rejected", "estimate")
+    for stage in planned.stages:
+        estimate = "" if not stage.new else "unknown" if stage.estimate_s is None else duration(stage.estimate_s)
+        numbers = [f"{number:,}" for number in (stage.done, stage.new, stage.stale, stage.rejected)]
+        table.add_row(stage.stage, *numbers, estimate)
+    Console().print(table)
+    for note in planned.notes:
+        typer.echo(note)
+
+
+def show_summaries(done: "Sequence[StageSummary]") -> None:
+    """A table of what the stages of a command did."""
+    from rich.console import Console
+
+    table = _table("stage", "before", "new", "rejected", "time", "per second")
+    for summary in done:
+        rate = f"{summary.rate:,.1f}" if summary.new else ""
+        numbers = [f"{number:,}" for number in (summary.done, summary.new, summary.rejected)]
+        table.add_row(summary.stage, *numbers, duration(summary.took_s), rate)
+    Console().print(table)
+    if any(summary.rejected for summary in done):
+        typer.echo("the table `rejects` and `aai report` say which items were rejected, and why")
+
+
+def show_results(results: "Sequence[Result]") -> None:
+    """A table of aggregated scores, as many as fit into a narrow terminal; the report has all of them."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from aai.metrics import AIS_RANK, CLIP_SCORE, METRICS
+
+    shown = (CLIP_SCORE, AIS_RANK, *(name for name, metric in METRICS.items() if metric.is_share))
+    table = _table("pictures of", *(METRICS[name].label for name in shown), "intensity")
+    for result in results:
+        figures = [result.scores.means.get(name) for name in shown] + [result.scores.intensity]
+        name = result.generation.name if result.job is None else f"  {result.job}"
+        table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
+    Console().print(table)
+    typer.echo("intensity: rank correlation of the clips' intensity with the judged one; `aai report` has all scores")
+
+
+def show_figures(figures: "Sequence[Figure]") -> None:
+    """A table of the demo's scores beside the values to reach."""
+    from rich.console import Console
+
+    table = _table("the cue as a", "phenomenon", "at least", "intensity", "at least")
+    for figure in figures:
+        pairs = ((figure.phenomenon, figure.min_phenomenon), (figure.intensity, figure.min_intensity))
+        table.add_row(figure.use, *("" if value is None else f"{value:.2f}" for pair in pairs for value in pair))
+    Console().print(table)
+    typer.echo("phenomenon: accuracy of the judge against the label; intensity: rank correlation within phenomena")
+
+
+def pictures_line(planned: "RenderPlan") -> str:
+    """What some jobs come to, in one line."""
+    done = planned.total - planned.new - planned.rejected
+    rejected = f", {planned.rejected:,} rejected" if planned.rejected else ""
+    if not planned.new:
+        return f"nothing to do: {done:,} pictures done{rejected}"
+    about = "unknown time" if planned.estimate_s is None else f"about {duration(planned.estimate_s)}"
+    return f"{planned.new:,} pictures new ({about}), {done:,} done{rejected}"
+
+
+def _table(*columns: str) -> "Table":
+    from rich.table import Table
+
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table

@@ -1,0 +1,87 @@
+"""Connecting to a Ray cluster, or starting one on this machine."""
+
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+from aai.errors import BadConfig
+
+# Ray reads these when it is imported or started; settings of the user have precedence.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray 2.60 warns without it
+
+import ray  # noqa: E402
+
+_ADDRESS = "pool.address"
+_LOCAL, _AUTO = "local", "auto"  # start a cluster on this machine; join the one that runs on it
+
+_joined_as: dict[str, str] = {}
+"""Addresses under which this process joined a cluster, and the address that the head node reports for itself."""
+
+_PROBE_S = 5.0  # how long a cluster has to answer
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at an address or RAY_ADDRESS; without either start one on this machine for this process.
+
+    Raises:
+        BadConfig: the cluster that was asked for does not answer, or is reached through Ray Client.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    if address.startswith("ray://"):
+        raise BadConfig(
+            f"{address} is Ray Client, which ends the run when the connection drops for 30 s: "
+            "submit the run as a job, so that its driver is inside the cluster",
+            key=_ADDRESS,
+        )
+    if address not in (_LOCAL, _AUTO):
+        _probe(address)
+    if ray.is_initialized():
+        _check_same(address)
+        return
+    dashboard = False if address == _LOCAL else None
+    try:
+        ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError) as error:
+        raise BadConfig(f"Ray at {address!r} refuses the connection: {error}", key=_ADDRESS) from error
+    _joined_as[address] = _head_address()
+    _protect_token()
+
+
+def _probe(address: str) -> None:
+    """Fail at once where Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise BadConfig(f"{address!r} is not host:port, {_AUTO} or {_LOCAL}", key=_ADDRESS)
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_S).close()
+    except OSError as error:
+        raise BadConfig(f"nothing answers at {address}: start Ray there, or leave the key out", key=_ADDRESS) from error
+
+
+def _check_same(address: str) -> None:
+    """Check that the cluster this process joined is the one that is configured."""
+    joined = _head_address()
+    if address in (_LOCAL, _AUTO) or _joined_as.get(address) == joined:
+        return
+    if _resolved(address) != _resolved(joined):
+        raise BadConfig(f"this process has joined {joined}: use another process for {address}", key=_ADDRESS)
+
+
+def _head_address() -> str:
+    """The address that the cluster's head node reports."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _resolved(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    return socket.gethostbyname(host), port
+
+
+def _protect_token() -> None:
+    """Make the token readable to its owner alone; Ray 2.60 lets every user of the machine read it."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if path.is_file() and path.stat().st_uid == os.getuid():
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)

@@ -1,0 +1,244 @@
+"""The command line as a user calls it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from aai.workspace.shards import read_picture
+from flows.app.cli import app
+from tests.bank import CLIPS, LABELS, add_cues, rows_of, run_on
+from tests.collection import NUM_CLIPS, write_collection
+
+ROOT = Path(__file__).parents[3]
+JOBS = """
+defaults: {steps: 2, seeds: 2}
+jobs:
+  - {name: noun, prompt: "a photo of *", format: jpg}
+  - {name: rain, prompt: "a * city", cues: "label = 'rain' and duration_s > 1"}
+  - {name: hail, prompt: "a * city", cues: {labels: hail}}
+"""
+NUM_PICTURES = 2 * len(CLIPS) + 2
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """All commands by the words that follow `aai`."""
+    waiting = [("", typer.main.get_command(app))]
+    while waiting:
+        name, command = waiting.pop()
+        if hasattr(command, "commands"):
+            waiting += [(f"{name} {word}".strip(), command.commands[word]) for word in command.commands]
+        else:
+            yield name, command
+
+
+COMMANDS = dict(commands())
+ARGUMENTS = {"render": ["jobs.yaml"], "imagine": ["rain.wav", "-c", "aai.yaml"]}
+CONFIGURED = [name for name, command in COMMANDS.items() if "config" in {param.name for param in command.params}]
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A folder with a collection and a configuration, in which commands are called."""
+    write_collection(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    keys = {"audio": "sounds", "images": "images", "metadata": "said.csv"}
+    keys |= {"fit": {"method": "mapper"}, "pool": {"num_workers": 0}}
+    Path("aai.yaml").write_text(yaml.safe_dump(keys))
+    Path("jobs.yaml").write_text(JOBS)
+    return tmp_path / "here"
+
+
+# Help
+
+
+def test_the_commands_are_known():
+    assert set(COMMANDS) >= {"init", "plan", "build", "render", "score", "report", "imagine", "demo", "doctor"}
+    assert set(COMMANDS) >= {"bank export", "bank compact", "bank prune"}
+    assert set(CONFIGURED) == set(COMMANDS) - {"init", "demo"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_that_calls_it(name):
+    done = call(*name.split(), "--help")
+    text = " ".join(done.output.split())
+    assert done.exit_code == 0 and f"Example: aai {name}" in text.replace("`", "")
+    assert COMMANDS[name].help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme_or_the_docs(name):
+    texts = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    assert any(f"aai {name}" in path.read_text() for path in texts)
+
+
+def test_every_parameter_has_a_help():
+    for name, command in COMMANDS.items():
+        for param in command.params:
+            text = getattr(param, "help", None)
+            assert text, f"aai {name}: {param.name}"
+
+
+# --set
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_every_command_with_a_configuration_takes_changes_and_names_a_wrong_key(folder, name):
+    done = call(*name.split(), *ARGUMENTS.get(name, []), "--set", "fit.step=3")
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert "fit.step: there is no such key" in " ".join(done.output.split())
+
+
+def test_a_change_replaces_a_key_and_leaves_the_others(folder):
+    assert planned(folder)["fit"] == NUM_CLIPS
+    build = call("build", "--set", "retrieve.num_neighbours=2", "--set", "pools.fit.slice_size=1")
+    assert build.exit_code == 0, build.output
+    assert planned(folder, "--set", "retrieve.num_neighbours=2") == {}
+    assert planned(folder).keys() == {"retrieve", "fit"}
+    assert planned(folder, "--set", "retrieve={num_neighbours: 2}") == {}
+    assert planned(folder, "--set", "retrieve.num_neighbours=1", "--set", "retrieve.num_neighbours=2") == {}
+
+
+def planned(folder: Path, *changes: str) -> dict[str, int]:
+    """The new items of each stage that has any, as `aai plan` prints them."""
+    done = call("plan", *changes)
+    assert done.exit_code == 0, done.output
+    rows = [line.replace("│", " ").split() for line in done.output.splitlines() if line.startswith("│")]
+    return {row[0]: int(row[2]) for row in rows if row[2] != "0"}
+
+
+def test_a_change_may_be_a_list_or_a_path_beside_the_configuration(folder, monkeypatch):
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    done = call("plan", "-c", str(folder / "aai.yaml"), "--set", "audio=[sounds/rain-0.2.flac, sounds/fire-0.2.flac]")
+    assert done.exit_code == 0, done.output
+    [row] = [line.replace("│", " ").split() for line in done.output.splitlines() if "ingest_audio" in line]
+    assert row[2] == "2"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("fit", "--set: 'fit' is not KEY=VALUE: write for example fit.steps=3"),
+        ("=3", "--set: '=3' is not KEY=VALUE"),
+        ("fit.steps=[3", "--set fit.steps: '[3' is not a YAML value: quote it"),
+        ("fit.steps=-1", "fit.steps: -1: input should be greater than or equal to 0"),
+        ("fit=3", "fit: 3 is not a section: write its keys and values below it"),
+        ("pools.fitt.slice_size=3", "pools.fitt: there is no such stage"),
+        ("profile=huge", "profile: there is no 'huge': choose one of tiny, sd15, sdxl"),
+    ],
+)
+def test_a_wrong_change_is_a_sentence_and_exit_code_2(folder, change, sentence):
+    done = call("plan", "--set", change)
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert sentence in " ".join(done.output.split())
+
+
+def test_a_configuration_is_not_written_into_a_folder_that_does_not_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call("init", "--profile", "tiny", "no/aai.yaml")
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert "no/aai.yaml cannot be written (No such file or directory)" in " ".join(done.output.split())
+
+
+# Build
+
+
+def test_a_bank_is_planned_built_and_examined(folder):
+    Path("aai.yaml").unlink()
+    missing = call("plan")
+    assert missing.exit_code == 2 and "aai.yaml: there is no such file: `aai init` writes one" in missing.output
+    assert call("init", "--profile", "tiny").exit_code == 0
+    quick = ("--set", "fit.method=mapper", "--set", "pool.num_workers=0")
+    assert planned(folder, *quick)["fit"] == NUM_CLIPS
+    done = call("build", *quick)
+    assert done.exit_code == 0, done.output
+    assert f"the bank is {folder}/bank" in done.output.replace("\n", "")
+    again = call("build", *quick)
+    assert again.exit_code == 0 and "nothing to do" in again.output
+    assert call("doctor", *quick).exit_code == 0
+    second = call("init")
+    assert second.exit_code == 2 and "aai.yaml exists" in second.output
+
+
+def test_metadata_that_matches_no_file_is_noted_by_plan_and_build(folder):
+    with Path("said.csv").open("a") as table:
+        table.write("sounds/gone.flac,rain,0.5\nfire-0.9.flac,fire,0.5\n")
+    note = "rows name a file that is there; the column `file` is relative to the table's folder"
+    for command in ("plan", "build", "build"):  # the second build has nothing to do
+        done = call(command)
+        assert done.exit_code == 0 and note in " ".join(done.output.split()), command
+        assert " ".join(done.output.split()).count(note) == 1
+
+
+# Render
+
+
+@pytest.fixture
+def bank(folder):
+    """A bank with cues in the folder."""
+    Path("aai.yaml").write_text(
+        yaml.safe_dump({"fit": {"method": "mapper"}, "pool": {"num_workers": 0}, "render": {"guidance": 1}})
+    )
+    return add_cues(run_on(folder / "bank"))
+
+
+def test_jobs_become_pictures_once(bank):
+    before = call("render", "jobs.yaml", "--dry-run")
+    assert before.exit_code == 0 and f"{NUM_PICTURES} pictures new (unknown time), 0 done" in before.output
+    assert rows_of(bank) == []
+    done = call("render", "jobs.yaml")
+    assert done.exit_code == 0, done.output
+    assert "jobs.yaml: job 3 (hail): " in done.output
+    assert f"{bank.recipe('renders')}/*.tar" in done.output.replace("\n", "")
+    rows = rows_of(bank)
+    assert len(rows) == NUM_PICTURES
+    assert {(row["job"], row["format"]) for row in rows} == {("noun", "jpg"), ("rain", "png")}
+    rain = {clip for row in rows if row["job"] == "rain" for clip in row["clip_ids"]}
+    assert rain == {CLIPS[2]} and LABELS[2] == "rain"
+    assert all(len(read_picture(bank.workspace, row)) == row["num_bytes"] for row in rows)
+    again = call("render", "jobs.yaml")
+    assert again.exit_code == 0 and f"nothing to do: {NUM_PICTURES} pictures done" in again.output
+    Path("jobs.yaml").write_text(JOBS.replace("seeds: 2", "seeds: 3"))
+    assert f"{NUM_PICTURES // 2} pictures new (about" in call("render", "jobs.yaml", "--dry-run").output
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- {prompt: 5}", "jobs.yaml: job 1: prompt: 5: write a text such as"),
+        ("- {prompt: '*', cues: lable = 1}", "job 1: cues.where: 'lable = 1' cannot be used"),
+    ],
+)
+def test_a_bad_job_file_is_a_sentence_and_exit_code_2(bank, text, sentence):
+    Path("jobs.yaml").write_text(text)
+    done = call("render", "jobs.yaml")
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert sentence in " ".join(done.output.split())
+
+
+def test_without_cues_the_sentence_says_what_to_run(bank):
+    done = call("render", "jobs.yaml", "--set", "workspace=other")
+    assert done.exit_code == 2 and "run `aai build`" in " ".join(done.output.split())
+
+
+def test_rendering_again_loads_no_model_no_ray_and_no_prefect(bank):
+    Path("jobs.yaml").write_text("[{prompt: a photo of *, steps: 2, limit: 1}]")
+    assert call("render", "jobs.yaml").exit_code == 0
+    probe = (
+        "import sys; from typer.testing import CliRunner; from flows.app.cli import app\n"
+        "print(CliRunner().invoke(app, ['render', 'jobs.yaml']).output.strip())\n"
+        "print(*sorted({'torch', 'ray', 'prefect', 'diffusers'} & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n")[:2] == ["nothing to do: 1 pictures done", ""]

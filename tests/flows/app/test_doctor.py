@@ -1,0 +1,67 @@
+"""`aai doctor`: what is in order, what is not, and the exit code that says so."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from aai.workspace import Workspace
+from flows.app.cli import app
+from flows.app.doctor import Finding, examine
+from tests.bank import add_cues, run_on
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("aai.yaml").write_text("{fit: {method: mapper}, render: {guidance: 1}}")
+    return add_cues(run_on(tmp_path / "bank"))
+
+
+def wrong(findings: list[Finding]) -> dict[str, str | None]:
+    return {finding.text: finding.remedy for finding in findings if finding.is_wrong}
+
+
+def test_a_sound_installation_and_workspace_are_in_order(run):
+    findings = examine(run)
+    assert wrong(findings) == {}
+    texts = [finding.text for finding in findings]
+    assert any(text.startswith("Python 3.") for text in texts) and any(text.startswith("torch ") for text in texts)
+    assert "0 shards that no row names" in texts
+    assert all(finding.line == f"ok     {finding.text}" for finding in findings)
+
+
+def test_without_a_workspace_the_installation_is_examined(run):
+    assert not any("shards" in finding.text for finding in examine(None))
+
+
+def test_orphans_are_found_with_their_remedy_and_exit_code_1(run, tmp_path):
+    orphan = Path(run.workspace.shard_uri("renders", run.recipe("renders"), "orphan.tar"))
+    orphan.parent.mkdir(parents=True)
+    orphan.touch()
+    (tmp_path / "bank" / "clips" / f"recipe={run.recipe('clips')}" / "part-lost.parquet").touch()
+    found = wrong(examine(run))
+    assert len(found) == 2 and all("aai bank prune" in str(remedy) for remedy in found.values())
+    assert any(text.startswith("1 shards that no row names, such as shards/renders/") for text in found)
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 1 and "WRONG  1 shards that no row names" in done.output
+    assert CliRunner().invoke(app, ["doctor", "--set", "workspace=other"]).exit_code == 0
+
+
+def test_a_package_that_is_missing_is_found(monkeypatch):
+    monkeypatch.setattr("flows.app.doctor._PACKAGES", ("torch", "no-such-package"))
+    assert wrong(examine(None)) == {"no-such-package is missing": "run `make install`"}
+
+
+@pytest.mark.parametrize("build", ["both", "none"])
+def test_two_builds_of_faiss_or_none_are_wrong(monkeypatch, build):
+    monkeypatch.setattr("flows.app.doctor.faiss_build", lambda: build)
+    [(text, remedy)] = wrong(examine(None)).items()
+    assert text == f"faiss: {build}" and "faiss-cpu" in str(remedy)
+
+
+def test_examining_changes_nothing(run):
+    before = sorted(path for path in Path(run.workspace.uri).rglob("*"))
+    examine(run)
+    assert sorted(path for path in Path(run.workspace.uri).rglob("*")) == before
+    assert isinstance(run.workspace, Workspace)

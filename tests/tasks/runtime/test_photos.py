@@ -1,0 +1,83 @@
+"""The photos of a job are known by their contents; one that cannot be used says why."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aai.errors import BadConfig, BadItem
+from aai.identity import content_id
+from aai.jobs.job import Job
+from aai.media.images import ImageOptions
+from tasks.runtime.photos import Decoder, find_photos
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "masks").mkdir()
+    for number, name in enumerate(("a", "b")):
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(tmp_path / "photos" / f"{name}.png")
+    Image.new("RGB", (20, 20), (255, 255, 255)).save(tmp_path / "masks" / "a.png")
+    return tmp_path
+
+
+def job_of(folder: Path, *photos: str, masks: bool = False) -> Job:
+    keys = {"mode": "edit", "source_prompt": "a city"}
+    return Job(
+        name="edit", position="jobs.yaml: job 1", prompts=("a * city",), **keys,
+        source_images=[str(folder / name) for name in photos or ("photos",)],
+        source_masks=[str(folder / "masks")] if masks else [],
+    )  # fmt: skip
+
+
+def test_photos_come_in_the_order_of_their_paths_with_the_ids_of_their_contents(folder):
+    found = find_photos(job_of(folder, "photos/b.png", "photos/a.png"))
+    paths = [folder / "photos" / "a.png", folder / "photos" / "b.png"]
+    assert [photo.image_uri for photo in found] == list(map(str, paths))
+    assert [photo.image_id for photo in found] == [content_id(path.read_bytes()) for path in paths]
+    assert {(photo.mask_id, photo.mask_uri, photo.fault) for photo in found} == {(None, None, None)}
+
+
+def test_a_mask_belongs_to_the_photo_of_its_name_and_a_photo_without_one_has_a_fault(folder):
+    with_mask, without = find_photos(job_of(folder, masks=True))
+    mask = folder / "masks" / "a.png"
+    assert (with_mask.mask_id, with_mask.mask_uri) == (content_id(mask.read_bytes()), str(mask))
+    assert "no mask is called b" in without.fault and without.mask_id is None
+
+
+def test_a_broken_link_is_a_photo_with_a_fault_and_an_id_of_its_path(folder):
+    link = folder / "photos" / "c.png"
+    link.symlink_to(folder / "nothing.png")
+    *_, broken = find_photos(job_of(folder))
+    assert "broken link" in broken.fault and broken.image_id == content_id(str(link).encode())
+
+
+@pytest.mark.parametrize(("name", "key"), [("photos/more.tar", "source_images"), ("masks/a.jpg", "source_masks")])
+def test_an_unclear_job_is_refused_with_its_key(folder, name, key):
+    (folder / name).write_bytes(b"")
+    with pytest.raises(BadConfig, match=f"jobs.yaml: job 1: {key}: "):
+        find_photos(job_of(folder, masks=True))
+
+
+def test_the_decoder_gives_pixels_and_remembers_the_last_batch(folder):
+    first, second = find_photos(job_of(folder))
+    decoder = Decoder(ImageOptions(min_side_px=1))
+    found = decoder(iter([(first.image_id, first.image_uri)]))
+    assert np.array_equal(found[first.image_id][0, 0], [0, 0, 0])
+    Path(first.image_uri).unlink()
+    both = decoder((photo.image_id, photo.image_uri) for photo in (first, second))
+    assert both.keys() == {first.image_id, second.image_id}
+    decoder(iter([(second.image_id, second.image_uri)]))
+    with pytest.raises(BadItem, match="gone") as error:
+        decoder(iter([(first.image_id, first.image_uri)]))
+    assert error.value.uri == first.image_uri
+
+
+def test_a_photo_that_changed_is_not_decoded(folder):
+    [first, second] = find_photos(job_of(folder))
+    Path(first.image_uri).write_bytes(Path(second.image_uri).read_bytes())
+    with pytest.raises(BadItem, match="changed") as error:
+        Decoder(ImageOptions())(iter([(first.image_id, first.image_uri)]))
+    assert error.value.uri == first.image_uri

@@ -1,0 +1,104 @@
+"""A plan counts each stage's pending items, including those that earlier stages will pass on, and writes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from aai.errors import BadConfig
+from tasks.runtime.run import Run
+from tasks.views.plan import StagePlan, plan
+from tests.collection import NUM_CLIPS, NUM_IMAGES, build, run_on
+
+AUDIO = ("ingest_audio", "embed_audio", "align", "retrieve", "fit")
+
+
+def by_stage(run: Run) -> dict[str, StagePlan]:
+    return {stage.stage: stage for stage in plan(run).stages}
+
+
+def new_of(run: Run) -> dict[str, int]:
+    return {name: stage.new for name, stage in by_stage(run).items() if stage.new}
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path) for path in folder.rglob("*")}
+
+
+def test_before_a_build_everything_is_new_and_nothing_is_written(collection):
+    run, before = run_on(collection), files_of(collection)
+    assert new_of(run) == {
+        "list_images": NUM_IMAGES, "ingest_images": NUM_IMAGES, "embed_images": NUM_IMAGES, "list_audio": NUM_CLIPS,
+    } | dict.fromkeys(AUDIO, NUM_CLIPS)  # fmt: skip
+    assert all(stage.estimate_s is None and stage.done == 0 for stage in plan(run).stages)
+    assert files_of(collection) == before
+
+
+def test_after_a_build_nothing_is_new(built):
+    planned = plan(built)
+    assert planned.is_empty and planned.notes == []
+    assert by_stage(built)["fit"].done == NUM_CLIPS and by_stage(built)["embed_images"].done == NUM_IMAGES
+
+
+def test_a_new_file_is_an_item_of_every_stage_after_it(built, collection):
+    source = collection / "sounds" / "rain-0.2.flac"
+    (collection / "sounds" / "new.flac").write_bytes(source.read_bytes() + b"\0")
+    assert new_of(built) == {"list_audio": 1} | dict.fromkeys(AUDIO, 1)
+    assert {name for name, summary in build(built).items() if summary.new or summary.rejected} >= {"list_audio"}
+
+
+def test_the_estimate_is_by_the_rate_of_the_last_run(built, collection):
+    (collection / "sounds" / "new.flac").write_bytes((collection / "sounds" / "rain-0.2.flac").read_bytes() + b"\0")
+    planned, rates = by_stage(built), built.rates()
+    assert planned["fit"].estimate_s == 1 / rates["fit"] and planned["align"].estimate_s == 1 / rates["align"]
+
+
+def test_a_changed_option_makes_rows_stale_and_their_items_new(built, collection):
+    run = run_on(collection, fit={"method": "mapper", "steps": 3}, retrieve={"num_neighbours": 1})
+    planned = by_stage(run)
+    assert new_of(run) == {"retrieve": NUM_CLIPS, "fit": NUM_CLIPS}
+    assert (planned["retrieve"].stale, planned["fit"].stale, planned["align"].stale) == (NUM_CLIPS, NUM_CLIPS, 0)
+
+
+def test_a_removed_file_is_noted_and_pending_in_no_stage(collection):
+    run = run_on(collection)
+    build(run, until="align")
+    (collection / "sounds" / "fire-0.2.flac").unlink()
+    planned = plan(run)
+    assert planned.notes == [
+        "files gone from the source folders: 1",
+        f"metadata: {collection}/said.csv: {NUM_CLIPS - 1} of {NUM_CLIPS} rows name a file that is there; "
+        "the column `file` is relative to the table's folder",
+    ]
+    assert new_of(run) == {"list_audio": 1, "retrieve": NUM_CLIPS - 1, "fit": NUM_CLIPS - 1}
+    done = build(run)
+    assert (done["retrieve"].new, done["fit"].new) == (NUM_CLIPS - 1, NUM_CLIPS - 1)
+    assert plan(run).is_empty
+
+
+def test_changed_metadata_is_noted_and_no_item_is_new(built, collection):
+    table = collection / "said.csv"
+    table.write_text(table.read_text().replace("rain-0.2.flac,rain", "rain-0.2.flac,drizzle"))
+    assert new_of(built) == {"list_audio": 1}
+    assert plan(built).notes == ["files with other metadata than before: 1"]
+
+
+def test_rejected_items_are_counted_and_not_new(collection):
+    (collection / "sounds" / "bad.wav").write_text("not a sound")
+    run = run_on(collection)
+    build(run)
+    planned = by_stage(run)["ingest_audio"]
+    assert (planned.rejected, planned.done, planned.new) == (1, NUM_CLIPS, 0)
+    retried = by_stage(run_on(collection, run={"retry_rejects": True}))["ingest_audio"]
+    assert (retried.rejected, retried.new) == (0, 1)
+
+
+def test_equal_plans_of_different_stages_are_all_shown(collection):
+    names = [stage.stage for stage in plan(run_on(collection)).stages]
+    assert len(names) == len(set(names)) and {"read_image_tars", "read_audio_tars"} <= set(names)
+
+
+@pytest.mark.parametrize("key", ["audio", "images"])
+def test_a_location_that_does_not_exist_is_named(collection, key):
+    with pytest.raises(BadConfig) as error:
+        plan(run_on(collection, **{key: str(collection / "none")}))
+    assert error.value.key == key
