@@ -36,10 +36,11 @@ def find_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
     """
     store = workspace.store
     tables = [workspace.table(name) for name in workspace.schemas]
+    written = set(store.files(SHARDS))  # before the rows, so that a shard whose rows are committed in between is named
     named = shards_named_by(tables)
     return Garbage(
         [f"{table.name}/{path}" for table in tables for path in table.vacuum(older_than_h, dry_run=True)],
-        list(_old(store, set(store.files(SHARDS)) - named, older_than_h)),
+        list(_old(store, written - named, older_than_h)),
         list(_old(store, leftovers(store, store.files(ARTIFACTS)), older_than_h)),
     )
 

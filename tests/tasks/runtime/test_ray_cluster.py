@@ -5,24 +5,9 @@ import subprocess
 import sys
 
 import pytest
-import ray
-from ray.cluster_utils import Cluster
 
 from aai.errors import BadConfig
 from tasks.runtime.ray_cluster import connect
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """One machine with four CPUs; Ray's own test cluster, so that another can join and be killed."""
-    machines = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 4, "include_dashboard": False, "object_store_memory": 200_000_000},
-    )
-    ray.init(address=machines.address, log_to_driver=False, logging_level="ERROR")
-    yield machines
-    ray.shutdown()
-    machines.shutdown()
 
 
 def test_ray_client_is_refused():

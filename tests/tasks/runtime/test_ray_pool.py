@@ -9,7 +9,6 @@ from threading import Event
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 from ray.exceptions import RayTaskError
 
 from aai.errors import BadConfig, Transient
@@ -38,19 +37,7 @@ from tests.tasks.runtime.workers import (
     process,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    """One machine with four CPUs; Ray's own test cluster, so that another can join and be killed."""
-    machines = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 4, "include_dashboard": False, "object_store_memory": 200_000_000},
-    )
-    ray.init(address=machines.address, log_to_driver=False, logging_level="ERROR")
-    yield machines
-    ray.shutdown()
-    machines.shutdown()
-
+pytestmark = pytest.mark.usefixtures("cluster")
 
 POOLS = pytest.mark.parametrize("pool", [RayPool, LocalPool])
 
