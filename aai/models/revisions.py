@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from aai.errors import BadConfig
@@ -32,10 +33,17 @@ def resolve_revision(name: str | Path, revision: str | None) -> tuple[str, str]:
 
 def _digest(folder: Path) -> str:
     """A digest of all files below a folder that `from_pretrained` may read, by relative path and content."""
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in _READ_SUFFIXES and path.is_file()]
     whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in _READ_SUFFIXES and path.is_file():
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "blake2b").digest()
-            whole.update(path.relative_to(folder).as_posix().encode() + content)
+    for path in files:
+        state = path.stat()
+        content = _digest_of_file(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        whole.update(path.relative_to(folder).as_posix().encode() + content)
     return whole.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_file(path: Path, *state: int) -> bytes:
+    """A file's digest, read again only once its state has changed: gigabytes of weights are in many recipes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()

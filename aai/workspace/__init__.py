@@ -40,6 +40,10 @@ class Workspace:
     ) -> None:
         self.store = open_store(uri, delta_options, fs_options)
         self.schemas = schemas
+        self._read: dict[str, Table] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_read": {}}
 
     def __repr__(self) -> str:
         return f"Workspace({self.uri!r})"
@@ -65,7 +69,11 @@ class Workspace:
         Raises:
             Transient: the store failed.
         """
-        return Query(self.store, {name: self.table(name) for name in recipes if name in self.schemas}, recipes, extra)
+        for name in recipes:
+            known = self._read.get(name)  # reused, because opening a table reads its whole log
+            if name in self.schemas and (known is None or known.schema is not self.schemas[name]):
+                self._read[name] = self.table(name)
+        return Query(self.store, self._read, recipes, extra)
 
     def artifact(self, name: str, recipe: str, version: int = 1) -> Artifact:
         """An artifact, published or not.

@@ -8,17 +8,25 @@ DuckDB reads the Parquet files itself: streaming them through Arrow took 1.6 tim
 (docs/decisions/0004).
 """
 
+import os
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from aai.errors import Transient
+from aai.identity import content_id
 from aai.workspace.store import Store
 from aai.workspace.table import Table
 
@@ -28,7 +36,7 @@ BATCH_ROWS = 8_192
 _LONG_COLUMNS = ("vector", "loss_curve", "image_ids")
 
 MEMORY_LIMIT = "1GB"
-"""Above this DuckDB spills to disk."""
+"""Above this the queries of a process spill to disk."""
 
 _ITEMS = """
     SELECT file_id, uri, NULL::BIGINT AS "offset", NULL::BIGINT AS num_bytes, label, caption, licence, attributes,
@@ -71,6 +79,47 @@ VIEWS = _views_of("audio", "clips", "content_id") | _views_of("image", "images",
 _WORD = re.compile(r"[a-z_]+")
 
 
+class _Database:
+    """The DuckDB database of a process: opening one takes 13 ms, a connection to it takes none.
+
+    Temporary tables and views belong to a connection. Spill files and empty tables are in `folder` until the process
+    ends.
+    """
+
+    def __init__(self, filesystem: AbstractFileSystem) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="aai-query-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self._database = duckdb.connect(
+            config={
+                "memory_limit": MEMORY_LIMIT,
+                "temp_directory": str(self.folder),
+                "threads": 1,  # keeps the order of the files; two threads were no faster
+                # The SQL fixes the join order: the hash table is built on the right side of each join.
+                "disabled_optimizers": "join_order,build_side_probe_side",
+            }
+        )
+        if not isinstance(filesystem, LocalFileSystem):
+            self._database.register_filesystem(filesystem)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A new connection."""
+        return self._database.cursor()
+
+    def empty_file(self, columns: pa.Schema) -> str:
+        """The path of a Parquet file with these columns and no rows."""
+        path = self.folder / f"{content_id(columns.serialize().to_pybytes())}.parquet"
+        if not path.exists():
+            unfinished = path.with_suffix(f".{uuid4().hex}")
+            pq.write_table(columns.empty_table(), unfinished)
+            unfinished.replace(path)
+        return str(path)
+
+
+@lru_cache
+def _database_of(filesystem: AbstractFileSystem, process_id: int) -> _Database:
+    return _Database(filesystem)
+
+
 class Query:
     """A DuckDB connection with some tables of a workspace; use it as a context manager.
 
@@ -91,20 +140,10 @@ class Query:
         extra: Mapping[str, pa.Table] | None = None,
     ) -> None:
         self._store, self._tables, self._recipes, self._extra = store, tables, recipes, dict(extra or {})
-        self._folder = tempfile.TemporaryDirectory(prefix="aai-query-")
         self._defined: set[str] = set()
         self._files: dict[str, list[str]] = {}
-        self._database = duckdb.connect(
-            config={
-                "memory_limit": MEMORY_LIMIT,
-                "temp_directory": self._folder.name,
-                "threads": 1,  # keeps the order of the files; two threads were no faster
-                # The SQL fixes the join order: the hash table is built on the right side of each join.
-                "disabled_optimizers": "join_order,build_side_probe_side",
-            }
-        )
-        if not store.is_local:
-            self._database.register_filesystem(store.filesystem)
+        self._shared = _database_of(store.filesystem, os.getpid())
+        self._database = self._shared.connect()
 
     def __enter__(self) -> "Query":
         return self
@@ -113,9 +152,8 @@ class Query:
         self.close()
 
     def close(self) -> None:
-        """Close the connection and remove its spill files."""
+        """Close the connection, which drops its temporary tables."""
         self._database.close()
-        self._folder.cleanup()
 
     def reader(self, sql: str, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """The result as an Arrow stream; no other query may run until it ends."""
@@ -200,21 +238,20 @@ class Query:
                 self._defined.add(name)
                 self._prepare(VIEWS[name])
                 self._database.execute(f"CREATE TEMP VIEW {name} AS {VIEWS[name]}")
-            elif name in self._tables:
+            elif name in self._recipes and name in self._tables:
                 self._defined.add(name)
                 self._define(name, [self._path(path) for path in self._tables[name].files(self._recipes[name])])
 
     def _define(self, name: str, files: list[str]) -> None:
         """Define a table as a view of data files; an empty file provides columns that older files lack."""
         self._files[name] = files
-        empty = Path(self._folder.name, f"{name}.parquet")
-        if not empty.exists():
-            pq.write_table(self._tables[name].schema.columns.empty_table(), empty)
-        columns = ", ".join(f'"{column}"' for column in self._tables[name].schema.columns.names)
+        schema = self._tables[name].schema.columns
+        empty = self._shared.empty_file(schema)
+        columns = ", ".join(f'"{column}"' for column in schema.names)
         with _store_errors():
             self._database.execute(
                 f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} "
-                f"FROM read_parquet({_as_list([str(empty), *files])}, union_by_name = true, hive_partitioning = false)"
+                f"FROM read_parquet({_as_list([empty, *files])}, union_by_name = true, hive_partitioning = false)"
             )
 
     def _path(self, path: str) -> str:

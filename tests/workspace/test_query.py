@@ -1,6 +1,7 @@
 """SQL over the tables of a workspace: streams in file order, reads what it needs, and leaves nothing behind."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from deltalake import write_deltalake
 
 from aai.errors import Transient
 from aai.workspace import RECIPE, SCHEMAS, VIEWS, Query, Workspace
+from aai.workspace.query import _database_of
 
 OLD, NEW = "ab12", "cd34"
 RECIPES = dict.fromkeys(SCHEMAS, NEW)
@@ -168,10 +170,18 @@ def test_results_can_be_kept_and_tables_filled(workspace):
 
 
 @pytest.fixture
-def temporary(tmp_path, monkeypatch) -> Path:
+def temporary(tmp_path, monkeypatch) -> Iterator[Path]:
+    """The folder of temporary files of a process that has run no query yet."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    return tmp_path / "temporary"
+    _database_of.cache_clear()
+    yield tmp_path / "temporary"
+    _database_of.cache_clear()
+
+
+def spilled(temporary: Path) -> int:
+    """Bytes of temporary files but for empty tables."""
+    return sum(path.stat().st_size for path in temporary.rglob("*.tmp"))
 
 
 def spill(query: Query) -> int:
@@ -184,7 +194,10 @@ def test_what_does_not_fit_into_memory_is_spilled_and_gone_after_closing(workspa
     monkeypatch.setattr("aai.workspace.query.MEMORY_LIMIT", "30MB")
     with workspace.query(RECIPES) as query:
         assert spill(query) == 1_000_000
-        assert any(path.is_file() for path in temporary.rglob("*"))
+        assert spilled(temporary)
+    assert not spilled(temporary)
+    del query
+    _database_of.cache_clear()  # as at the end of the process
     assert list(temporary.iterdir()) == []
 
 
@@ -197,7 +210,7 @@ def test_nothing_is_left_of_a_query_that_is_given_up(workspace, temporary):
     with pytest.raises(RuntimeError), workspace.query(RECIPES) as query:
         query.number("SELECT count(*) FROM aligned_vectors")
         raise RuntimeError("a worker failed")
-    assert list(temporary.iterdir()) == []
+    assert not spilled(temporary)
 
 
 # Views: files that were listed, and what is in them
