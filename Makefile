@@ -27,7 +27,7 @@ demo: install ## Run the demo with the shipped models, offline, into demo/
 	@$(BIN)/aai demo demo
 
 test: lint ## Run all checks and tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 chaos: install ## Kill drivers, actors and nodes during stages (some minutes)
 	$(BIN)/pytest -m chaos tests
