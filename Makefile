@@ -2,13 +2,15 @@
 
 PYTHON ?= python3
 VENV   := .venv
+# Of the tests: one more than two cores, because some tests wait.
+PROCESSES ?= 3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos lint format bench clean
+.PHONY: help install demo test chaos fuzz lint format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,10 +29,13 @@ demo: install ## Run the demo with the shipped models, offline, into demo/
 	@$(BIN)/aai demo demo
 
 test: lint ## Run all checks and tests
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
 
 chaos: install ## Kill drivers, actors and nodes during stages (some minutes)
 	$(BIN)/pytest -m chaos tests
+
+fuzz: install ## Try 2,000 random inputs on each reader (half an hour); a failure prints what replays it
+	AAI_FUZZ_PROFILE=nightly $(BIN)/pytest tests/fuzz
 
 lint: install ## Check style, format, import layers and types
 	$(BIN)/ruff check

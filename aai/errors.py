@@ -7,11 +7,14 @@ AaiError
   BadConfig    the run cannot start: stop and say which key to change
 
 Anything else is a bug: let it crash. The sentence says what went wrong and what to do; `key`, `uri` and `id` say with
-which option, file or item. As text an error is all of these, so a sentence repeats none of them.
+which option, file or item. As text an error is all of these, so a sentence repeats none of them. Passwords and queries
+of URLs are left out of both: they may be secret, and errors are printed, logged and stored.
 """
 
 import difflib
 from collections.abc import Iterable
+
+from aai.format import without_secrets
 
 
 class AaiError(Exception):
@@ -25,8 +28,10 @@ class AaiError(Exception):
     """
 
     def __init__(self, sentence: str, *, key: str | None = None, uri: str | None = None, id: str | None = None) -> None:
+        sentence = without_secrets(sentence)
         super().__init__(sentence)
-        self.sentence, self.key, self.uri, self.id = sentence, key, uri, id
+        self.sentence, self.key, self.id = sentence, key, id
+        self.uri = None if uri is None else without_secrets(uri)
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.uri, self.key, self.sentence) if part)
@@ -36,17 +41,6 @@ def no_such_key(key: str, known: Iterable[str], otherwise: str) -> str:
     """A sentence about an unknown key: the known one that it resembles, or else another remedy."""
     close = difflib.get_close_matches(key, list(known), n=1)
     return f"there is no such key: {f'did you mean {close[0]}' if close else otherwise}"
-
-
-def not_yaml(error: Exception) -> str:
-    """A sentence about text that is not YAML: the line, what is wrong, and for a character such as `*` the remedy."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is None or not problem:
-        return f"not a YAML file: {error}"
-    start = getattr(error, "context_mark", None) or mark
-    is_star = getattr(error, "context", None) == "while scanning an alias"
-    remedy = "; put quotes around a text that begins with *" if is_star else ""
-    return f"not a YAML file: line {start.line + 1}, column {start.column + 1}: {problem}{remedy}"
 
 
 class BadItem(AaiError):

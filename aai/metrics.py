@@ -63,7 +63,8 @@ def clip_score(
 ) -> Float[np.ndarray, " images"]:
     """CLIPScore of each image and its caption, from 0 to 2.5.
 
-    The paper prefixes captions with "A photo depicts"; prompts already have such a prefix.
+    The caption is the whole prompt with the clips' labels in place of the cues, several cues included. The paper
+    prefixes captions with "A photo depicts"; prompts already have such a prefix.
 
     Source: Hessel et al. 2021, "CLIPScore", section 3: w * max(cos, 0) with w = 2.5.
     """

@@ -230,12 +230,12 @@ def measure_plan(folder: str) -> str:
     return f"plan          {took_s:7.1f} s: {new}"
 
 
-def _as_listed(run: Run, table: str) -> object:
+def _as_listed(run: Run, table: str, images: object = None) -> object:
     from tasks.list_files import Listing
 
     with run.query() as query:
         rows = query.table(f"SELECT * FROM known_{table}")
-    return Listing(rows, rows.slice(0, 0), 0, 0, 0, {})
+    return Listing(rows, rows.slice(0, 0), 0, 0, 0, [])
 
 
 def measure_jobs(folder: str, num_pictures: int) -> str:

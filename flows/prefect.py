@@ -6,6 +6,7 @@ shows progress; items are Ray's business. This module alone imports Prefect (doc
 
 import logging
 import os
+import re
 
 # Prefect reads these when it is imported; settings of the user have precedence.
 os.environ.setdefault("DO_NOT_TRACK", "1")  # no usage reports
@@ -33,7 +34,7 @@ from prefect.states import Cancelled, State  # noqa: E402
 from prefect.utilities.annotations import quote  # noqa: E402
 
 from aai.errors import BadConfig, Transient  # noqa: E402
-from aai.workspace.store import store_errors  # noqa: E402
+from aai.store_errors import store_errors  # noqa: E402
 from flows.steps import Do, Step, build  # noqa: E402
 from tasks.runtime.driver import Progress, StageSummary  # noqa: E402
 from tasks.runtime.run import Run  # noqa: E402
@@ -45,6 +46,8 @@ RETRY_DELAYS_S = [1.0, 10.0, 60.0]
 
 _PROGRESS_S = 1.0
 _HEALTH_S = 10.0
+
+_USER, _QUERY = re.compile(r"//[^\s'\"]*@"), re.compile(r"\?[^\s'\"]*=[^\s'\"]*")
 
 _log = logging.getLogger(__name__)
 
@@ -71,10 +74,10 @@ def check_server() -> None:
     url = PREFECT_API_URL.value()
     try:
         httpx.get(f"{url}/health", timeout=_HEALTH_S).raise_for_status()
-    except httpx.HTTPError as error:
-        shown = httpx.URL(str(url)).copy_with(userinfo=b"")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadConfig(
-            f"nothing answers at {shown} ({type(error).__name__}): start `prefect server start` there, or unset it",
+            f"nothing answers at {_without_secrets(url)} ({type(error).__name__}): start `prefect server start` there, "
+            "or unset it",
             key="PREFECT_API_URL",
         ) from error
 
@@ -99,7 +102,7 @@ def orchestrate(name: str, steps: Steps, run: Run) -> list[StageSummary]:
             state.result()
     except httpx.HTTPError as error:
         raise Transient(
-            f"the Prefect server failed ({type(error).__name__}: {error}): finished work is committed; look at the "
+            f"the Prefect server failed ({_described(error)}): finished work is committed; look at the "
             "server (PREFECT_API_URL), then run the same command again"
         ) from error
     return done
@@ -136,6 +139,15 @@ def _followed(name: str, steps: Steps, run: Run) -> list[StageSummary]:
     return done
 
 
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {_without_secrets(error)}"
+
+
+def _without_secrets(text: object) -> str:
+    """A text about a server without the user, password and query of its URL, which need not be a valid one."""
+    return _QUERY.sub("", _USER.sub("//", str(text)))
+
+
 def _final_state(done: list[StageSummary]) -> State | None:
     if any(summary.stopped for summary in done):
         return Cancelled(message="stopped before all was done; the next run does the rest")
@@ -152,7 +164,7 @@ def _optional(what: str) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
-        _log.warning("Prefect does not show %s (%s: %s)", what, type(error).__name__, error)
+        _log.warning("Prefect does not show %s (%s)", what, _described(error))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The steps of a run, in order: build a cue bank, render its jobs, score the pictures."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 from aai.errors import BadConfig
@@ -10,6 +11,9 @@ from tasks.render_source import RenderSource
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
+from tasks.views.metadata import disputed_contents
+
+_log = logging.getLogger(__name__)
 
 Step = Callable[[Run], StageSummary]
 """Does all of one stage that is not done yet."""
@@ -39,6 +43,8 @@ def build(run: Run, do: Do = at_once) -> list[StageSummary]:
             done.append(do(stage.name, _step(stage), run))
             if done[-1].stopped:
                 break
+    for note in disputed_contents(run):
+        _log.warning(note)
     return done
 
 

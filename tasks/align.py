@@ -5,9 +5,11 @@ import pyarrow as pa
 
 from aai.align.captions import everyday_sounds
 from aai.align.options import AlignOptions
+from aai.errors import BadConfig, BadItem
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import to_array, to_lists
 from tasks.runtime.config import Config
+from tasks.runtime.models import in_role, open_audio, open_image_text
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Worker
 
@@ -22,7 +24,8 @@ class TrainedAligner:
         aligner = context.config.models.aligner
         assert aligner is not None, "the recipe names it"
         self.device = best_device()
-        self.projector = Projector.load(aligner).to(self.device)
+        with in_role("aligner"):
+            self.projector = Projector.load(aligner).to(self.device)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""
@@ -38,23 +41,22 @@ class CaptionAligner:
 
     Source: the semantic aggregation of Wang et al. 2023, "Connecting Multi-modal Contrastive Representations", section
     3.2, with captions as the only memory.
+
+    Raises:
+        BadConfig: a caption is longer than an encoder's context.
     """
 
     def __init__(self, context: Context) -> None:
-        from aai.models.clap import AudioEncoder
-        from aai.models.clip import ImageTextEncoder
-        from aai.models.device import best_device, dtype_named
-
-        device, models, options = best_device(), context.config.models, context.options(AlignOptions)
-        dtype = dtype_named(models.dtype)
+        options = context.options(AlignOptions)
         names = options.labels or everyday_sounds()
         audio_captions = [options.audio_prompt.replace("*", name) for name in names]
         image_captions = [options.image_prompt.replace("*", name) for name in names]
         self.options = options
-        encoder = AudioEncoder(models.audio.name, models.audio.revision, device, dtype)
-        self.audio_side = encoder.embed_texts(audio_captions).numpy()
-        image_encoder = ImageTextEncoder(models.image_text.name, models.image_text.revision, device, dtype)
-        self.image_side = image_encoder.embed_texts(image_captions).numpy()
+        try:
+            self.audio_side = open_audio(context.config).embed_texts(audio_captions).numpy()
+            self.image_side = open_image_text(context.config).embed_texts(image_captions).numpy()
+        except BadItem as error:
+            raise BadConfig(error.sentence, key="align.labels") from error
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""

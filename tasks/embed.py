@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from aai.errors import BadItem
+from aai.errors import BadConfig, BadItem
 from aai.media import audio, images
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
 from aai.options import SPEED_ONLY, Options
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import constants, to_lists
+from tasks.runtime.models import open_audio, open_image_text
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject, batches
 
@@ -26,15 +27,16 @@ class EmbedOptions(Options):
 
 
 class AudioEmbedder(Batched):
-    """The audio encoder, loaded once per worker."""
+    """The audio encoder, loaded once per worker.
+
+    Raises:
+        BadConfig: it cannot be loaded, or hears less than a clip.
+    """
 
     def __init__(self, context: Context) -> None:
-        from aai.models.clap import AudioEncoder
-        from aai.models.device import best_device, dtype_named
-
-        device, models = best_device(), context.config.models
-        self.encoder = AudioEncoder(models.audio.name, models.audio.revision, device, dtype_named(models.dtype))
+        self.encoder = open_audio(context.config)
         self.options, self.revision = context.options(IngestOptions).audio, context.revisions["audio"]
+        check_window(self.options.window_s, self.encoder.duration_s)
         self.batch_size = context.options(EmbedOptions).batch_size
 
     def __call__(self, rows: pa.Table) -> Outcome:
@@ -61,16 +63,25 @@ class AudioEmbedder(Batched):
         return audio.resample(np.ascontiguousarray(window), rate_hz, self.encoder.rate_hz)
 
 
+def check_window(window_s: float, heard_s: float) -> None:
+    """Check that the audio encoder hears whole clips.
+
+    Raises:
+        BadConfig: the end of a clip would be cut off.
+    """
+    if window_s > heard_s:
+        raise BadConfig(
+            f"a clip of {window_s:g} s is longer than the {heard_s:g} s that the audio encoder hears: set at most "
+            f"{heard_s:g}, and a hop_s that is no longer",
+            key="ingest.audio.window_s",
+        )
+
+
 class ImageEmbedder(Batched):
     """The image-text encoder, loaded once per worker."""
 
     def __init__(self, context: Context) -> None:
-        from aai.models.clip import ImageTextEncoder
-        from aai.models.device import best_device, dtype_named
-
-        device, models = best_device(), context.config.models
-        model = models.image_text
-        self.encoder = ImageTextEncoder(model.name, model.revision, device, dtype_named(models.dtype))
+        self.encoder = open_image_text(context.config)
         self.options, self.revision = context.options(IngestOptions).images, context.revisions["image_text"]
         self.batch_size = context.options(EmbedOptions).batch_size
 

@@ -14,7 +14,7 @@ from aai.media.options import IngestOptions
 from aai.workspace import SCHEMAS, Query
 from tasks.runtime.arrow import constants, to_array, to_lists
 from tasks.runtime.config import Config
-from tasks.runtime.models import initial_cue, open_diffusion, open_mapper
+from tasks.runtime.models import check_templates, initial_cue, open_diffusion, open_mapper
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.supervision import SUPERVISED_CLIPS, image_locations, with_images
 from tasks.runtime.work import Outcome, Reject, Worker
@@ -33,12 +33,13 @@ class FittingWorker:
 
         options = context.options(FitOptions)
         diffusion = open_diffusion(context.config)
-        if options.method == "inversion":
-            free = FreeCue(initial_cue(context, diffusion, options.num_tokens))
+        mapper = None if options.method == "inversion" else open_mapper(context)
+        num_tokens = mapper.num_tokens if mapper else options.num_tokens
+        check_templates(diffusion, options.templates, num_tokens, "fit.templates")
+        if mapper is None:
             options = options.model_copy(update={"learning_rate": options.inversion_rate, "prior_weight": 0.0})
-            self.fitter = Fitter(diffusion, free, options, context.config.seed)
-        else:
-            self.fitter = Fitter(diffusion, open_mapper(context), options, context.config.seed)
+        network = mapper or FreeCue(initial_cue(context, diffusion, num_tokens))
+        self.fitter = Fitter(diffusion, network, options, context.config.seed)
         self.latents = Latents(context.options(IngestOptions).images, diffusion)
         self.method, self.revision, self.seed = options.method, context.revisions["diffusion"], context.config.seed
 
@@ -148,6 +149,6 @@ CUES = Stage(
     worker=_fitter,
     gpu=True,
     slice_size=64,
-    code_version=2,
+    code_version=3,
     label="cues",
 )

@@ -41,7 +41,7 @@ def build_index(run: Run) -> StageSummary:
     """
     newest = run.workspace.newest_artifact("index", run.recipe("index"))
     with tempfile.TemporaryDirectory() as folder:
-        before = ImageIndex(newest.fetch(Path(folder))) if newest else None
+        before = ImageIndex(newest.fetch(Path(folder)), newest.uri) if newest else None
         known = pa.table({"id": pa.array(before.all_ids() if before else [], pa.string())})
         with run.query(extra={"indexed": known}) as query:
             num_images = query.keep("wanted", _PRESENT)

@@ -101,15 +101,13 @@ def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> list[dict
     """A row of `clips` for each window of a recording that is not silent.
 
     Raises:
-        BadItem: the recording cannot be used, or is silent throughout.
+        BadItem: the recording cannot be used, or no window has sound.
     """
     recording = audio.decode(data, name, options)
     wave, rate_hz, digest = audio.to_mono(recording.samples), recording.rate_hz, content_id(data)
     found = audio.windows(wave, rate_hz, options)
     if not found:
-        raise BadItem(
-            "the only sound is in the last window, which is shorter than min_window_s: lower min_window_s", uri=name
-        )
+        raise BadItem(audio.no_window(wave, rate_hz, options), uri=name)
     return [
         {
             "clip_id": clip_id(digest, window.start_s, window.duration_s),
@@ -169,7 +167,7 @@ IMAGES = Stage(
     section="ingest",
     settings=_image_settings,
     worker=_images,
-    code_version=2,
+    code_version=3,
     label="images",
 )
 CLIPS = Stage(
@@ -183,6 +181,6 @@ CLIPS = Stage(
     settings=_audio_settings,
     worker=_audio,
     slice_size=64,
-    code_version=2,
+    code_version=3,
     label="clips",
 )

@@ -77,12 +77,13 @@ def plan_render(run: Run, source: RenderSource) -> RenderPlan:
         BadConfig: a job's photos do not exist.
         Transient: the store failed.
     """
-    pending, rate = source.pending(run.config.run.retry_rejects), run.rates().get(RENDERS.name)
+    total, num, rejected = source.counts(run.config.run.retry_rejects)
+    rate = run.rates().get(RENDERS.name)
     return RenderPlan(
-        total=pending.total,
-        new=pending.num,
-        rejected=pending.rejected,
-        estimate_s=pending.num / rate if rate else None,
+        total=total,
+        new=num,
+        rejected=rejected,
+        estimate_s=num / rate if rate else None,
         warnings=source.warnings(),
     )
 
@@ -99,14 +100,14 @@ def render(run: Run, jobs: Sequence[Job], source: RenderSource | None = None) ->
     return run.do(RENDERS, source or RenderSource(run, jobs))
 
 
-def shards_of(run: Run) -> str:
-    """A glob for the shards of a run's pictures."""
+def shards_of(run: Run, picture_format: str) -> str:
+    """A glob for the shards of a run's pictures of one format."""
     any_shard = run.workspace.shard_uri("renders", run.recipe("renders"), "any")
-    return f"{any_shard.rpartition('/')[0]}/*.tar"
+    return f"{any_shard.rpartition('/')[0]}/{picture_format}-*.tar"
 
 
 class Renderer(Batched):
-    """Renders slices of pictures with the frozen diffusion model, each into one shard."""
+    """Renders slices of pictures with the frozen diffusion model, each into one shard per format."""
 
     def __init__(self, context: Context) -> None:
         from tasks.edit import Edits
@@ -118,17 +119,25 @@ class Renderer(Batched):
         self.batch_size = context.options(RenderSectionOptions).batch_size
 
     def __call__(self, rows: pa.Table) -> Outcome:
-        """Map a slice to one shard; each batch is encoded and written while the next one is rendered."""
+        """Map a slice to one shard per format."""
         renders: list[dict[str, Any]] = []
         rejects: list[Reject] = []
+        for picture_format, some in _by_format(rows.to_pylist()).items():
+            with ShardWriter(self.workspace, "renders", self.recipe, picture_format) as shard:
+                renders += self._to_shard(shard, some, rejects)
+        return Outcome(pa.Table.from_pylist(renders, schema=SCHEMAS["renders"].columns), rejects)
+
+    def _to_shard(self, shard: ShardWriter, rows: list[dict], rejects: list[Reject]) -> list[dict[str, Any]]:
+        """Render pictures into a shard; each batch is encoded and written while the next one is rendered."""
+        renders: list[dict[str, Any]] = []
         writing: Future[list[dict[str, Any]]] | None = None
-        with ShardWriter(self.workspace, "renders", self.recipe) as shard, ThreadPoolExecutor(1) as writer:
-            for batch in _batches(rows.to_pylist(), self.batch_size, rejects):
+        with ThreadPoolExecutor(1) as writer:
+            for batch in _batches(rows, self.batch_size, rejects):
                 for part, pictures in self._rendered(batch, rejects):
                     renders += writing.result() if writing else []
                     writing = writer.submit(self._write, shard, part, pictures)
             renders += writing.result() if writing else []
-        return Outcome(pa.Table.from_pylist(renders, schema=SCHEMAS["renders"].columns), rejects)
+        return renders
 
     def _rendered(
         self, batch: Sequence[dict], rejects: list[Reject]
@@ -227,6 +236,14 @@ def _batches(rows: list[dict], size: int, rejects: list[Reject]) -> Iterator[Seq
         yield from batches(list(group), size)
 
 
+def _by_format(rows: list[dict]) -> dict[str, list[dict]]:
+    """Rows by the format of their pictures, in the same order."""
+    parts: dict[str, list[dict]] = {}
+    for row in rows:
+        parts.setdefault(json.loads(row["options"])["format"], []).append(row)
+    return parts
+
+
 def _batch_key(row: dict) -> tuple[Any, ...]:
     """What pictures of one batch have in common: options, kind of source, and the number of cue tokens."""
     sources = row["edit"], row["image_id"] is not None, row["mask_id"] is not None
@@ -278,6 +295,7 @@ RENDERS = Stage(
     worker=Renderer,
     gpu=True,
     slice_size=_slice_size,
+    code_version=2,
     command="render",
     label="pictures",
 )

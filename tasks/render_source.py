@@ -1,13 +1,15 @@
 """The pictures that jobs ask for, as the items of the stage `render`.
 
-Jobs are expanded once. Two tables on disk hold the result: combinations of job, prompt, cues and source, and for each
-picture its id, its seed and its combination. Pictures come in the order in which they are best rendered: those with the
-same options beside one another, then those with the same prompt; all pictures from one source come together.
+Jobs are expanded once, into two tables on disk: combinations of job, prompt, cues and source, and for each picture its
+id, its seed and its combination. A plan of many seeds needs the first only. Pictures come in the order in which they
+are best rendered: those with the same options beside one another, then those with the same prompt; all pictures from
+one source come together.
 """
 
 import json
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -15,53 +17,41 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aai.errors import BadConfig, BadItem
-from aai.jobs.job import Job, fields_of, fill
-from aai.jobs.selection import CueFilter, select_cues
+from aai.errors import BadConfig
+from aai.jobs.job import Job, fields_of, seeds_under
+from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
 from aai.workspace import Query
+from tasks.combinations import COMBINATION, PLAIN, TooLong, edit_of, filled_prompts, in_order, of_clips, options_of
 from tasks.runtime.photos import Photo, find_photos
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
 
 _COMBINATIONS_AT_ONCE = 10_000
 _PICTURES_AT_ONCE = 100_000
+_EXPANDED_FOR_PLANS = 1_000_000
+"""Up to this number of pictures a plan expands all: it takes two seconds, and rendering needs it."""
+
 _BATCH_ROWS = 4_000
 """Rows in memory at a time: 25 MB of cues of 2 x 768 numbers, 66 MB of SDXL's."""
 
 _ID_BYTES = 16
 
-_COMBINATION = pa.schema(
+_WITHOUT_NUMBER = pa.schema(list(COMBINATION)[1:])
+
+_STORED = pa.schema(
     [
-        ("combination", pa.int64()),
-        ("job", pa.string()),
-        ("mode", pa.string()),
-        ("clip_ids", pa.list_(pa.string())),  # of the cues that the prompt names, in order; of a blend both ends
-        ("labels", pa.list_(pa.string())),
-        ("licences", pa.list_(pa.string())),
-        ("uri", pa.string()),  # the first clip's file
-        ("blend", pa.float64()),  # position between both ends, 0 to 1; null without a blend
-        ("source_prompt", pa.string()),  # this and the next five: null without a source
-        ("edit", pa.string()),  # options as JSON
-        ("image_id", pa.string()),
-        ("image_uri", pa.string()),
-        ("mask_id", pa.string()),
-        ("mask_uri", pa.string()),
-        ("prompt", pa.string()),
-        ("fault", pa.string()),  # why it cannot be rendered
-        ("negative_prompt", pa.string()),
-        ("options", pa.string()),  # as JSON
+        *COMBINATION,
+        ("address", pa.string()),  # digest of all that its pictures depend on but the seed
+        ("seeds", pa.int32()),  # number of its list of seeds
+        ("first", pa.int64()),  # position of its first picture among all, and the distance to the next one
+        ("step", pa.int64()),
     ]
 )
-"""A row has these columns, `render_id`, `seed`, and of its cues `num_tokens`, `dim`, `method` and `vectors`."""
-
-_WITHOUT_NUMBER = pa.schema(list(_COMBINATION)[1:])
+"""The table `combinations`."""
 
 _PICTURE = pa.schema(
     [("render_id", pa.string()), ("seed", pa.int64()), ("combination", pa.int64()), ("number", pa.int64())]
 )
-
-_PLAIN = {"mode": "generate", "blend": None, "source_prompt": None, "edit": None, "image_id": None, "mask_id": None}
-"""What most pictures have in common; it is no part of their ids."""
 
 _CUE_COLUMNS = ("clip_id", "label", "licence", "uri")
 
@@ -70,11 +60,16 @@ _PENDING = """
     FROM pictures p ANTI JOIN renders r ON p.render_id = r.render_id {rejected} GROUP BY p.render_id
 """
 
-_FAULTS = """
-    SELECT fault, count(DISTINCT render_id) AS num FROM pictures
-    JOIN (SELECT combination, fault FROM combinations WHERE fault IS NOT NULL) USING (combination)
-    GROUP BY fault ORDER BY num DESC, fault LIMIT 3
+_DISTINCT = """
+    SELECT fault, seeds, count(*) AS num FROM (
+        SELECT arg_min(fault, combination) AS fault, list_sort(list(DISTINCT seeds)) AS seeds
+        FROM combinations GROUP BY address
+    ) GROUP BY ALL
 """
+_MAX_FAULTS = 3
+
+Seeds = int | tuple[int, ...]
+"""A number of seeds, or a list of them."""
 
 
 class RenderSource:
@@ -89,12 +84,15 @@ class RenderSource:
         self._run, self._jobs = run, jobs
         self._photos: dict[tuple[tuple[str, ...], ...], list[Photo]] = {}
         self._selected: dict[CueFilter, pa.Table] = {}
+        self._labels: dict[str, int] = {}
+        self._seed_lists: dict[Seeds, list[int]] = {}
+        self._too_long = TooLong(run)
         fields = {field for job in jobs for prompt in (*job.prompts, job.source_prompt) for field in fields_of(prompt)}
         columns = (*_CUE_COLUMNS, *(["caption"] if "caption" in fields else []))
         columns += ("attributes",) if fields - {"label", "caption", "clip_id", "licence"} else ()
         for job, key, cue_filter in self._filters():
             if cue_filter not in self._selected:
-                self._selected[cue_filter] = _select(run, cue_filter, columns, f"{job.position}: {key}")
+                self._selected[cue_filter] = self._select(cue_filter, columns, f"{job.position}: {key}")
 
     def warnings(self) -> list[str]:
         """A sentence for each filter that selects no cue, and for the most frequent faults of pictures."""
@@ -102,22 +100,47 @@ class RenderSource:
             (job.position, key) for job, key, cue_filter in self._filters() if not self._selected[cue_filter].num_rows
         }
         return [
-            f"{position}: {'no cue passes its filter' if key == 'cues' else f'no cue passes the filter of {key}'}"
+            f"{position}: {'no cue passes its filter' if key == 'cues' else f'no cue passes the filter of {key}'}; "
+            f"{labels_sentence(self._labels)}"
             for position, key in sorted(empty)
-        ] + [f"{row['num']:,} of the pictures cannot be rendered: {row['fault']}" for row in self._faults()]
+        ] + [
+            f"{num:,} of the pictures cannot be rendered: {fault}"
+            for fault, num in sorted(self._distinct.items(), key=lambda item: (-item[1], item[0] or ""))
+            if fault is not None
+        ][:_MAX_FAULTS]
 
-    def _faults(self) -> list[dict[str, Any]]:
-        return self._expanded.table(_FAULTS).to_pylist()
+    def counts(self, retry_rejects: bool = False) -> tuple[int, int, int]:
+        """The numbers of pictures, of those still to be rendered, and of those that were rejected.
+
+        Of many pictures only those are expanded whose seeds have been rendered before.
+
+        Raises:
+            BadConfig: as for `pending`.
+            Transient: the store failed.
+        """
+        query, total = self._combined, sum(self._distinct.values())
+        if total <= _EXPANDED_FOR_PLANS or query.number("SELECT count(*) FROM rejects"):
+            pending = self.pending(retry_rejects)
+            return pending.total, pending.num, pending.rejected
+        rendered = set(query.table("SELECT DISTINCT seed FROM renders")["seed"].to_pylist())
+        asked = pa.schema([_PICTURE.field("render_id")])
+        query.fill("asked", asked)
+        for pictures in self._pictures(rendered) if rendered else ():
+            query.fill("asked", asked, pictures.select(["render_id"]))
+        num = query.number("SELECT count(*) FROM renders r SEMI JOIN asked a ON r.render_id = a.render_id")
+        return total, total - num, 0
 
     def pending(self, retry_rejects: bool = False) -> Pending:
         """Count the pictures; rows are streamed once they are iterated over.
 
         Raises:
-            BadConfig: a job's photos or masks do not exist, or it is unclear which they are.
+            BadConfig: a job's photos or masks do not exist, it is unclear which they are, or there are too many
+                pictures.
             Transient: the store failed.
         """
         query = self._expanded
-        total = query.number("SELECT count(DISTINCT render_id) FROM pictures")
+        query.renew("renders", "rejects")
+        total = sum(self._distinct.values())
         query.keep("rejected", "SELECT DISTINCT id FROM rejects i ANTI JOIN renders r ON i.id = r.render_id")
         rejected = query.number(
             "SELECT count(DISTINCT render_id) FROM pictures p SEMI JOIN rejected r ON p.render_id = r.id"
@@ -127,23 +150,96 @@ class RenderSource:
         return Pending(total, num, 0 if retry_rejects else rejected, self._rows() if num else ())
 
     @cached_property
-    def _expanded(self) -> Query:
-        """A connection with the tables `combinations` and `pictures`."""
+    def _combined(self) -> Query:
+        """A connection with the table `combinations`."""
+        self._check_number()
         query = self._run.query({"rejects": self._run.recipe("renders")})
         weakref.finalize(self, query.close)
-        query.fill("combinations", _COMBINATION)
-        query.fill("pictures", _PICTURE)
-        num_combinations = num_pictures = 0
-        for combinations, pictures in self._expand():
-            numbers = pa.array(range(num_combinations, num_combinations + combinations.num_rows), pa.int64())
-            query.fill("combinations", _COMBINATION, combinations.add_column(0, "combination", numbers))
-            for ids, seeds, positions in pictures:
-                owners = [num_combinations + position for position in positions]
-                own = range(num_pictures, num_pictures + len(ids))
-                query.fill("pictures", _PICTURE, pa.table([ids, seeds, owners, own], schema=_PICTURE))
-                num_pictures += len(ids)
-            num_combinations += combinations.num_rows
+        query.fill("combinations", _STORED)
+        num = num_pictures = 0
+        for job, prompts, source in self._blocks():
+            seeds, size = self._seeds_of(job), self._num_combinations(job, prompts)
+            # Pictures from one source and seed come together, otherwise those of one combination.
+            stride, step = (1, size) if job.has_source else (_length(seeds), 1)
+            first = num_pictures
+            for combinations in (part for prompt in prompts for part in self._combinations(job, prompt, source)):
+                rows = combinations.num_rows
+                columns = [combinations[name] for name in _WITHOUT_NUMBER.names]
+                addresses = [blake2b(text, digest_size=_ID_BYTES).hexdigest() for text in self._addresses(combinations)]
+                numbers = [[self._number_of(seeds)] * rows, range(first, first + rows * stride, stride), [step] * rows]
+                table = pa.table([range(num, num + rows), *columns, addresses, *numbers], schema=_STORED)
+                query.fill("combinations", _STORED, table)
+                num, first = num + rows, first + rows * stride
+            num_pictures += size * _length(seeds)
         return query
+
+    @cached_property
+    def _distinct(self) -> dict[str | None, int]:
+        """The number of different pictures by their fault; of most pictures it is None."""
+        every, counts = list(self._seed_lists), Counter[str | None]()
+        lengths: dict[tuple[int, ...], int] = {}
+        for row in self._combined.table(_DISTINCT).to_pylist():
+            key = tuple(row["seeds"])
+            if key not in lengths:
+                lengths[key] = self._num_different([every[number] for number in key])
+            counts[row["fault"]] += row["num"] * lengths[key]
+        return counts
+
+    @cached_property
+    def _expanded(self) -> Query:
+        """A connection with the tables `combinations` and `pictures`."""
+        query = self._combined
+        query.fill("pictures", _PICTURE)
+        for pictures in self._pictures():
+            query.fill("pictures", _PICTURE, pictures)
+        return query
+
+    def _pictures(self, some: Set[int] | None = None) -> Iterator[pa.Table]:
+        """All pictures, or those with some seeds, numbered among these, in chunks."""
+        query, every = self._combined, list(self._seed_lists)
+        for first in range(0, query.number("SELECT count(*) FROM combinations"), _COMBINATIONS_AT_ONCE):
+            rows = query.table(
+                f"SELECT * FROM combinations WHERE combination BETWEEN {first} AND {first + _COMBINATIONS_AT_ONCE - 1} "
+                "ORDER BY combination"
+            )
+            chosen = {number: self._listed(every[number], some) for number in rows["seeds"].unique().to_pylist()}
+            yield from _pictures(rows, self._addresses(rows), chosen)
+
+    def _listed(self, seeds: Seeds, some: Set[int] | None = None) -> list[int]:
+        """A list of seeds, or some of them."""
+        if not (listed := self._seed_lists[seeds]):
+            listed = list(seeds) if isinstance(seeds, tuple) else seeds_under(self._run.config.seed, seeds)
+            self._seed_lists[seeds] = listed
+        return listed if some is None else [seed for seed in listed if seed in some]
+
+    def _num_different(self, lists: Sequence[Seeds]) -> int:
+        """The number of different seeds in some lists."""
+        if all(isinstance(seeds, int) for seeds in lists):
+            return max(_length(seeds) for seeds in lists)  # each is the start of the same list
+        return len({seed for seeds in lists for seed in self._listed(seeds)})
+
+    def _seeds_of(self, job: Job) -> Seeds:
+        return (0,) if job.is_seedless else job.seeds
+
+    def _number_of(self, seeds: Seeds) -> int:
+        self._seed_lists.setdefault(seeds, [])
+        return list(self._seed_lists).index(seeds)
+
+    def _check_number(self) -> None:
+        """Check that there are not too many pictures, before any is expanded.
+
+        Raises:
+            BadConfig: there are; `key` names the job with most of them.
+        """
+        nums: Counter[str] = Counter()
+        for job, prompts, _ in self._blocks():
+            nums[job.position] += self._num_combinations(job, prompts) * _length(self._seeds_of(job))
+        if (num := nums.total()) > (limit := self._run.config.run.max_pictures):
+            raise BadConfig(
+                f"the jobs ask for {num:,} pictures, more than {limit:,}, and this one for most of them: lower its "
+                "seeds or its limit, select fewer cues, or raise run.max_pictures",
+                key=nums.most_common(1)[0][0],
+            )
 
     def _rows(self) -> Iterator[pa.Table]:
         """Rows of the pending pictures.
@@ -180,35 +276,46 @@ class RenderSource:
                 for key, cue_filter in job.filters_of(prompt).items():
                     yield job, key, cue_filter
 
-    def _expand(self) -> Iterator[tuple[pa.Table, Iterator[tuple[list[str], list[int], list[int]]]]]:
-        """Combinations in chunks, each with its pictures: ids, seeds, and positions in the chunk."""
-        for job, prompts in _in_order(self._jobs):
-            seeds = job.seeds_under(self._run.config.seed)
+    def _blocks(self) -> Iterator[tuple[Job, tuple[str, ...], dict[str, Any]]]:
+        """Jobs with some of their prompts and one of their sources, in the order in which they are rendered."""
+        for job, prompts in in_order(self._jobs):
             for source in self._sources_of(job):
-                # Pictures from one source and seed come together; otherwise a prompt is expanded for all seeds.
-                for some_seeds in ([seed] for seed in seeds) if job.has_source else (seeds,):
-                    for prompt in prompts:
-                        for combinations in self._combinations(job, prompt, source):
-                            yield combinations, _pictures(self._addresses(combinations), some_seeds)
+                yield job, prompts, source
+
+    def _num_combinations(self, job: Job, prompts: Sequence[str]) -> int:
+        """The number of combinations of a job with some prompts and one source."""
+        num_positions = len(job.blend.positions) if job.blend else 1
+        return sum(self._num_groups(job, prompt) for prompt in prompts) * num_positions
+
+    def _num_groups(self, job: Job, prompt: str) -> int:
+        counts = [self._selected[cue_filter].num_rows for cue_filter in job.filters_of(prompt).values()]
+        if not counts:
+            return 1
+        return min(max(counts), job.limit or max(counts)) if all(counts) else 0
 
     def _combinations(self, job: Job, prompt: str, source: dict[str, Any]) -> Iterator[pa.Table]:
         """Rows of a job, prompt and source: one for each cue or group of cues and each position of a blend."""
-        shared = _PLAIN | {"job": job.name, "mode": job.mode, "negative_prompt": job.negative_prompt}
-        shared |= {"options": _options_of(job), "image_uri": None, "mask_uri": None} | source
-        shared |= {"prompt": prompt, "source_prompt": job.source_prompt, "fault": source.get("fault")}
+        shared = PLAIN | {"job": job.name, "mode": job.mode, "negative_prompt": job.negative_prompt}
+        shared |= {"options": options_of(job), "image_uri": None, "mask_uri": None} | source
+        shared |= {"prompt": prompt, "source_prompt": job.source_prompt}
+        shared |= {"fault": source.get("fault") or self._too_long.fault_of(job, prompt, job.source_prompt)}
         positions = job.blend.positions if job.blend else (None,)
         is_filled = bool(fields_of(prompt) or fields_of(job.source_prompt))
         for tables in self._groups(job, prompt):
             num = tables[0].num_rows if tables else 1
             columns: dict[str, Any] = {name: [value] * num * len(positions) for name, value in shared.items()}
-            columns |= _of_clips(tables, len(positions)) | {"blend": list(positions) * num}
+            columns |= of_clips(tables, len(positions)) | {"blend": list(positions) * num}
             if is_filled:
-                filled = [
-                    _filled(prompt, job.source_prompt, clip, source.get("fault")) for clip in tables[0].to_pylist()
-                ]
+                filled = [self._filled(job, prompt, clip, source.get("fault")) for clip in tables[0].to_pylist()]
                 for name in filled[0] if filled else ():
                     columns[name] = [values[name] for values in filled for _ in positions]
-            yield pa.table({name: columns[name] for name in _COMBINATION.names[1:]}, schema=_WITHOUT_NUMBER)
+            yield pa.table({name: columns[name] for name in COMBINATION.names[1:]}, schema=_WITHOUT_NUMBER)
+
+    def _filled(self, job: Job, prompt: str, clip: dict[str, Any], fault: str | None) -> dict[str, Any]:
+        """The prompts with the clip's metadata, and why they cannot be rendered."""
+        filled = filled_prompts(prompt, job.source_prompt, clip, fault)
+        found = filled["fault"] or self._too_long.fault_of(job, filled["prompt"], filled.get("source_prompt"))
+        return filled | {"fault": found}
 
     def _groups(self, job: Job, prompt: str) -> Iterator[list[pa.Table]]:
         """The cues that come together in a prompt, in chunks: a table of each filter; shorter selections repeat."""
@@ -216,8 +323,7 @@ class RenderSource:
         if not tables:
             yield []
             return
-        counts = [table.num_rows for table in tables]
-        num = min(max(counts), job.limit or max(counts)) if all(counts) else 0
+        num = self._num_groups(job, prompt)
         for first in range(0, num, _COMBINATIONS_AT_ONCE):
             indices = np.arange(first, min(first + _COMBINATIONS_AT_ONCE, num))
             yield [table.take(pa.array(indices % table.num_rows)) for table in tables]
@@ -226,7 +332,7 @@ class RenderSource:
         """The columns of each source of a job's pictures; a single one with nothing special if they have none."""
         if not job.has_source:
             return ({},)
-        edit = {"edit": _edit_of(job)}
+        edit = {"edit": edit_of(job)}
         if not job.photos:
             return (edit,)
         locations = job.source_images, job.source_masks
@@ -237,88 +343,57 @@ class RenderSource:
     def _addresses(self, combinations: pa.Table) -> Iterator[bytes]:
         """All that the pictures of a combination depend on but the seed, as JSON."""
         start = json.dumps([self._run.recipe("cues"), self._model])[:-1]
-        names = ("clip_ids", "prompt", "negative_prompt", "options", *_PLAIN)
+        names = ("clip_ids", "prompt", "negative_prompt", "options", *PLAIN)
         ends: dict[tuple[Any, ...], str] = {}
         for ids, prompt, *rest in zip(*(combinations[name].to_pylist() for name in names), strict=True):
             if (key := tuple(rest)) not in ends:
                 special = {
-                    name: value for (name, plain), value in zip(_PLAIN.items(), rest[2:], strict=True) if value != plain
+                    name: value for (name, plain), value in zip(PLAIN.items(), rest[2:], strict=True) if value != plain
                 }
                 ends[key] = json.dumps([*rest[:2], *([special] if special else [])])[1:]
             quoted = '", "'.join(ids)
             yield f'{start}, ["{quoted}"], {json.dumps(prompt)}, {ends[key]}'.encode()
+
+    def _select(self, cue_filter: CueFilter, columns: Sequence[str], key: str) -> pa.Table:
+        """The cues that a filter selects, with some columns of their clips, in the order of their ids."""
+        run = self._run
+        with run.query() as query:
+            if not query.number("SELECT count(*) FROM (SELECT clip_id FROM cues LIMIT 1)"):
+                raise BadConfig(
+                    f"{run.workspace.uri} has no cues of this configuration: run `aai build` with it first",
+                    key="workspace",
+                )
+            selected = select_cues(query, cue_filter, columns, key, run.config.run.filter_s)
+            if not selected.num_rows and not self._labels:
+                self._labels = labels_of(query)
+        return selected
 
     @cached_property
     def _model(self) -> str:
         return self._run.recipes["renders"].models["diffusion"]
 
 
-def _select(run: Run, cue_filter: CueFilter, columns: Sequence[str], key: str) -> pa.Table:
-    """The cues that a filter selects, with some columns of their clips, in the order of their ids."""
-    with run.query() as query:
-        if not query.number("SELECT count(*) FROM (SELECT clip_id FROM cues LIMIT 1)"):
-            raise BadConfig(
-                f"{run.workspace.uri} has no cues of this configuration: run `aai build` with it first", key="workspace"
-            )
-        return select_cues(query.described_cues(), cue_filter, columns, key)
+def _pictures(
+    combinations: pa.Table, addresses: Iterable[bytes], seeds: Mapping[int, Sequence[int]]
+) -> Iterator[pa.Table]:
+    """The pictures of some combinations with the lists of seeds that they name, in chunks."""
+    texts = {number: [b"%d" % seed for seed in some] for number, some in seeds.items()}
+    names = ("seeds", "combination", "first", "step")
+    columns: list[list[Any]] = [[], [], [], []]
+    for address, *numbers in zip(addresses, *(combinations[name].to_pylist() for name in names), strict=True):
+        own, combination, first, step = numbers
+        for start in range(0, len(texts[own]), _PICTURES_AT_ONCE):
+            some = texts[own][start : start + _PICTURES_AT_ONCE]
+            columns[0] += [blake2b(address + text, digest_size=_ID_BYTES).hexdigest() for text in some]
+            columns[1] += seeds[own][start : start + len(some)]
+            columns[2] += [combination] * len(some)
+            columns[3] += range(first + start * step, first + (start + len(some)) * step, step)
+            if len(columns[0]) >= _PICTURES_AT_ONCE:
+                yield pa.table(columns, schema=_PICTURE)
+                columns = [[], [], [], []]
+    if columns[0]:
+        yield pa.table(columns, schema=_PICTURE)
 
 
-def _pictures(addresses: Iterable[bytes], seeds: Sequence[int]) -> Iterator[tuple[list[str], list[int], list[int]]]:
-    """Ids, seeds, and positions of the addresses, in chunks."""
-    texts = [b"%d" % seed for seed in seeds]
-    ids: list[str] = []
-    positions: list[int] = []
-    for position, address in enumerate(addresses):
-        ids += [blake2b(address + text, digest_size=_ID_BYTES).hexdigest() for text in texts]
-        positions += [position] * len(texts)
-        if len(ids) >= _PICTURES_AT_ONCE:
-            yield ids, list(seeds) * (len(ids) // len(seeds)), positions
-            ids, positions = [], []
-    if ids:
-        yield ids, list(seeds) * (len(ids) // len(seeds)), positions
-
-
-def _of_clips(tables: Sequence[pa.Table], num_positions: int) -> dict[str, Any]:
-    """The columns about the cues of each combination, for each position of a blend."""
-    if not tables:
-        return {"clip_ids": [[]], "labels": [[]], "licences": [[]], "uri": [None]}
-    num = tables[0].num_rows
-    once = {
-        column: list(zip(*(table[name].to_pylist() for table in tables), strict=True))
-        for column, name in (("clip_ids", "clip_id"), ("labels", "label"), ("licences", "licence"))
-    }
-    once["uri"] = tables[0]["uri"].to_pylist()
-    if num_positions == 1:
-        return once
-    return {
-        name: [values[index] for index in range(num) for _ in range(num_positions)] for name, values in once.items()
-    }
-
-
-def _in_order(jobs: Sequence[Job]) -> list[tuple[Job, tuple[str, ...]]]:
-    """Jobs in the order in which they are rendered: with all prompts if they have sources, else once per prompt."""
-    parts = [(job, prompts) for job in jobs for prompts in ([job.prompts] if job.has_source else zip(job.prompts))]
-    return sorted(parts, key=lambda part: (_options_of(part[0]), _edit_of(part[0]), part[0].negative_prompt, part[1]))
-
-
-def _edit_of(job: Job) -> str:
-    """The options of edits as one text; empty without a source."""
-    return json.dumps(job.edit.model_dump(), sort_keys=True) if job.has_source else ""
-
-
-def _options_of(job: Job) -> str:
-    """The options that a picture depends on, as one text."""
-    excluded = {"quality"} if job.options.format == "png" else set()
-    if job.photos:  # they have their own size, and are always sampled with DDIM
-        excluded |= {"width", "height", "scheduler"}
-    return json.dumps(job.options.model_dump(exclude=excluded), sort_keys=True)
-
-
-def _filled(prompt: str, source_prompt: str | None, clip: dict[str, Any], fault: str | None) -> dict[str, Any]:
-    """The prompts with the clip's metadata, or why they cannot be filled."""
-    values = json.loads(clip.get("attributes") or "{}") | clip
-    texts = {"prompt": prompt} | ({} if source_prompt is None else {"source_prompt": source_prompt})
-    try:
-        return {name: fill(text, values) for name, text in texts.items()} | {"fault": fault}
-    except BadItem as error:
-        return texts | {"fault": fault or error.sentence}
+def _length(seeds: Seeds) -> int:
+    return seeds if isinstance(seeds, int) else len(seeds)

@@ -108,7 +108,7 @@ def _open_index(context: Context, owner: Worker) -> tuple[ImageIndex, int]:
         raise BadConfig("there is no index of them yet: run `aai build`", key="images")
     folder = tempfile.mkdtemp(prefix="aai-index-")
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
-    return ImageIndex(newest.fetch(Path(folder))), newest.version
+    return ImageIndex(newest.fetch(Path(folder)), newest.uri), newest.version
 
 
 def _retriever(context: Context) -> Worker:

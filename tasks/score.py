@@ -18,12 +18,16 @@ from aai.workspace import SCHEMAS
 from aai.workspace.shards import read_picture
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
+from tasks.runtime.models import open_image_text
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject, batches
 
 Scores = Float[np.ndarray, " pictures"]
 Pictures = Sequence[UInt8[np.ndarray, "height width 3"]]
+
+
+_NOT_FINITE = "its vector is not finite: look at models.image_text, and set models.dtype to float32"
 
 
 class ScoreOptions(Options):
@@ -45,13 +49,9 @@ class Scorer(Batched):
     """The image-text encoder and the judge, loaded once per worker: pictures in, scores out."""
 
     def __init__(self, context: Context) -> None:
-        from aai.models.clip import ImageTextEncoder
-        from aai.models.device import best_device, dtype_named
-
-        device, models, options = best_device(), context.config.models, context.options(ScoreOptions)
-        model = models.image_text
-        self.encoder = ImageTextEncoder(model.name, model.revision, device, dtype_named(models.dtype))
-        self.judge = load_judge(models.judge) if models.judge else None
+        judge, options = context.config.models.judge, context.options(ScoreOptions)
+        self.encoder = open_image_text(context.config)
+        self.judge = load_judge(judge) if judge else None
         self.workspace, self.num_others, self.batch_size = context.workspace, options.num_others, options.batch_size
         self.other_ids, self.others = _sample_clips(context, options.num_others + 1)
 
@@ -61,9 +61,12 @@ class Scorer(Batched):
         scores: list[dict[str, Any]] = []
         for batch in batches(rows.to_pylist(), self.batch_size):
             pictures = dict(self._decoded(batch, rejects))
-            good = [row for row in batch if row["render_id"] in pictures]
+            vectors = self._embedded(pictures, rejects)
+            good = [row for row in batch if row["render_id"] in vectors]
             if good:
-                scores += _long(good, self._measured(good, list(pictures.values())))
+                pixels = [pictures[row["render_id"]] for row in good]
+                own = np.stack([vectors[row["render_id"]] for row in good])
+                scores += _long(good, self._measured(good, pixels, own, rejects))
         return Outcome(pa.Table.from_pylist(scores, schema=SCHEMAS["scores"].columns), rejects)
 
     def _decoded(self, batch: Sequence[dict], rejects: list[Reject]) -> Iterator[tuple[str, np.ndarray]]:
@@ -74,9 +77,17 @@ class Scorer(Batched):
             except BadItem as error:
                 rejects.append(Reject.of(row["render_id"], error, row["shard"]))
 
-    def _measured(self, batch: list[dict], pixels: Pictures) -> dict[str, Scores]:
-        pictures = self.encoder.embed_images(pixels, self.batch_size).numpy()
-        found = {metrics.CLIP_SCORE: self._clip_scores(batch, pictures)}
+    def _embedded(self, pictures: dict[str, np.ndarray], rejects: list[Reject]) -> dict[str, np.ndarray]:
+        """The vectors of decoded pictures by id; in the scores NaN says that a metric has no opinion."""
+        vectors = self.encoder.embed_images(list(pictures.values()), self.batch_size).numpy()
+        finite = dict(zip(pictures, np.isfinite(vectors).all(axis=1), strict=True))
+        rejects += [Reject.of(id, BadItem(_NOT_FINITE)) for id in pictures if not finite[id]]
+        return {id: vector for id, vector in zip(pictures, vectors, strict=True) if finite[id]}
+
+    def _measured(
+        self, batch: list[dict], pixels: Pictures, pictures: np.ndarray, rejects: list[Reject]
+    ) -> dict[str, Scores]:
+        found = {metrics.CLIP_SCORE: self._clip_scores(batch, pictures, rejects)}
         with_clips = [index for index, row in enumerate(batch) if row["vectors"]]
         if with_clips:
             clips = np.stack([_mean_direction(batch[index]["vectors"]) for index in with_clips])
@@ -96,8 +107,15 @@ class Scorer(Batched):
         is_own[~is_own.any(axis=1), self.num_others :] = True
         return metrics.ais_rank(pictures, clips, self.others, is_own)
 
-    def _clip_scores(self, batch: list[dict], pictures: np.ndarray) -> Scores:
+    def _clip_scores(self, batch: list[dict], pictures: np.ndarray, rejects: list[Reject]) -> Scores:
+        """A caption that is too long for the encoder gives no score, and a reject of this part of the picture."""
         captions = [_caption(row) for row in batch]
+        faults = {caption: self.encoder.fault_of(caption) for caption in set(captions) if caption}
+        for index, row in enumerate(batch):
+            if fault := faults.get(captions[index] or ""):
+                reject_id = f"{row['render_id']}/{metrics.CLIP_SCORE}"
+                rejects.append(Reject.of(reject_id, fault, row["shard"], part_of=row["render_id"]))
+                captions[index] = None
         known = sorted({caption for caption in captions if caption})
         indices = {caption: index for index, caption in enumerate(known)}
         vectors = self.encoder.embed_texts(known, self.batch_size).numpy()

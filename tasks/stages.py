@@ -7,6 +7,7 @@ from typing import Any
 from aai.errors import BadConfig
 from aai.workspace import Workspace
 from tasks.align import ALIGNED_VECTORS
+from tasks.describe_members import AUDIO_MEMBER_METADATA, IMAGE_MEMBER_METADATA
 from tasks.embed import AUDIO_VECTORS, IMAGE_VECTORS
 from tasks.fit import CUES
 from tasks.index import INDEX
@@ -27,6 +28,8 @@ STAGES: tuple[Stage, ...] = (
     LIST_AUDIO,
     IMAGE_TARS,
     AUDIO_TARS,
+    IMAGE_MEMBER_METADATA,
+    AUDIO_MEMBER_METADATA,
     IMAGES,
     CLIPS,
     IMAGE_VECTORS,

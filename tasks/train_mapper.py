@@ -13,9 +13,11 @@ from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig
 from aai.media.options import IngestOptions
 from tasks.runtime.config import Config
-from tasks.runtime.driver import StageSummary, open_pool, stopping_on_signals
-from tasks.runtime.models import initial_cue, open_diffusion
+from tasks.runtime.driver import StageSummary, open_pool
+from tasks.runtime.models import check_templates, initial_cue, open_diffusion
 from tasks.runtime.run import Run
+from tasks.runtime.sharing import closing_stream
+from tasks.runtime.signals import stopping_on_signals
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.supervision import SUPERVISED_CLIPS, locations_of, with_images
 from tasks.runtime.work import Outcome, Reject
@@ -45,6 +47,7 @@ class MapperTrainer:
 
         self.context, self.options = context, context.options(TrainMapperOptions)
         self.diffusion = open_diffusion(context.config)
+        check_templates(self.diffusion, self.options.templates, self.options.num_tokens, "train_mapper.templates")
         self.latents = Latents(context.options(IngestOptions).images, self.diffusion)
         self.clips: list[ClipToFit] = []
         self.training: MapperTraining | None = None
@@ -61,12 +64,24 @@ class MapperTrainer:
         if self.training is None or not first <= self.training.step < until:
             self.training = self._training(row)
         self.training.run(until - self.training.step)  # after an out-of-memory error a part is done already
+        self._check_finite()
         files = {_STATE: self.training.state()}
         if self.training.step >= self.options.steps:
             with tempfile.TemporaryDirectory() as folder:
                 self.training.result().cpu().save(folder)
                 files |= {name: Path(folder, name).read_bytes() for name in (_CONFIG, _WEIGHTS)}
         return Outcome(pa.table({_KEY: [row[_KEY]]}), files=files)
+
+    def _check_finite(self) -> None:
+        """Stop a training that diverged.
+
+        Raises:
+            BadConfig: a weight is not finite.
+        """
+        assert self.training is not None, "a round has begun"
+        if not all(weight.isfinite().all() for weight in self.training.mapper.parameters()):
+            sentence = f"its weights are not finite after step {self.training.step}: lower the rate"
+            raise BadConfig(f"{sentence}, or set models.dtype to float32", key="train_mapper.learning_rate")
 
     def halve_batch(self) -> bool:
         """Halve the micro-batch."""
@@ -133,8 +148,8 @@ def _train(run: Run, folder: Path) -> int:
     progress = run.watch(MAPPER.name) if run.watch else None
     pool = run.config.pool_of(MAPPER.name, 1)
     workers = open_pool(partial(MapperTrainer, run.context()), _KEY, pool, MAPPER.gpu)
-    with stopping_on_signals(run.stop):
-        for finished in workers.map(rounds, run.stop):
+    with stopping_on_signals(run.stop), closing_stream(workers.map(rounds, run.stop)) as results:
+        for finished in results:
             for done in finished:
                 if done.outcome.rejects:
                     raise BadConfig(f"training failed: {done.outcome.rejects[0].sentence}", key="train_mapper")
@@ -175,5 +190,5 @@ MAPPER = Stage(
     make=train_mapper,
     gpu=True,
     is_needed=_is_trained,
-    code_version=2,
+    code_version=3,
 )

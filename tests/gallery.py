@@ -106,7 +106,7 @@ def add_cues(run: Run, clip_ids: Sequence[str]) -> None:
 def add_renders(run: Run, clip_ids: Sequence[str], shown: Sequence[tuple[str, float]]) -> None:
     """A picture per clip and job, each a scene with the given phenomenon and intensity."""
     rows: list[dict[str, Any]] = []
-    with ShardWriter(run.workspace, "renders", run.recipe("renders")) as shard:
+    with ShardWriter(run.workspace, "renders", run.recipe("renders"), "png") as shard:
         for job, prompt in JOBS.items():
             scenes = [Scene(job, name, _PLACES[job], level, number) for number, (name, level) in enumerate(shown)]
             for clip_id, pixels in zip(clip_ids, render(scenes).pixels, strict=True):

@@ -1,8 +1,8 @@
-"""Durations are rounded to two units."""
+"""Texts for people: durations of two units, URLs without secrets, values of limited length."""
 
 import pytest
 
-from aai.format import duration
+from aai.format import duration, shortened, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,29 @@ from aai.format import duration
 )
 def test_a_duration_has_at_most_two_units(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://ann:pass@example.org/a.wav", "https://example.org/a.wav"),
+        ("https://ann:p@ss@example.org:80/a@2x.png", "https://example.org:80/a@2x.png"),
+        ("https://example.org/a.wav?token=1&key=2", "https://example.org/a.wav?…"),
+        ("s3://bucket/a?.wav", "s3://bucket/a?…"),
+        (
+            "no 'http://ann:pass@here/x?y=1' and \"ftp://b@there/?z\" here",
+            "no 'http://here/x?…' and \"ftp://there/?…\" here",
+        ),
+        ("simplecache::https://ann:pass@a.org/b", "simplecache::https://a.org/b"),
+        ("postgresql+asyncpg://ann:pass@a.org/b", "postgresql+asyncpg://a.org/b"),
+        ("sounds/a?.wav and ann@example.org: what?", "sounds/a?.wav and ann@example.org: what?"),
+        ("a ?b://c d", "a ?b://c d"),
+    ],
+)
+def test_users_passwords_and_queries_of_urls_are_not_shown(text, shown):
+    assert without_secrets(text) == shown
+
+
+def test_a_long_value_is_shortened():
+    assert shortened("rain") == "'rain'"
+    assert len(shortened("x" * 1000)) == len(shortened(list(range(1000)))) == len(shortened({"a": "b" * 200})) == 101

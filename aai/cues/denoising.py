@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from aai.noise import generator_of
+
 
 @runtime_checkable
 class TextToImage(Protocol):
@@ -62,7 +64,7 @@ class SampleRows:
 
 def draw_rows(seed: int, clip: ClipToFit, num: int, templates: Sequence[str], num_timesteps: int) -> SampleRows:
     """Random rows of a clip: images in random order, again from the first after the last; stratified timesteps."""
-    rng = torch.Generator().manual_seed(seed)
+    rng = generator_of(seed)
     images = torch.randperm(len(clip.latents), generator=rng).repeat(-(-num // len(clip.latents)))[:num]
     chosen = torch.randint(len(templates), (num,), generator=rng).tolist()
     fractions = (torch.arange(num) + torch.rand(num, generator=rng)) / num

@@ -18,6 +18,7 @@ from aai.cues.denoising import ClipToFit, SampleRows, TextToImage, draw_rows, lo
 from aai.cues.mapper import CueMapper, unit_for
 from aai.cues.options import TrainMapperOptions
 from aai.identity import seed_of
+from aai.noise import generator_of
 
 _WEIGHT_DECAY, _WARMUP_STEPS, _EMA_DECAY = 1e-3, 10, 0.98
 _MAX_RELATIVE_NORM, _NORM_WEIGHT = 1.5, 0.1
@@ -98,7 +99,7 @@ class MapperTraining:
 
     def _new_mapper(self) -> CueMapper:
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed_of(self.run_seed, "learn", "", "weights"))
+            torch.set_rng_state(generator_of(seed_of(self.run_seed, "learn", "", "weights")).get_state())
             num_tokens, token_dim = self.start.shape
             mapper = CueMapper(len(self.clips[0].aligned), token_dim, num_tokens, unit=unit_for(self.start))
         mapper.start_at(self.start)
@@ -129,7 +130,7 @@ class MapperTraining:
         return losses.mean().item()
 
     def _draw_clips(self) -> list[ClipToFit]:
-        rng = torch.Generator().manual_seed(seed_of(self.run_seed, "learn", "", "clips", self.step))
+        rng = generator_of(seed_of(self.run_seed, "learn", "", "clips", self.step))
         indices = torch.randint(len(self.clips), (self.options.batch_size,), generator=rng).tolist()
         return [self.clips[index] for index in indices]
 

@@ -26,6 +26,7 @@ from aai.inject.text_encoder import Conditioning
 from aai.models.diffusion import Diffusion
 from aai.models.options import RenderOptions
 from aai.models.schedulers import NoiseLevels, new_scheduler
+from aai.noise import generator_of
 
 _MASK_DILATION = 3
 """Side, in latent pixels, of the max-pooling window that closes holes in a mask."""
@@ -98,7 +99,7 @@ class Editor:
         scheduler = new_scheduler(self.diffusion.default_scheduler, self.render.scheduler)
         scheduler.set_timesteps(self.render.steps, device=self.diffusion.device)
         seeds = [*(seed for _, seed, _ in distinct), *request.seeds]
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        generators = [generator_of(seed) for seed in seeds]
         noise = self.diffusion.initial_noise(generators, self.render)
         step_kwargs = self.diffusion.extra_step_kwargs(scheduler, generators)
         trajectory = Generated(scheduler, step_kwargs, noise[: len(distinct)], noise[len(distinct) :])

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aai.models.schedulers import NoiseLevels
+from aai.noise import generator_of
 
 Latents = Float[Tensor, "batch c h w"]
 SourceLatents = Float[Tensor, "sources c h w"]
@@ -128,7 +129,7 @@ class VirtualInversion:
     ) -> None:
         """`seeds` are the sources'; `source_index` is each edit's source."""
         self.levels, self._clean, self._source_index = levels, clean, source_index
-        self._generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        self._generators = [generator_of(seed) for seed in seeds]
         self._clean_edits = clean[source_index]
         self._add_noise(0)
 

@@ -213,4 +213,5 @@ def _write(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
         os.replace(partial, path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise BadConfig(f"it cannot be written ({error.strerror}): choose another folder", uri=str(path)) from error

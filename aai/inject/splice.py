@@ -27,24 +27,28 @@ class SpecialTokens:
     padding: int
     length: int
 
+    @property
+    def max_tokens(self) -> int:
+        """The longest prompt, in tokens."""
+        return self.length - 2
+
 
 def build_token_ids(
     pieces: Sequence[Sequence[int]], slots: Sequence[Sequence[int]], special: SpecialTokens
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt, padded and truncated, and the index of the cue vector at each position, or `NO_CUE`.
+    """Token ids of a prompt, padded, and the index of the cue vector at each position, or `NO_CUE`.
 
     `pieces` are the tokens of the text between placeholders, tokenised piece by piece: a vocabulary that merges `*`
     with its neighbours (CLIP's merges "*," into one token) never sees the placeholder. `slots` are the vector indices
-    between one piece and the next; truncation drops slots too. A slot's positions hold the start token, which every
-    vocabulary has and no text encoder searches for.
+    between one piece and the next. A slot's positions hold the start token, which every vocabulary has and no text
+    encoder searches for. The prompt has at most `special.max_tokens` (see `aai.inject.context`).
     """
-    max_tokens = special.length - 2
     ids, indices = list(pieces[0]), [NO_CUE] * len(pieces[0])
     for slot, piece in zip(slots, pieces[1:], strict=True):
         ids += [special.start] * len(slot) + list(piece)
         indices += [*slot, *[NO_CUE] * len(piece)]
-    ids, indices = ids[:max_tokens], indices[:max_tokens]
-    num_padding = max_tokens - len(ids)
+    num_padding = special.max_tokens - len(ids)
+    assert num_padding >= 0, "the text encoder refuses longer prompts"
     ids = [special.start, *ids, special.end] + [special.padding] * num_padding
     return ids, [NO_CUE, *indices, NO_CUE] + [NO_CUE] * num_padding
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from aai.errors import BadItem
+from aai.inject import context
 from aai.inject.prompt import Prompt
-from aai.inject.splice import NO_CUE, SpecialTokens, build_token_ids, spliced
+from aai.inject.splice import SpecialTokens, build_token_ids, spliced
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class TextEncoder:
     def __init__(self, tokenizer: CLIPTokenizer, model: CLIPTextModel | CLIPTextModelWithProjection) -> None:
         self.tokenizer, self.model = tokenizer, model
         ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-        self.special_tokens = SpecialTokens(*ids, length=tokenizer.model_max_length)
+        length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+        self.special_tokens = SpecialTokens(*ids, length=length)
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -50,11 +52,11 @@ class TextEncoder:
     def token_ids(
         self, prompts: Sequence[Prompt], num_vectors: int = 0
     ) -> tuple[Int[Tensor, "prompts tokens"], Int[Tensor, "prompts tokens"]]:
-        """Token ids, padded and truncated to the model's length, and the cue vector index at each position.
+        """Token ids, padded to the model's length, and the cue vector index at each position.
 
         Raises:
             BadItem: a prompt has a placeholder but there are no cue vectors, these do not divide evenly among its
-                cues, or a placeholder would be truncated.
+                cues, or the prompt is longer than the model's context: nothing is truncated.
         """
         distinct = {prompt: self._token_ids(prompt, num_vectors) for prompt in dict.fromkeys(prompts)}
         both = torch.tensor([distinct[prompt] for prompt in prompts], device=self.model.device)
@@ -87,20 +89,16 @@ class TextEncoder:
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens, padding or truncation."""
-        # verbose=False: the tokenizer would warn about long texts, which `token_ids` handles.
+        # verbose=False: the tokenizer would warn about long texts, which `token_ids` refuses.
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
 
     def _token_ids(self, prompt: Prompt, num_vectors: int) -> tuple[list[int], list[int]]:
         ranges = vector_ranges(prompt, num_vectors)
-        slots = [ranges[slot.name] for slot in prompt.slots]
-        ids, indices = build_token_ids(self.tokenise(prompt.pieces), slots, self.special_tokens)
-        if len(indices) - indices.count(NO_CUE) < sum(map(len, slots)):
-            last = prompt.slots[-1]
-            raise BadItem(
-                f"prompt {str(prompt)!r}: {last} is beyond the {self.special_tokens.length} tokens that the text "
-                f"encoder reads: shorten the prompt, or move {last} towards its start"
-            )
-        return ids, indices
+        slots, pieces = [ranges[slot.name] for slot in prompt.slots], self.tokenise(prompt.pieces)
+        sizes, limit = [len(slot) for slot in slots], self.special_tokens.max_tokens
+        if fault := context.fault_of(prompt, pieces, sizes, limit, self.tokenizer.decode):
+            raise fault
+        return build_token_ids(pieces, slots, self.special_tokens)
 
 
 def vector_ranges(prompt: Prompt, num_vectors: int) -> dict[str, range]:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from aai.edit.options import EditOptions
 from aai.errors import BadItem
+from aai.format import shortened
 from aai.identity import seed_of
 from aai.inject.prompt import UNNAMED, Prompt, Slot, parse
 from aai.jobs.selection import Blend, CueFilter
@@ -101,7 +102,7 @@ class Job(Options):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         if not isinstance(value, str | list | tuple) or not value:
-            raise ValueError(f"{value!r}: write a text such as 'a photo of *', or a list of texts")
+            raise ValueError(f"{shortened(value)}: write a text such as 'a photo of *', or a list of texts")
         return (value,) if isinstance(value, str) else value
 
     @field_validator("prompts", mode="after")
@@ -158,7 +159,7 @@ class Job(Options):
             return [0]
         if isinstance(self.seeds, tuple):
             return list(self.seeds)
-        return [seed_of(run_seed, "render", str(number), "noise") for number in range(self.seeds)]
+        return seeds_under(run_seed, self.seeds)
 
     def filters_of(self, prompt: str) -> dict[str, CueFilter]:
         """The cue selections of one of the job's prompts, in order, by their keys in the job file.
@@ -177,6 +178,11 @@ class Job(Options):
             else:
                 filters["cues"] = self.cues
         return filters
+
+
+def seeds_under(run_seed: int, num: int) -> list[int]:
+    """The first seeds of a run's pictures, the same for all jobs."""
+    return [seed_of(run_seed, "render", str(number), "noise") for number in range(num)]
 
 
 def fields_of(prompt: str | None) -> set[str]:
@@ -245,7 +251,8 @@ def _checked_seeds(value: Any) -> Any:
             raise ValueError(f"{duplicate} is listed twice: leave one out")
         return tuple(value)
     raise ValueError(
-        f"{value!r}: give a number of pictures per cue, at most {_MAX_SEEDS:,}, or a list of seeds from 0 to 2**63 - 1"
+        f"{shortened(value)}: give a number of pictures per cue, at most {_MAX_SEEDS:,}, or a list of seeds from 0 to "
+        "2**63 - 1"
     )
 
 

@@ -5,20 +5,22 @@ A job file is a list of jobs, or a mapping with `jobs` and with `defaults` for a
 configuration. Keys of errors begin with the file and the job, as in `jobs.yaml: job 3: seeds`.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from aai.edit.options import STYLISED, EditOptions
-from aai.errors import BadConfig, no_such_key, not_yaml
+from aai.errors import BadConfig, no_such_key
+from aai.format import shortened
 from aai.inject.prompt import UNNAMED, parse
 from aai.jobs.job import Job
 from aai.jobs.selection import Blend, CueFilter
 from aai.models.options import RenderOptions
 from aai.options import PLACEHOLDER
+from aai.yaml_reader import read_yaml
 
 _NOT_PER_JOB = ("batch_size", "shard_size")
 _JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "position"}
@@ -40,14 +42,7 @@ def load_jobs(path: str | Path, options: RenderOptions) -> tuple[Job, ...]:
     Raises:
         BadConfig: the file does not exist or is not YAML, or a job is wrong; `key` names the job and its key.
     """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise BadConfig(f"it cannot be read ({type(error).__name__}): name a job file", uri=str(path)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadConfig(not_yaml(error), uri=str(path)) from error
-    return make_jobs(content, options, str(path), path.parent)
+    return make_jobs(read_yaml(path, "name a job file"), options, str(path), Path(path).parent)
 
 
 def make_jobs(
@@ -76,7 +71,8 @@ def make_jobs(
     _check_keys(defaults, f"{source}: defaults")
     jobs: dict[str, Job] = {}
     for number, item in enumerate(content, start=1):
-        name = f" ({item['name']})" if isinstance(item, Mapping) and "name" in item else ""
+        given = item.get("name") if isinstance(item, Mapping) else None
+        name = f" ({given})" if isinstance(given, str) and given.isprintable() and given else ""
         position = f"{source}: job {number}{name}"
         job = _make_job(item, defaults, options, {"name": f"job {number}", "position": position})
         if folder:
@@ -109,6 +105,8 @@ def _make_job(item: Any, defaults: Mapping[str, Any], options: RenderOptions, na
     _check_selections(job, item)
     _check_sources(job, item)
     _check_photos(job, item)
+    if item.get("negative_prompt") and job.options.guidance <= 1:
+        raise _wrong(job, "negative_prompt", "it has no effect without guidance: set guidance above 1, or leave it out")
     return job
 
 
@@ -121,7 +119,7 @@ def _edit_of(mode: Any, defaults: Any, own: Any) -> Any:
 
 
 def _resolved(paths: Sequence[str], folder: Path) -> tuple[str, ...]:
-    return tuple(path if "://" in path else str(folder / Path(path).expanduser()) for path in paths)
+    return tuple(path if "://" in path else str(folder / os.path.expanduser(path)) for path in paths)
 
 
 def _check_sources(job: Job, own: Mapping[str, Any]) -> None:
@@ -174,7 +172,7 @@ def _wrong(job: Job, key: str, sentence: str) -> BadConfig:
 def _check_keys(item: Any, position: str) -> None:
     if not isinstance(item, Mapping):
         raise BadConfig(
-            f"{item!r} is not a mapping: write keys and values, such as `prompt: a photo of *`", key=position
+            f"{shortened(item)} is not a mapping: write keys and values, such as `prompt: a photo of *`", key=position
         )
     known = sorted(_JOB_KEYS | _OPTION_KEYS)
     for key in item:
@@ -202,18 +200,19 @@ def _explained(error: Any) -> tuple[str, str]:
         case "missing":
             text = "it is missing: select cues"
         case "string_type":
-            text = f"{error['input']!r} is not a text: write one, quoted if necessary"
+            text = f"{shortened(error['input'])} is not a text: write one, quoted if necessary"
         case "tuple_type":
-            text = f"{error['input']!r}: write a text, or a list of texts"
+            text = f"{shortened(error['input'])}: write a text, or a list of texts"
         case "model_type" if path in (("blend",), ("edit",)):
-            text = f"{error['input']!r}: write {', '.join(known)} below it"
+            text = f"{shortened(error['input'])}: write {', '.join(known)} below it"
         case "model_type":
-            text = f"{error['input']!r}: write a condition in SQL, or {', '.join(CueFilter.model_fields)} below it"
+            keys = ", ".join(CueFilter.model_fields)
+            text = f"{shortened(error['input'])}: write a condition in SQL, or {keys} below it"
         case "dict_type":
-            keys, values = ("words", "their factors") if path[0] == "edit" else ("names", "a cue selection for each")
-            text = f"{error['input']!r}: write {keys} below it, with {values}"
+            items = ("words", "their factors") if path[0] == "edit" else ("names", "a cue selection for each")
+            text = f"{shortened(error['input'])}: write {items[0]} below it, with {items[1]}"
         case "value_error":
             text = text.removeprefix("Value error, ")
         case _:
-            text = f"{error['input']!r}: {text[0].lower()}{text[1:]}"
+            text = f"{shortened(error['input'])}: {text[0].lower()}{text[1:]}"
     return ".".join(map(str, path)).replace("prompts", "prompt"), text

@@ -1,15 +1,30 @@
 """Selection of cues by label, clip id or a condition in SQL, and interpolation between two selections."""
 
-from collections.abc import Sequence
+import difflib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from aai.errors import BadConfig
+from aai.format import shortened
 from aai.options import Options
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from aai.workspace import Query
+
+_MAX_LABELS = 10
+_PROGRAM = Path(__file__).with_name("condition.py")
+_UNKNOWN = re.compile(r'Referenced column "(.+?)" (?:was )?not found')
 
 
 class CueFilter(Options):
@@ -55,34 +70,139 @@ class Blend(Options):
         return tuple(step / (self.steps - 1) for step in range(self.steps))
 
 
-def select_cues(cues: "pa.RecordBatchReader", cue_filter: CueFilter, columns: Sequence[str], key: str) -> "pa.Table":
+def select_cues(
+    query: "Query", cue_filter: CueFilter, columns: Sequence[str], key: str, limit_s: int = 60
+) -> "pa.Table":
     """Some columns of the cues that a filter selects, sorted by clip id.
 
-    The SQL condition has no access to files or the network.
+    The SQL condition has no access to files or the network, and its time and memory are limited.
 
     Args:
-        cues: a stream of all cues with the columns of `clips` and `cues`.
+        query: a connection to the bank.
         cue_filter: the filter.
         columns: the columns to return.
         key: the key of the filter, for the error.
+        limit_s: maximum processor time of the condition in seconds.
 
     Raises:
-        BadConfig: the condition is not SQL, or names a column that does not exist.
+        BadConfig: the condition is not SQL, names a column that does not exist, or needs too much time or memory.
     """
-    import duckdb
+    import pyarrow as pa
 
-    with duckdb.connect(config={"enable_external_access": "false", "threads": 1}) as database:
-        try:
-            found = database.from_arrow(cues)
-            for column, values in (("label", cue_filter.labels), ("clip_id", cue_filter.clip_ids)):
-                if values:
-                    found = found.filter(f"{column} IN ({', '.join(map(_quoted, values))})")
-            if cue_filter.where:
-                found = found.filter(cue_filter.where)
-            return found.project(", ".join(columns)).to_arrow_table().sort_by("clip_id")
-        except duckdb.Error as error:
-            reason = " ".join(str(error).split("\n\n")[0].split())
-            raise BadConfig(f"{cue_filter.where!r} cannot be used: {reason}", key=f"{key}.where") from error
+    cues = query.described_cues()
+    batches = (_matching(batch, cue_filter) for batch in cues)
+    if cue_filter.where is None:
+        found = pa.Table.from_batches((batch.select(columns) for batch in batches), _schema_of(cues, columns))
+        return found.sort_by("clip_id")
+    try:
+        return _meeting(cue_filter.where, cues.schema, batches, columns, limit_s).sort_by("clip_id")
+    except _Refused as error:
+        sentence = _explained(cue_filter.where, str(error), cues.schema.names, labels_of(query))
+        raise BadConfig(f"{shortened(cue_filter.where)} cannot be used: {sentence}", key=f"{key}.where") from error
+
+
+def labels_of(query: "Query") -> dict[str, int]:
+    """The labels of all cues with their numbers of cues, the most frequent first."""
+    rows = query.table(
+        "SELECT label, count(*) AS num FROM cues JOIN present_clips USING (clip_id) WHERE label IS NOT NULL "
+        "GROUP BY label ORDER BY num DESC, label"
+    ).to_pylist()
+    return {row["label"]: row["num"] for row in rows}
+
+
+def labels_sentence(labels: Mapping[str, int]) -> str:
+    """A few labels with their numbers of cues."""
+    if not labels:
+        return "no cue has a label"
+    shown = ", ".join(f"{label} ({num:,})" for label, num in list(labels.items())[:_MAX_LABELS])
+    more = len(labels) - _MAX_LABELS
+    return f"the labels are {shown}{f' and {more:,} more' if more > 0 else ''}"
+
+
+class _Refused(Exception):
+    """A condition that cannot be used, with the reason."""
+
+
+def _matching(batch: "pa.RecordBatch", cue_filter: CueFilter) -> "pa.RecordBatch":
+    """The cues of a batch with one of the labels and one of the ids."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column, values in (("label", cue_filter.labels), ("clip_id", cue_filter.clip_ids)):
+        if values:
+            batch = batch.filter(pc.is_in(batch[column], pa.array(values, batch.schema.field(column).type)))
+    return batch
+
+
+def _schema_of(cues: "pa.RecordBatchReader", columns: Sequence[str]) -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema([cues.schema.field(column) for column in columns])
+
+
+def _meeting(
+    condition: str, schema: "pa.Schema", batches: "Iterable[pa.RecordBatch]", columns: Sequence[str], limit_s: int
+) -> "pa.Table":
+    """The rows that meet a condition, which is evaluated in a process of its own.
+
+    Raises:
+        _Refused: it cannot be used, or needs too much time or memory.
+    """
+    import pyarrow as pa
+
+    with tempfile.TemporaryDirectory(prefix="aai-filter-") as folder:
+        found, errors = Path(folder, "found.arrow"), Path(folder, "errors.txt")
+        names = ", ".join(f'"{column}"' for column in columns)
+        command = [sys.executable, "-P", str(_PROGRAM), condition, names, str(limit_s), str(found)]
+        with errors.open("wb") as stream, subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stream) as process:
+            try:
+                _feed(process, schema, batches)
+                code = process.wait()
+            finally:
+                process.kill()
+                process.wait()
+        if code == 0:
+            with pa.OSFile(str(found)) as source, pa.ipc.open_stream(source) as stream:
+                return stream.read_all()
+        raise _Refused(_reason(code, errors.read_text(errors="replace"), limit_s))
+
+
+def _feed(process: "subprocess.Popen[bytes]", schema: "pa.Schema", batches: "Iterable[pa.RecordBatch]") -> None:
+    """Write batches to a process until it ends."""
+    import pyarrow as pa
+
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin, pa.ipc.new_stream(process.stdin, schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+
+
+def _reason(code: int, output: str, limit_s: int) -> str:
+    """Why a condition's process ended without a result."""
+    from aai.jobs.condition import MEMORY_BYTES, REFUSED
+
+    if code == REFUSED:
+        return " ".join(output.split("\n\n")[0].split("\nLINE ")[0].split())
+    if code in (-signal.SIGXCPU, -signal.SIGALRM, -signal.SIGKILL):
+        return f"it takes more than {limit_s} s: simplify it, or raise run.filter_s"
+    return f"it takes more than {MEMORY_BYTES / 2**30:g} GiB of memory: simplify it"
+
+
+def _explained(condition: str, reason: str, columns: Sequence[str], labels: Mapping[str, int]) -> str:
+    """A reason with what the user may have meant."""
+    as_label = condition.strip().strip("'\"")
+    if label := next((label for label in labels if label.lower() == as_label.lower()), None):
+        return f"it is a label and no condition: did you mean label = {_quoted(label)}"
+    if unknown := _UNKNOWN.search(reason):
+        name = unknown.group(1)
+        if name in labels:
+            return f"there is no column {name}, but a label: did you mean label = {_quoted(name)}"
+        close = difflib.get_close_matches(name, columns, n=1)
+        remedy = (
+            f"did you mean {close[0]}" if close else f"the columns are {', '.join(columns)}; {labels_sentence(labels)}"
+        )
+        return f"there is no column {name}: {remedy}"
+    return reason
 
 
 def _quoted(text: str) -> str:

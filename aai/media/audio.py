@@ -6,7 +6,6 @@ infinity.
 
 import io
 import math
-import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,11 +16,12 @@ from jaxtyping import Float32
 from pydantic import Field, model_validator
 
 from aai.errors import BadItem
+from aai.media.streams import Stream, streams
+from aai.media.unread import unread_sound
 from aai.options import Options
 
 _BYTES_PER_SAMPLE = 4  # float32
 _UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's length of a stream whose header has none
-_UNKNOWN_BYTES = 0x7FFF0000  # the size, or more, in headers of files that were written to a pipe
 _BLOCK_FRAMES = 2**18  # decoded at a time where the length is unknown
 
 _LEVEL_BLOCK_S = 0.1  # short enough to catch a single bark, long enough to ignore a click
@@ -31,18 +31,8 @@ _MAX_PEAK = 100.0  # 40 dB above full scale: integers stored as floats, or rando
 
 _UNKNOWN_FORMAT_CODES = (1, 7)  # libsndfile: unrecognised format; no MP3 frame
 
-_OGG_PAGE = b"OggS"
-_OGG_HEADER_BYTES = 27  # its last byte is the number of segments; their lengths follow
-
-_UNSUPPORTED = (
-    (4, b"ftyp", "MPEG-4 (m4a, mp4, AAC, ALAC)"),
-    (0, b"\x30\x26\xb2\x75", "Windows Media (wma)"),
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
-)
-"""Containers that libsndfile cannot read: offset, magic bytes, name."""
-
-_SHORT_SIZE = re.compile(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
-"""Line in libsndfile's log for a WAV, AIFF, AU, W64 or RF64 file: size in the header (actual size)."""
+_FORMATS = frozenset("AIFF AU CAF FLAC MP3 NIST OGG RF64 W64 WAV WAVEX".split())
+"""Formats of libsndfile whose files are checked for being whole."""
 
 
 class AudioOptions(Options):
@@ -71,13 +61,16 @@ class AudioOptions(Options):
     very quiet recordings."""
 
     window_s: float = Field(10.0, ge=0.1)
-    """Window length in seconds, one clip per window; CLAP was trained on 10 s. A shorter recording is one window."""
+    """Window length in seconds, one clip per window, at most what the audio encoder hears: 10 s for CLAP. A shorter
+    recording is one window."""
 
     hop_s: float = Field(10.0, ge=0.1)
-    """Hop length in seconds, from the start of one window to the next; less than window_s makes windows overlap."""
+    """Hop length in seconds, from the start of one window to the next; less than window_s makes windows overlap, more
+    leaves out what is between them."""
 
     min_window_s: float = Field(1.0, ge=0)
-    """Minimum length in seconds of the last window; a shorter one is dropped, unless it is the only one."""
+    """Minimum length in seconds of the last window; a shorter one, the end of the recording, is left out without a
+    reject, unless it is the only one. 0 keeps every end."""
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> "AudioOptions":
@@ -128,7 +121,9 @@ class _Stream(soundfile.SoundFile):
 
 
 def decode(data: bytes, uri: str, options: AudioOptions) -> Recording:
-    """Decode any format of libsndfile at its own sample rate; limits are checked on the header, before decoding.
+    """Decode a sound file to its real end, at its own sample rate; files that were joined to one are one recording.
+
+    Limits are checked on the header, before decoding, and after each block if the header has no length.
 
     Raises:
         BadItem: the file is empty, no audio file, damaged, cut short, silent, outside a limit of the options, or has
@@ -136,14 +131,15 @@ def decode(data: bytes, uri: str, options: AudioOptions) -> Recording:
     """
     if not data:
         raise BadItem("the file is empty (0 bytes): copy it again, or delete it", uri=uri)
+    recordings: list[Recording] = []
+    num_samples = 0
     try:
-        with _Stream(_Bytes(data)) as stream:
-            _check_header(stream, uri, options)
-            if _is_truncated_ogg(data):
-                raise BadItem("the file is cut short (it ends within an Ogg page): copy it again", uri=uri)
-            recording = Recording(_read(stream, uri, options), stream.samplerate)
+        for part in streams(data, uri):
+            recordings.append(_decode(part, num_samples, uri, options))
+            num_samples += len(recordings[-1].samples)
     except soundfile.LibsndfileError as error:
         raise BadItem(_explain(error, data), uri=uri) from error
+    recording = _joined(recordings, uri)
     _check_samples(recording, uri, options)
     return recording
 
@@ -178,7 +174,7 @@ def loudest_dbfs(wave: Float32[np.ndarray, " samples"], rate_hz: int) -> float:
 
 
 def windows(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioOptions) -> list[Window]:
-    """Windows of a recording without the silent ones; empty if only a dropped last window has sound."""
+    """Windows of a recording without the silent ones; if none is left, `no_window` says why."""
     length, hop = round(options.window_s * rate_hz), round(options.hop_s * rate_hz)
     kept = []
     for start in range(0, max(len(wave) - max(0, length - hop), 1), hop):  # no window after one that reaches the end
@@ -187,6 +183,19 @@ def windows(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioO
         if not too_short and loudest_dbfs(part, rate_hz) >= options.silence_dbfs:
             kept.append(Window(start / rate_hz, len(part) / rate_hz))
     return kept
+
+
+def no_window(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioOptions) -> str:
+    """Why a recording that is not silent has no window: a sentence with a remedy."""
+    loudest = loudest_dbfs(wave, rate_hz)
+    if loudest < options.silence_dbfs:
+        level = f"the loudest part of all channels together has {loudest:.0f} dBFS, below {options.silence_dbfs:g} dBFS"
+        return f"silent as mono: {level}: store the channel that has the sound, or lower silence_dbfs"
+    if windows(wave, rate_hz, options.model_copy(update={"min_window_s": 0.0})):
+        return "the only sound is in the last window, which is shorter than min_window_s: lower min_window_s"
+    if options.hop_s > options.window_s:
+        return "the only sound is between two windows: lower hop_s to window_s"
+    return f"no window reaches {options.silence_dbfs:g} dBFS, though the recording does: lower silence_dbfs"
 
 
 def cut(wave: Float32[np.ndarray, " samples"], rate_hz: int, window: Window) -> Float32[np.ndarray, " part"]:
@@ -225,8 +234,22 @@ def fit_length(
     return np.pad(tiled, (0, num_samples - len(tiled)))
 
 
-def _check_header(stream: soundfile.SoundFile, uri: str, options: AudioOptions) -> None:
-    """Check the limits that the header shows, before decoding."""
+def _decode(part: Stream, num_before: int, uri: str, options: AudioOptions) -> Recording:
+    """Decode a stream that comes after `num_before` samples of the same file."""
+    with _Stream(_Bytes(part.data)) as stream:
+        _check_header(stream, num_before, uri, options)
+        declared = 0 if stream.frames == _UNKNOWN_FRAMES else stream.frames
+        samples = _read(stream, num_before, uri, options)
+        recording = Recording(samples, stream.samplerate)
+    _check_whole(recording, declared, part, uri)
+    return recording
+
+
+def _check_header(stream: soundfile.SoundFile, num_before: int, uri: str, options: AudioOptions) -> None:
+    """Check the format, and the limits that the header shows, before decoding."""
+    if stream.format not in _FORMATS:
+        reason = f"{stream.format_info} files are not supported, since their length cannot be checked"
+        raise BadItem(f"{reason}: convert it to FLAC or WAV", uri=uri)
     rate = stream.samplerate
     if not options.min_rate_hz <= rate <= options.max_rate_hz:
         limits = f"{options.min_rate_hz} to {options.max_rate_hz} Hz"
@@ -236,7 +259,7 @@ def _check_header(stream: soundfile.SoundFile, uri: str, options: AudioOptions) 
         excess = f"{stream.channels} channels are more than {options.max_channels}"
         raise BadItem(f"{excess}: mix it down, or raise max_channels", uri=uri)
     if stream.frames != _UNKNOWN_FRAMES:
-        _check_length(stream.frames, stream, uri, options)
+        _check_length(num_before + stream.frames, stream, uri, options)
 
 
 def _check_length(num_frames: int, stream: soundfile.SoundFile, uri: str, options: AudioOptions) -> None:
@@ -250,42 +273,42 @@ def _check_length(num_frames: int, stream: soundfile.SoundFile, uri: str, option
         raise BadItem(f"too large: {excess}: split it, or raise max_decoded_bytes", uri=uri)
 
 
-def _read(stream: soundfile.SoundFile, uri: str, options: AudioOptions) -> Float32[np.ndarray, "samples channels"]:
-    """Decode all samples."""
-    if stream.frames == _UNKNOWN_FRAMES:
-        return _in_blocks(stream, uri, options)
-    samples, rate = stream.read(stream.frames, dtype="float32", always_2d=True), stream.samplerate
-    duration_s, declared_s = len(samples) / rate, _declared_frames(stream) / rate
-    if declared_s - duration_s > _MAX_MISSING_S:
-        difference = f"its header says {declared_s:.2f} s, it has {duration_s:.2f} s"
-        raise BadItem(f"the file is cut short ({difference}): copy it again", uri=uri)
-    return samples
-
-
-def _in_blocks(stream: soundfile.SoundFile, uri: str, options: AudioOptions) -> Float32[np.ndarray, "samples channels"]:
-    """Decode a stream of unknown length block by block, checking the limits after each."""
+def _read(
+    stream: soundfile.SoundFile, num_before: int, uri: str, options: AudioOptions
+) -> Float32[np.ndarray, "samples channels"]:
+    """Decode all samples; block by block if their number is unknown, checking the limits after each."""
+    if stream.frames != _UNKNOWN_FRAMES:
+        return stream.read(stream.frames, dtype="float32", always_2d=True)
     blocks: list[np.ndarray] = []
     while not blocks or len(blocks[-1]) == _BLOCK_FRAMES:
         blocks.append(stream.read(_BLOCK_FRAMES, dtype="float32", always_2d=True))
-        _check_length(sum(map(len, blocks)), stream, uri, options)
+        _check_length(num_before + sum(map(len, blocks)), stream, uri, options)
     return np.concatenate(blocks)
 
 
-def _declared_frames(stream: soundfile.SoundFile) -> int:
-    """The length in the header; `stream.frames` is libsndfile's, which already replaces it by the actual one."""
-    declared = stream.frames
-    for in_header, actual in _SHORT_SIZE.findall(stream.extra_info):
-        if 0 < int(actual) < int(in_header) < _UNKNOWN_BYTES:
-            declared = max(declared, round(stream.frames * int(in_header) / int(actual)))
-    return declared
+def _check_whole(recording: Recording, declared: int, part: Stream, uri: str) -> None:
+    """Check that a stream has the length that its header and its frames say, and that nothing is left."""
+    duration_s = recording.duration_s
+    declared_s = max(declared, part.num_samples) / recording.rate_hz + part.missing * duration_s
+    if declared_s - duration_s > _MAX_MISSING_S:
+        difference = f"its header says {declared_s:.2f} s, it has {duration_s:.2f} s"
+        raise BadItem(f"the file is cut short ({difference}): copy it again", uri=uri)
+    left_s = part.surplus * duration_s
+    if left_s > _MAX_MISSING_S:
+        difference = f"its header says {duration_s:.2f} s, but bytes for {left_s:.2f} s follow"
+        remedy = "split it if it is several files in one, else correct the header (ffmpeg -ignore_length 1)"
+        raise BadItem(f"{difference}: {remedy}", uri=uri)
 
 
-def _is_truncated_ogg(data: bytes) -> bool:
-    """Whether the last page of an Ogg file is incomplete; libsndfile does not report that."""
-    page = data[data.rfind(_OGG_PAGE) :]
-    header_bytes = _OGG_HEADER_BYTES + sum(page[_OGG_HEADER_BYTES - 1 : _OGG_HEADER_BYTES])
-    num_bytes = header_bytes + sum(page[_OGG_HEADER_BYTES:header_bytes])
-    return data.startswith(_OGG_PAGE) and len(page) < num_bytes
+def _joined(recordings: list[Recording], uri: str) -> Recording:
+    """The streams of a file as one recording."""
+    kinds = {(recording.rate_hz, recording.samples.shape[1]): None for recording in recordings}
+    if len(kinds) > 1:
+        parts = " and ".join(f"{rate_hz} Hz, {num_channels} channel(s)" for rate_hz, num_channels in kinds)
+        raise BadItem(f"it is several files in one, which differ ({parts}): split it", uri=uri)
+    if len(recordings) == 1:
+        return recordings[0]
+    return Recording(np.concatenate([recording.samples for recording in recordings]), recordings[0].rate_hz)
 
 
 def _check_samples(recording: Recording, uri: str, options: AudioOptions) -> None:
@@ -309,11 +332,10 @@ def _check_samples(recording: Recording, uri: str, options: AudioOptions) -> Non
 
 def _explain(error: soundfile.LibsndfileError, data: bytes) -> str:
     """The sentence for a file that libsndfile cannot read."""
-    for offset, magic, name in _UNSUPPORTED:
-        if data[offset : offset + len(magic)] == magic:
-            return f"{name} files are not supported: convert it to FLAC or WAV"
+    if name := unread_sound(data):
+        return f"{name} files are not supported: convert it to FLAC or WAV"
     if error.code in _UNKNOWN_FORMAT_CODES:
-        return "not a sound file, despite its name: convert it, or delete it"
+        return "not a sound file of a known format: convert it to FLAC or WAV, or delete it"
     detail = error.error_string.removeprefix("Error : ").rstrip(".")
     return (
         f"the file is damaged, cut short or has an unsupported codec ({detail}): copy it again, or convert it to FLAC"

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import threading
 import warnings
 import zlib
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -22,16 +24,20 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import Field
 
 from aai.errors import BadItem
+from aai.media import png
+from aai.media.unread import unread_image
 from aai.options import Options
 
 _READERS: tuple[tuple[int, bytes, type[ImageFile]], ...] = (
     (0, b"\xff\xd8\xff", JpegImageFile),
-    (0, b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (0, png.MAGIC, PngImageFile),
     (8, b"WEBP", WebPImageFile),
     (0, b"GIF8", GifImageFile),
     (0, b"BM", BmpImageFile),
     (0, b"II*\0", TiffImageFile),
     (0, b"MM\0*", TiffImageFile),
+    (0, b"II+\0", TiffImageFile),  # BigTIFF
+    (4, b"ftyp", AvifImageFile),
 )
 """Supported formats: offset, magic bytes, reader.
 
@@ -45,6 +51,7 @@ _READER_ERRORS = (
     KeyError,
     OSError,
     OverflowError,
+    RuntimeError,  # of the AVIF decoder
     StructError,
     SyntaxError,
     TypeError,
@@ -56,10 +63,18 @@ _READER_ERRORS = (
 MAX_WEBP_SIDE_PX = 16_383
 """Maximum width and height of the WebP format."""
 
+_VARIANT = re.compile("unknown pixel mode|unknown data organization|cannot handle|[Uu]nsupported")
+"""What Pillow says of variants of a format that it does not read; a damaged header can look the same."""
+
+_BITS, _PHOTOMETRIC, _SUBFILE_TYPE = 258, 262, 254  # TIFF tags
+_WHITE_IS_ZERO = 0
+_IS_REDUCED = 1
+
 _PNG_XMP_KEYWORD = "XML:com.adobe.xmp"  # XMP specification, part 3
 
 _UNSCALED_MODES = ("I", "F", "LAB", "La")  # the range of their values is not defined
-_PROFILE_MODES = ("L", "RGB", "RGBA", "CMYK")  # an ICC profile can apply to these
+_COLOURS = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
+"""For Pillow's modes the one without transparency that an ICC profile can apply to; RGB for all others."""
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 
@@ -80,7 +95,9 @@ class ImageOptions(Options):
     """RGB background colour under transparent pixels (alpha compositing), 0 to 255 each."""
 
     use_colour_profile: bool = True
-    """Convert an embedded ICC profile to sRGB; a damaged profile is ignored. Disable it for faster decoding."""
+    """Convert an embedded ICC profile to sRGB; a damaged profile, or one for other channels than the image has, is
+    ignored, and so are the gAMA, cHRM and cICP chunks of PNG and the HDR curves of AVIF. Disable it for faster
+    decoding."""
 
 
 RENDERED = ImageOptions(min_side_px=1)
@@ -99,9 +116,10 @@ class DecodedImage:
 
 
 def decode(data: bytes, uri: str, options: ImageOptions) -> DecodedImage:
-    """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP or TIFF file; the size is checked on the header first.
+    """Decode the first frame of a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF file; the header's size is checked first.
 
-    The EXIF orientation is applied, transparency composited over the background, 16 bits scaled to 8.
+    The contents count, not the name. The EXIF orientation is applied, transparency composited over the background, 16
+    bits scaled to 8.
 
     Raises:
         BadItem: the file is empty, no image, damaged, cut short, outside a limit of the options, or its samples have
@@ -109,14 +127,17 @@ def decode(data: bytes, uri: str, options: ImageOptions) -> DecodedImage:
     """
     if not data:
         raise BadItem("the file is empty (0 bytes): copy it again, or delete it", uri=uri)
+    if name := unread_image(data, uri):
+        raise BadItem(f"{name} is not read: convert it to PNG or JPEG, or delete it", uri=uri)
     reader = next((reader for at, magic, reader in _READERS if data[at : at + len(magic)] == magic), None)
     if reader is None:
-        raise BadItem("not a JPEG, PNG, WebP, GIF, BMP or TIFF image: convert it, or delete it", uri=uri)
+        raise BadItem("not a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF image: convert it, or delete it", uri=uri)
     with _ignored_warnings:
-        image = _load(reader, data, uri, options)
+        image, alpha = _load(reader, data, uri, options)
         stored_size_px = image.size
-        _apply_orientation(image)
-        pixels = np.array(_to_rgb(image, uri, options))
+        for part in (image, alpha) if alpha else (image,):
+            _apply_orientation(part)
+        pixels = np.array(_to_rgb(image, alpha, uri, options))
     return DecodedImage(pixels, stored_size_px, str(image.format))
 
 
@@ -181,17 +202,49 @@ class _IgnoredWarnings:
 _ignored_warnings = _IgnoredWarnings()
 
 
-def _load(reader: type[ImageFile], data: bytes, uri: str, options: ImageOptions) -> ImageFile:
-    """Check the size in the header, then decode the pixels."""
+def _load(
+    reader: type[ImageFile], data: bytes, uri: str, options: ImageOptions
+) -> tuple[ImageFile, Image.Image | None]:
+    """Check the size in the header, then decode the pixels; an alpha channel that Pillow has no mode for is apart."""
     try:
-        image = reader(io.BytesIO(data))
+        whole = png.prepare(data) if reader is PngImageFile else png.Png(data)
+        image = reader(io.BytesIO(whole.data))
         _check_size(image.size, uri, options)
+        _check_is_whole(image, uri)
+        area = image.tile[0].extents if image.tile else None
         image.load()
+        alpha = _alpha_outside(area, image) if reader is GifImageFile else whole.alpha(image)
     except Image.DecompressionBombError as error:
         raise BadItem(f"too large ({error}): scale it down", uri=uri) from error
     except _READER_ERRORS as error:
-        raise BadItem(f"the image is damaged or cut short ({error}): copy it again", uri=uri) from error
-    return image
+        raise BadItem(_why_unreadable(error), uri=uri) from error
+    if whole.profile:
+        image.info["icc_profile"] = whole.profile
+    if alpha:
+        alpha.info = dict(image.info)  # with the orientation
+    return image, alpha
+
+
+def _why_unreadable(error: Exception) -> str:
+    """The sentence for a file that Pillow cannot decode."""
+    if _VARIANT.search(str(error)):
+        return f"a variant of its format that is not read, or damaged ({error}): convert it to 8-bit PNG or JPEG"
+    return f"the image is damaged or cut short ({error}): copy it again"
+
+
+def _check_is_whole(image: ImageFile, uri: str) -> None:
+    """Refuse a TIFF file that begins with a preview, as camera raw files do."""
+    if isinstance(image, TiffImageFile) and int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & _IS_REDUCED:
+        raise BadItem("its first image is a preview, as in camera raw files: convert it to PNG or JPEG", uri=uri)
+
+
+def _alpha_outside(area: tuple[int, int, int, int] | None, image: Image.Image) -> Image.Image | None:
+    """The alpha channel of a GIF whose first frame leaves a part of the canvas empty; Pillow fills it with a colour."""
+    if area is None or area == (0, 0, *image.size) or image.has_transparency_data:
+        return None
+    alpha = Image.new("L", image.size)
+    alpha.paste(255, area)
+    return alpha
 
 
 def _check_size(size_px: tuple[int, int], uri: str, options: ImageOptions) -> None:
@@ -214,31 +267,36 @@ def _apply_orientation(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
 
 
-def _to_rgb(image: Image.Image, uri: str, options: ImageOptions) -> Image.Image:
+def _to_rgb(image: Image.Image, alpha: Image.Image | None, uri: str, options: ImageOptions) -> Image.Image:
     """Convert any Pillow mode to RGB."""
+    profile = image.info.get("icc_profile") if options.use_colour_profile else None
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     if image.mode in _UNSCALED_MODES:
         raise BadItem(f"mode {image.mode} has no defined range: convert it to 8-bit RGB or greyscale", uri=uri)
     if image.mode in ("P", "PA") and image.palette is None:
         raise BadItem("the image is damaged (its palette is missing): copy it again", uri=uri)
-    profile = image.info.get("icc_profile") if options.use_colour_profile else None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode not in _PROFILE_MODES:
-        image = image.convert("RGB")
+        alpha = image.convert("RGBA").getchannel("A")
+        if image.format == "BMP" and alpha.getextrema() == (0, 0):  # many writers leave the channel empty
+            alpha = None
+    image = image.convert(_COLOURS.get(image.mode, "RGB"))
     if isinstance(profile, bytes):
         image = _to_srgb(image, profile)
-    if image.mode == "RGBA":
-        background = Image.new("RGBA", image.size, options.background)
-        image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    if alpha is None:
+        return image
+    image.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", image.size, options.background), image).convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit greyscale to 8 bits; Pillow would clip it."""
-    scaled = (np.asarray(image).astype(np.uint32) + 128) // 257
-    return Image.fromarray(scaled.astype(np.uint8))
+    """Scale 16-bit greyscale, or 12 bits of a TIFF file, to 8 bits; Pillow would clip it."""
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    maximum = 2 ** int(tags.get(_BITS, (16,))[0]) - 1
+    scaled = (np.asarray(image).astype(np.uint32) * 255 + maximum // 2) // maximum
+    is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    return Image.fromarray((255 - scaled if is_inverted else scaled).astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -247,8 +305,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if ImageCms.getProfileDescription(embedded).startswith("sRGB"):
             return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        converted = ImageCms.profileToProfile(image, embedded, ImageCms.createProfile("sRGB"), outputMode=mode)
+        converted = ImageCms.profileToProfile(image, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError):
         return image
     return image if converted is None else converted

@@ -10,7 +10,9 @@ from jaxtyping import Float32
 from torch import Tensor
 from transformers import ClapModel, ClapProcessor
 
+from aai.errors import BadItem
 from aai.media.audio import fit_length, resample
+from aai.models import captions
 from aai.models.checkpoint import load_errors, load_frozen
 from aai.models.device import to_device
 from aai.models.revisions import resolve_revision
@@ -73,18 +75,24 @@ class AudioEncoder:
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
-        """Unit vectors, on the CPU; texts are truncated to the model's maximum length."""
+        """Unit vectors, on the CPU.
+
+        Raises:
+            BadItem: a text is longer than the model's context.
+        """
         parts = [torch.empty(0, self.dim)]
         for start in range(0, len(texts), batch_size):
             batch = list(texts[start : start + batch_size])
-            tokens = self.processor.tokenizer(
-                batch, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
-            ).to(self.device)
+            tokens = captions.tokenise(batch, self.processor.tokenizer, self._context, self.device)
             output = self.model.get_text_features(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             )
             parts.append(_unit(output.pooler_output))
         return torch.cat(parts)
+
+    def fault_of(self, text: str) -> BadItem | None:
+        """The error of a text that is longer than the model's context; none if it can be embedded."""
+        return captions.fault_of(text, self.processor.tokenizer, self._context)
 
     def _extract(self, waves: Sequence[np.ndarray], rate_hz: int) -> Tensor:
         """Log-mel spectrograms of clips fitted to the input length; the extractor would crop longer ones at random."""
@@ -97,7 +105,7 @@ class AudioEncoder:
         return extracted["input_features"].to(self.device, self.dtype)
 
     @property
-    def _max_tokens(self) -> int:
+    def _context(self) -> int:
         """The longest text in tokens: RoBERTa's position ids start after the padding id."""
         text = self.model.config.text_config
         return int(text.max_position_embeddings - text.pad_token_id - 1)

@@ -10,6 +10,8 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
+from aai.errors import BadItem
+from aai.models import captions
 from aai.models.checkpoint import load_errors, load_frozen
 from aai.models.device import to_device
 from aai.models.revisions import resolve_revision
@@ -60,19 +62,29 @@ class ImageTextEncoder:
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
-        """Unit vectors, on the CPU; texts are truncated to the model's maximum length."""
+        """Unit vectors, on the CPU.
+
+        Raises:
+            BadItem: a text is longer than the model's context.
+        """
         parts = [torch.empty(0, self.dim)]
-        length = self.model.config.text_config.max_position_embeddings
         for start in range(0, len(texts), batch_size):
             batch = list(texts[start : start + batch_size])
-            tokens = self.processor.tokenizer(
-                batch, padding=True, truncation=True, max_length=length, return_tensors="pt"
-            ).to(self.device)
+            tokens = captions.tokenise(batch, self.processor.tokenizer, self._context, self.device)
             output = self.model.get_text_features(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             )
             parts.append(_unit(output.pooler_output))
         return torch.cat(parts)
+
+    def fault_of(self, text: str) -> BadItem | None:
+        """The error of a text that is longer than the model's context; none if it can be embedded."""
+        return captions.fault_of(text, self.processor.tokenizer, self._context)
+
+    @property
+    def _context(self) -> int:
+        """The longest text, in tokens."""
+        return int(self.model.config.text_config.max_position_embeddings)
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from aai.errors import BadConfig
+from aai.errors import BadConfig, BadItem
 from aai.inject.prompt import Prompt, parse
 from aai.inject.text_encoder import Conditioning, TextEncoder, vector_ranges
 from aai.models.checkpoint import load_errors, load_frozen
@@ -28,12 +28,15 @@ from aai.models.device import to_device
 from aai.models.options import RenderOptions
 from aai.models.revisions import resolve_revision
 from aai.models.schedulers import denoising_loss, new_noise_scheduler, new_scheduler
+from aai.noise import generator_of
 
 _TEXT_ENCODERS = {
     "StableDiffusionPipeline": {"text_encoder": CLIPTextModel},
     "StableDiffusionXLPipeline": {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection},
 }
 _NO_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+_NOT_FINITE = "the picture's numbers are not finite: look at models.diffusion, and set models.dtype to float32"
 
 _MAX_VAE_PIXELS = 1024 * 1024
 """Pixels per VAE batch: its memory grows with them, much faster than the UNet's."""
@@ -104,7 +107,7 @@ class Diffusion:
 
         Raises:
             BadItem: a prompt is malformed, it has a placeholder but no cue is given, the cue vectors do not divide
-                evenly among its cues, or a placeholder would be truncated.
+                evenly among its cues, or a prompt is longer than the text encoders' context.
         """
         parsed = [parse(prompt) for prompt in prompts]
         if cues is not None:  # the text method's cues have no vectors
@@ -118,6 +121,15 @@ class Diffusion:
         neutral_cues = torch.stack([self._neutralise(parsed[index], cues[index], name) for index, name, _ in scaled])
         neutral = self._encode([parsed[index] for index in indices], neutral_cues)
         return _move_towards(encoded, neutral, indices, weights)
+
+    def check_prompts(self, prompts: Sequence[str], num_vectors: int) -> None:
+        """Check prompts with so many cue vectors each, without encoding them.
+
+        Raises:
+            BadItem: as `encode_prompts`.
+        """
+        for encoder in self.text_encoders:
+            encoder.token_ids([parse(prompt) for prompt in prompts], num_vectors)
 
     @cached_property
     def mean_embedding(self) -> Float[Tensor, " cue_dim"]:
@@ -181,7 +193,7 @@ class Diffusion:
         self.pipeline.scheduler = new_scheduler(self.default_scheduler, options.scheduler)  # schedulers have state
         latents = self.pipeline(
             **{name: value for name, value in embeds.items() if value is not None},
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            generator=[generator_of(seed) for seed in seeds],
             num_inference_steps=options.steps,
             guidance_scale=options.guidance,
             width=options.width or self.default_size,
@@ -225,11 +237,17 @@ class Diffusion:
         return conditioning[[["", *others].index(negative) for negative in negatives]]
 
     def decode(self, latents: Float[Tensor, "pictures c h w"]) -> UInt8[np.ndarray, "pictures height width 3"]:
-        """RGB images of scaled latents."""
+        """RGB images of scaled latents.
+
+        Raises:
+            BadItem: the numbers of one are not finite.
+        """
         vae, parts = self.pipeline.vae, []
         batch_size = _vae_batch_size(latents.shape[2] * latents.shape[3] * self.pipeline.vae_scale_factor**2)
         for part in latents.split(batch_size):
             pixels = vae.decode(part.to(vae.dtype) / vae.config.scaling_factor).sample.float()
+            if not pixels.isfinite().all():
+                raise BadItem(_NOT_FINITE)
             parts.append(((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
         return torch.cat(parts).numpy()
 

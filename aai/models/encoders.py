@@ -41,4 +41,7 @@ def _path(name: str | Path, revision: str | None, file: str) -> Path:
         return Path(name, file)
     from huggingface_hub import hf_hub_download  # a folder does not need it
 
+    from aai.models.hub import use_hub
+
+    use_hub(name)
     return Path(hf_hub_download(str(name), file, revision=revision))

@@ -45,4 +45,6 @@ def load_judge(name: JudgeName) -> Judge:
         judge: Judge = found[name.kind].load()(name.folder)
     except FileNotFoundError as error:
         raise BadConfig(f"there is no judge in {name.folder}: name its folder", key="models.judge") from error
+    except BadConfig as error:
+        raise BadConfig(error.sentence, key="models.judge", uri=error.uri) from error
     return judge

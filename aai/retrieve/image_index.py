@@ -27,28 +27,51 @@ from aai.retrieve.options import IndexOptions
 
 _INDEX, _VECTORS, _IDS, _MEAN, _FACTS = "images.faiss", "vectors.f16", "ids.bin", "query_mean.npy", "index.json"
 _NUMBERS, _POSITIONS = "numbers.npy", "positions.npy"
-_ID_BYTES = 16
+_ID_BYTES, _F16_BYTES = 16, 2
 
 
 class ImageIndex:
     """An index artifact in a local folder.
 
+    Args:
+        folder: where its files are.
+        origin: where the folder was copied from, for errors.
+
     Raises:
         BadConfig: it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, origin: str | None = None) -> None:
+        self.folder, self._origin = folder, origin or str(folder)
         try:
             facts = json.loads((folder / _FACTS).read_text())
-            self.num_images, self.dim, self.num_clips = facts["num_images"], facts["dim"], facts["num_clips"]
+            self.num_images, self.dim, self.num_clips = (int(facts[key]) for key in ("num_images", "dim", "num_clips"))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadConfig("the index is damaged: delete the folder and build it again", uri=str(folder)) from error
+            raise self._damaged(_FACTS) from error
+        sizes = {_VECTORS: self.num_images * self.dim * _F16_BYTES, _IDS: self.num_images * _ID_BYTES}
+        for name, num_bytes in sizes.items():
+            if not (folder / name).is_file() or (folder / name).stat().st_size != num_bytes:
+                raise self._damaged(name)
+        self._numbers, self._all_positions = (self._array(name, self.num_images) for name in (_NUMBERS, _POSITIONS))
+        self.query_mean: Float32[np.ndarray, " dim"] = self._array(_MEAN, self.dim)
+        """The mean of the aligned vectors of `num_clips` clips."""
+        if not np.isfinite(self.query_mean).all():
+            raise self._damaged(_MEAN)
 
     @cached_property
     def index(self) -> VectorIndex:
-        """The FAISS index, in memory."""
-        return load_index(self.folder / _INDEX)
+        """The FAISS index, in memory.
+
+        Raises:
+            BadConfig: it is damaged.
+        """
+        try:
+            index = load_index(self.folder / _INDEX)
+        except (BadConfig, FileNotFoundError) as error:
+            raise self._damaged(_INDEX) from error
+        if (len(index), index.dim) != (self.num_images, self.dim):
+            raise self._damaged(_INDEX)
+        return index
 
     @cached_property
     def vectors(self) -> Float16[np.ndarray, "images dim"]:
@@ -59,12 +82,6 @@ class ImageIndex:
     def ids(self) -> UInt8[np.ndarray, "images 16"]:
         """The images' ids as bytes, memory-mapped."""
         return np.memmap(self.folder / _IDS, np.uint8, "r", shape=(self.num_images, _ID_BYTES))
-
-    @cached_property
-    def query_mean(self) -> Float32[np.ndarray, " dim"]:
-        """The mean of the aligned vectors of `num_clips` clips."""
-        mean: np.ndarray = np.load(self.folder / _MEAN, allow_pickle=False)
-        return mean
 
     def vectors_of(self, numbers: Int64[np.ndarray, " images"]) -> Float32[np.ndarray, "images dim"]:
         """The vectors of images by their numbers."""
@@ -83,15 +100,18 @@ class ImageIndex:
         text = self.ids.tobytes().hex()
         return [text[first : first + 2 * _ID_BYTES] for first in range(0, len(text), 2 * _ID_BYTES)]
 
-    @cached_property
-    def _numbers(self) -> np.ndarray:
-        numbers: np.ndarray = np.load(self.folder / _NUMBERS, mmap_mode="r", allow_pickle=False)
-        return numbers
+    def _array(self, name: str, size: int) -> np.ndarray:
+        try:
+            array: np.ndarray = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise self._damaged(name) from error
+        if array.shape != (size,):
+            raise self._damaged(name)
+        return array
 
-    @cached_property
-    def _all_positions(self) -> np.ndarray:
-        positions: np.ndarray = np.load(self.folder / _POSITIONS, mmap_mode="r", allow_pickle=False)
-        return positions
+    def _damaged(self, name: str) -> BadConfig:
+        sentence = "missing or damaged: delete the folder of the index, and `aai build` makes it again"
+        return BadConfig(sentence, uri=f"{self._origin}/{name}")
 
     def _positions(self, numbers: Int64[np.ndarray, " images"]) -> Int64[np.ndarray, " images"]:
         positions: np.ndarray = self._all_positions[np.searchsorted(self._numbers, numbers)]

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int64
 
 from aai.errors import BadConfig
 from aai.retrieve.options import MIN_PER_LIST, MIN_SAMPLE, IndexOptions
+from aai.store_errors import of_text
 
 Kind = Literal["exact", "scalar", "product"]
 Build = Literal["cpu", "gpu", "both", "none"]
@@ -79,8 +80,15 @@ class VectorIndex:
         return numbers, similarities
 
     def save(self, path: str | Path) -> None:
-        """Write the index in FAISS's format, which holds arrays and no code."""
-        faiss.write_index(self._index, str(path))
+        """Write the index in FAISS's format, which holds arrays and no code.
+
+        Raises:
+            Transient: the disk is full.
+        """
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:  # FAISS's only class of errors
+            raise of_text(f"RuntimeError: {error}", f"writing {path}") from error
 
     def _check_dim(self, vectors: np.ndarray) -> None:
         if vectors.shape[1] != self.dim:
@@ -162,7 +170,7 @@ def load_index(path: str | Path) -> VectorIndex:
     try:
         index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
-        raise BadConfig(f"damaged, or not a FAISS index: build it again ({error})", uri=str(path)) from error
+        raise BadConfig("damaged, or not a FAISS index: delete its folder and build it again", uri=str(path)) from error
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
     known = (faiss.IndexFlatIP, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
     if type(inner) not in known or inner.metric_type != faiss.METRIC_INNER_PRODUCT:

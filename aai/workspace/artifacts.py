@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from aai.workspace.store import Store, checked_name, checked_recipe, store_errors
+from aai.store_errors import store_errors
+from aai.workspace.store import Store, checked_name, checked_recipe
 
 ARTIFACTS = "artifacts"
 _MARKER = "PUBLISHED"
@@ -52,7 +53,8 @@ class Artifact:
             raise FileNotFoundError(f"{self.store.uri(self.slot)}: {self.name} of {self.recipe} is not published")
         if self.store.is_local:
             return self.slot
-        attempt = self.store.filesystem.cat_file(self.store.path(self.slot, _MARKER)).decode()
+        with store_errors(f"reading {self.store.uri(self.slot)}"):
+            attempt = self.store.filesystem.cat_file(self.store.path(self.slot, _MARKER)).decode()
         return f"{self.slot}/{checked_name(attempt)}"
 
     def exists(self) -> bool:
@@ -75,7 +77,8 @@ class Artifact:
                 yield folder
         else:
             with tempfile.TemporaryDirectory() as name:
-                yield Path(name)
+                with store_errors(f"writing {name}"):
+                    yield Path(name)
                 self._upload(Path(name))
 
     def fetch(self, folder: Path) -> Path:
@@ -95,6 +98,20 @@ class Artifact:
                 self.store.filesystem.get_file(self.store.path(path), str(target))
         return folder
 
+    def unpublish(self) -> str:
+        """Make it unpublished in one step, and return the path of the folder with what is left to remove."""
+        folder = self.store.path(self.slot)
+        if not self.store.is_local:
+            self.store.filesystem.rm_file(f"{folder}/{_MARKER}")
+            return folder
+        removed = self._hidden(Path(folder))
+        os.rename(folder, removed)
+        return str(removed)
+
+    def _hidden(self, final: Path) -> Path:
+        """A folder beside the final one that does not count as published."""
+        return final.with_name(f".{final.name}-{uuid4().hex}")
+
     @property
     def slot(self) -> str:
         """The folder of this version, relative to the workspace, whether published or not."""
@@ -103,11 +120,12 @@ class Artifact:
     @contextmanager
     def _renamed(self) -> Iterator[Path]:
         final = Path(self.store.path(self.slot))
-        folder = final.with_name(f".{final.name}-{uuid4().hex}")
+        folder = self._hidden(final)
         with store_errors(f"writing {folder}"):
             folder.mkdir(parents=True)
         try:
-            yield folder
+            with store_errors(f"writing {folder}"):
+                yield folder
             with store_errors(f"publishing {final}"):
                 try:
                     os.rename(folder, final)

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from aai.store_errors import store_errors
+
 _ID_BYTES = 16
 
 
@@ -24,8 +26,16 @@ class KeyedRows:
 
     @classmethod
     def on_disk(cls, batches: Iterable[pa.Table], schema: pa.Schema, key: str, path: Path) -> "KeyedRows":
-        """Write a sorted stream to a file, and map it into memory."""
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        """Write a sorted stream to a file, and map it into memory.
+
+        Raises:
+            Transient: the disk is full.
+        """
+        with (
+            store_errors("writing to the folder of temporary files"),
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, schema) as writer,
+        ):
             for batch in batches:
                 writer.write_table(batch.select(schema.names).cast(schema))
         return cls(pa.ipc.open_file(pa.memory_map(str(path))).read_all(), key)

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from aai.store_errors import store_errors
 from aai.workspace import Workspace
 from aai.workspace.artifacts import ARTIFACTS, Artifact, leftovers
 from aai.workspace.health import SHARDS, shards_named_by
-from aai.workspace.store import Store, store_errors
+from aai.workspace.store import Store
 
 _S_PER_H = 3600
 
@@ -60,14 +61,14 @@ def remove_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
 
 
 def remove_artifact(artifact: Artifact) -> None:
-    """Remove a version of an artifact.
+    """Remove a version of an artifact; after a kill it is there whole, or its files are garbage.
 
     Raises:
         Transient: the store failed.
     """
     store = artifact.store
     with store_errors(f"removing {store.uri(artifact.slot)}"):
-        store.filesystem.rm(store.path(artifact.slot), recursive=True)
+        store.filesystem.rm(artifact.unpublish(), recursive=True)
 
 
 def _old(store: Store, paths: Iterable[str], older_than_h: float) -> Iterator[str]:

@@ -13,10 +13,12 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import duckdb
@@ -25,10 +27,14 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from aai.errors import Transient
+from aai.errors import BadConfig, Transient
 from aai.identity import content_id
+from aai.store_errors import of_text, store_errors
+from aai.workspace.immutable import ImmutableFiles
 from aai.workspace.store import Store
 from aai.workspace.table import Table
+
+Result = TypeVar("Result")
 
 BATCH_ROWS = 8_192
 """Rows of a streamed batch: 25 MB of vectors of 768 dimensions."""
@@ -42,27 +48,53 @@ _ITEMS = """
     SELECT file_id, uri, NULL::BIGINT AS "offset", NULL::BIGINT AS num_bytes, label, caption, licence, attributes,
            is_present FROM known_{kind}_listing WHERE NOT is_tar
     UNION ALL
-    SELECT m.file_id, l.uri, m."offset", m.num_bytes, m.label, m.caption, m.licence, m.attributes, l.is_present
+    SELECT m.file_id, l.uri, m."offset", m.num_bytes, {described}, l.is_present
     FROM {kind}_members m JOIN known_{kind}_listing l ON m.tar_id = l.file_id
+    LEFT JOIN known_{kind}_member_metadata d ON m.file_id = d.file_id
 """
-_LATEST = "SELECT l.* FROM {kind}_listing l SEMI JOIN (SELECT file_id, max(listed_at) AS listed_at FROM {kind}_listing \
+_DESCRIBED = ", ".join(
+    f"CASE WHEN d.file_id IS NULL THEN m.{name} ELSE d.{name} END AS {name}"
+    for name in ("label", "caption", "licence", "attributes")
+)
+_NAMED = """
+    SELECT f.content_id, i.uri || coalesce('#' || m.name, '') AS uri, i.label, i.caption, i.licence
+    FROM {kind}_files f JOIN {kind}_items i ON f.file_id = i.file_id LEFT JOIN {kind}_members m ON f.file_id = m.file_id
+    WHERE i.is_present
+"""
+_LATEST = "SELECT l.* FROM {log} l SEMI JOIN (SELECT file_id, max(listed_at) AS listed_at FROM {log} \
 GROUP BY file_id) newest ON l.file_id = newest.file_id AND l.listed_at = newest.listed_at"
-# Of several files with the same bytes, a present one comes first, then one with a label, then the first by name.
+# Of several files with the same bytes those that are present count, and of these, for each column, the first by name
+# that has a value. Location and label are of one file; so are licence and attributes, which name the author, if one has
+# both. Most contents are of one file, and without an aggregate their rows are four times as fast.
+_SEVERAL = "SELECT content_id FROM {kind}_files GROUP BY content_id HAVING count(*) > 1"
 _LOCATED = """
-    SELECT content_id, unnest(arg_min(
-        {{'uri': uri, 'offset': "offset", 'num_bytes': num_bytes, 'label': label, 'caption': caption,
-          'licence': licence, 'attributes': attributes, 'is_present': is_present}},
-        (NOT is_present, label IS NULL, uri, coalesce("offset", 0))))
-    FROM {kind}_files JOIN {kind}_items USING (file_id) GROUP BY content_id
+    SELECT f.content_id, i.uri, i."offset", i.num_bytes, i.label, i.is_present, i.caption, i.licence, i.attributes
+    FROM {kind}_files f JOIN {kind}_items i ON f.file_id = i.file_id
+    ANTI JOIN ({several}) s ON f.content_id = s.content_id
+    UNION ALL
+    SELECT content_id, unnest(a), b.caption, c.licence, d.attributes FROM (
+        SELECT f.content_id,
+               arg_min({{'uri': uri, 'offset': "offset", 'num_bytes': num_bytes, 'label': label,
+                         'is_present': is_present}},
+                       (NOT is_present, label IS NULL, uri, coalesce("offset", 0))) AS a,
+               arg_min({{'caption': caption}}, (NOT is_present, caption IS NULL, uri, coalesce("offset", 0))) AS b,
+               arg_min({{'licence': licence}},
+                       (NOT is_present, licence IS NULL, attributes IS NULL, uri, coalesce("offset", 0))) AS c,
+               arg_min({{'attributes': attributes}},
+                       (NOT is_present, attributes IS NULL, licence IS NULL, uri, coalesce("offset", 0))) AS d
+        FROM {kind}_files f JOIN {kind}_items i ON f.file_id = i.file_id
+        SEMI JOIN ({several}) s ON f.content_id = s.content_id GROUP BY f.content_id)
 """
 
 
 def _views_of(kind: str, table: str, key: str) -> dict[str, str]:
     return {
-        f"known_{kind}_listing": _LATEST.format(kind=kind),
+        f"known_{kind}_listing": _LATEST.format(log=f"{kind}_listing"),
+        f"known_{kind}_member_metadata": _LATEST.format(log=f"{kind}_member_metadata"),
         f"current_{kind}_listing": f"SELECT * FROM known_{kind}_listing WHERE is_present",
-        f"{kind}_items": _ITEMS.format(kind=kind),
-        f"located_{kind}": _LOCATED.format(kind=kind),
+        f"{kind}_items": _ITEMS.format(kind=kind, described=_DESCRIBED),
+        f"located_{kind}": _LOCATED.format(kind=kind, several=_SEVERAL.format(kind=kind)),
+        f"named_{kind}": _NAMED.format(kind=kind),
         f"present_{kind}_files": f"SELECT f.file_id, f.content_id FROM {kind}_files f SEMI JOIN "
         f"(SELECT file_id FROM {kind}_items WHERE is_present) i ON f.file_id = i.file_id",
         f"present_{kind}_ids": f"SELECT t.{table[:-1]}_id AS id FROM {table} t "
@@ -77,6 +109,11 @@ VIEWS = _views_of("audio", "clips", "content_id") | _views_of("image", "images",
 """Views by name; their SQL names tables and other views."""
 
 _WORD = re.compile(r"[a-z_]+")
+
+_NO_SUCH_FILE = re.compile(r"No files found that match|No such file or directory")
+_NOT_PARQUET = re.compile(r"magic bytes|too small to be a Parquet|TProtocolException|[Cc]orrupt|footer length")
+_PARQUET_FILE = re.compile(r"[^\s\"']+\.parquet")
+_PYTHON_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Timeout)?: ")
 
 
 class _Database:
@@ -99,7 +136,7 @@ class _Database:
             }
         )
         if not isinstance(filesystem, LocalFileSystem):
-            self._database.register_filesystem(filesystem)
+            self._database.register_filesystem(ImmutableFiles(filesystem))
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A new connection."""
@@ -142,7 +179,8 @@ class Query:
         self._store, self._tables, self._recipes, self._extra = store, tables, recipes, dict(extra or {})
         self._defined: set[str] = set()
         self._files: dict[str, list[str]] = {}
-        self._shared = _database_of(store.filesystem, os.getpid())
+        with store_errors("making a database in the folder of temporary files"):
+            self._shared = _database_of(store.filesystem, os.getpid())
         self._database = self._shared.connect()
 
     def __enter__(self) -> "Query":
@@ -158,11 +196,12 @@ class Query:
     def reader(self, sql: str, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """The result as an Arrow stream; no other query may run until it ends."""
         self._prepare(sql)
-        return self._database.sql(sql).to_arrow_reader(rows)
+        with _reading():
+            return self._database.sql(sql).to_arrow_reader(rows)
 
     def batches(self, sql: str, rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
         """The result as a stream of tables of up to `rows` rows; no other query may run until it ends."""
-        with _store_errors():
+        with _reading():
             for batch in self.reader(sql, rows):
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])
@@ -170,23 +209,27 @@ class Query:
     def table(self, sql: str) -> pa.Table:
         """The whole result."""
         self._prepare(sql)
-        with _store_errors():
-            return self._database.sql(sql).to_arrow_table()
+        with _reading():
+            return self._awaited(lambda: self._database.sql(sql).to_arrow_table())
 
     def number(self, sql: str) -> int:
         """The result of a query with a single number; null counts as 0."""
         self._prepare(sql)
-        with _store_errors():
-            [row] = self._database.execute(sql).fetchall()
+        with _reading():
+            [row] = self._awaited(lambda: self._database.execute(sql).fetchall())
         return int(row[0] or 0)
 
     def keep(self, name: str, sql: str) -> int:
         """Store a result as a temporary table, and return its number of rows."""
         self._prepare(sql)
-        with _store_errors():
-            self._database.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
+        with _reading():
+            self._awaited(lambda: self._database.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}"))
         self._defined.add(name)
         return self.number(f"SELECT count(*) FROM {name}")
+
+    def renew(self, *names: str) -> None:
+        """Read some stored tables as they are now, and no longer as they were when they were first named."""
+        self._defined.difference_update(names)
 
     def fill(self, name: str, schema: pa.Schema, rows: pa.Table | None = None) -> None:
         """Append rows to a temporary table, which the first call creates; it spills to disk."""
@@ -196,7 +239,8 @@ class Query:
             self._database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM _filling")
         if rows is not None:
             self._database.register("_filling", rows)
-            self._database.execute(f"INSERT INTO {name} SELECT * FROM _filling")
+            with _reading():
+                self._database.execute(f"INSERT INTO {name} SELECT * FROM _filling")
         self._database.unregister("_filling")
 
     def described_cues(self) -> pa.RecordBatchReader:
@@ -226,6 +270,16 @@ class Query:
             needed = set(found["filename"].to_pylist())
             self._define(table, [path for path in files if path in needed])
 
+    def _awaited(self, query: Callable[[], Result]) -> Result:
+        """The result of a query in another thread: while DuckDB works, this one would not see Ctrl-C."""
+        with ThreadPoolExecutor(1) as thread:
+            result = thread.submit(query)
+            try:
+                return result.result()
+            except BaseException:
+                self._database.interrupt()
+                raise
+
     def _prepare(self, sql: str) -> None:
         """Define the tables and views that a query names, directly or through views."""
         for name in _WORD.findall(sql):
@@ -248,7 +302,7 @@ class Query:
         schema = self._tables[name].schema.columns
         empty = self._shared.empty_file(schema)
         columns = ", ".join(f'"{column}"' for column in schema.names)
-        with _store_errors():
+        with _reading():
             self._database.execute(
                 f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} "
                 f"FROM read_parquet({_as_list([empty, *files])}, union_by_name = true, hive_partitioning = false)"
@@ -264,8 +318,39 @@ def _as_list(paths: Sequence[str]) -> str:
 
 
 @contextmanager
-def _store_errors() -> Iterator[None]:
+def _reading() -> Iterator[None]:
+    """Translate DuckDB's errors.
+
+    Raises:
+        Transient: the store failed, the disk is full, or a data file is gone.
+        BadConfig: a data file is damaged, or access was refused.
+    """
+    doing = "reading the workspace"
     try:
         yield
-    except duckdb.IOException as error:
-        raise Transient(f"reading the workspace failed: look at disk space, network and access: {error}") from error
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        if _NO_SUCH_FILE.search(str(error)):
+            sentence = "a data file is gone: if another program does not prune the bank now, copy the file back"
+            raise Transient(sentence, uri=_parquet_file(error)) from error
+        raise of_text(f"{type(error).__name__}: {error}", doing) from error
+    except duckdb.InvalidInputException as error:
+        if not _NOT_PARQUET.search(str(error)):
+            raise
+        sentence = "a data file of the bank is damaged: copy it back, or build into a new folder"
+        raise BadConfig(sentence, key="workspace", uri=_parquet_file(error)) from error
+    except duckdb.Error as error:
+        if type(error) is not duckdb.Error:
+            raise
+        raise of_text(_raised_by_store(error), doing) from error  # by Python, where DuckDB reads a bucket
+
+
+def _parquet_file(error: duckdb.Error) -> str | None:
+    """The data file that a message names."""
+    named = _PARQUET_FILE.search(str(error))
+    return named.group() if named else None
+
+
+def _raised_by_store(error: duckdb.Error) -> str:
+    """The last line of a Python traceback, `class: message`, within a message of DuckDB."""
+    lines = [line for line in str(error).splitlines() if _PYTHON_ERROR.match(line)]
+    return lines[-1] if lines else f"{type(error).__name__}: {error}"

@@ -94,6 +94,7 @@ _METADATA = (
     _optional("licence", _TEXT, "Licence from the metadata."),
     _optional("attributes", _TEXT, "All other metadata, as a JSON object."),
 )
+_SIDECAR_FAULT = _optional("sidecar_fault", _TEXT, "Which of its sidecars says nothing, and why.")
 _FILE = _column("file_id", _TEXT, "The file or tar member: digest of path or URL, size and time of change.")
 _ENCODER = (
     _column("model", _TEXT, "The encoder's name."),
@@ -113,6 +114,9 @@ _LISTING = _schema(
     _optional("fault", _TEXT, "Why the file cannot be opened, if the listing shows that already."),
     _column("is_present", pa.bool_(), "False if the file is no longer in the source folders."),
     *_METADATA,
+    _optional("sidecars", _TEXT, "Digest of the names, sizes and times of change of the sidecars beside the file."),
+    _optional("sidecar_metadata", _TEXT, "What they say: label, caption, licence and attributes, as a JSON object."),
+    _SIDECAR_FAULT,
     _column(
         "listed_at", _LONG, "Time of the listing in microseconds since 1970; the latest row of a file is its state."
     ),
@@ -128,7 +132,16 @@ _MEMBERS = _schema(
     _NUM_BYTES,
     _optional("fault", _TEXT, "Why the member cannot be used, if its header shows that already."),
     *_METADATA,
+    _SIDECAR_FAULT,
 )
+
+_MEMBER_METADATA = _schema(
+    "file_id listed_at",
+    _FILE,
+    *_METADATA,
+    _column("listed_at", _LONG, "Time in microseconds since 1970; the latest row of a member is its state."),
+)
+"""A log of the metadata of tar members of which a metadata table says something; sidecars are in it, too."""
 
 _FILES = _schema(
     "file_id",
@@ -162,6 +175,8 @@ SCHEMAS = {
     "image_listing": _LISTING,
     "audio_members": _MEMBERS,
     "image_members": _MEMBERS,
+    "audio_member_metadata": _MEMBER_METADATA,
+    "image_member_metadata": _MEMBER_METADATA,
     "audio_files": _FILES,
     "image_files": _FILES,
     "clips": _schema(

@@ -1,26 +1,33 @@
 """Shards: plain tars of pictures with their metadata, which webdataset and Hugging Face `datasets` read.
 
-A picture is two members with one key, `<key>.png` (or `.jpg`, `.webp`) and `<key>.json`. A shard is written once, under
-a unique name, and appears atomically.
+A picture is two members with one key, `<key>.png` (or `.jpg`, `.webp`) and `<key>.json`. All pictures of a shard have
+one format, with which its name begins: `datasets` takes the columns of a data set from its first pictures. A shard is
+written once, under a unique name, and appears atomically.
 """
 
 import io
 import os
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, Any
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from aai.errors import BadItem
 from aai.identity import content_id
-from aai.workspace import Workspace
-from aai.workspace.store import Store, store_errors
+from aai.store_errors import store_errors
+from aai.workspace import SHARD, Workspace
+from aai.workspace.store import Store
 
 _SUFFIX = ".tar"
+_BUFFERING = "writing to the folder of temporary files"
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,11 @@ class ShardWriter:
     Members are buffered in an anonymous temporary file, so that a killed worker leaves nothing behind.
     """
 
-    def __init__(self, workspace: Workspace, table: str, recipe: str) -> None:
+    def __init__(self, workspace: Workspace, table: str, recipe: str, picture_format: str) -> None:
         self._store = workspace.store
-        self.path = workspace.shard_path(table, recipe, f"{uuid4().hex}{_SUFFIX}")
-        self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self.path = workspace.shard_path(table, recipe, f"{picture_format}-{uuid4().hex}{_SUFFIX}")
+        with store_errors(_BUFFERING):
+            self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
         self._num_members = 0
 
@@ -54,7 +62,8 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._file:
-            self._tar.close()
+            with store_errors(_BUFFERING):
+                self._tar.close()
             if kind is None and self._num_members:
                 _put(self._store, self.path, self._file)
 
@@ -66,7 +75,7 @@ class ShardWriter:
         """
         header = tarfile.TarInfo(f"{key}.{suffix}")
         header.size, header.mode = len(data), 0o644
-        with store_errors("writing to the folder of temporary files"):
+        with store_errors(_BUFFERING):
             self._tar.addfile(header, io.BytesIO(data))
         self._num_members += 1
         padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
@@ -95,6 +104,22 @@ def read_picture(workspace: Workspace, row: Mapping[str, Any]) -> bytes:
     return data
 
 
+def remove_unnamed(workspace: Workspace, table: str, recipe: str, rows: Sequence[pa.Table]) -> None:
+    """Remove those shards of some rows that no committed row names: another run has committed the same items first.
+
+    Raises:
+        Transient: the store failed.
+    """
+    if SHARD not in workspace.schemas[table].columns.names:
+        return
+    shards = {shard for part in rows for shard in part[SHARD].unique().to_pylist()}
+    named = workspace.table(table).read([SHARD], recipe, pc.field(SHARD).isin(list(shards)))[SHARD].unique()
+    store = workspace.store
+    for shard in shards - set(named.to_pylist()):
+        with store_errors(f"removing {store.uri(shard)}"):
+            store.filesystem.rm_file(store.path(shard))
+
+
 def _missing(store: Store, shard: str) -> BadItem:
     return BadItem("the shard is not there: `aai doctor` lists missing shards", uri=store.uri(shard))
 
@@ -106,7 +131,11 @@ def _put(store: Store, path: str, file: IO[bytes]) -> None:
     part = f"{final}.part" if store.is_local else final
     with store_errors(f"writing {store.uri(path)}"):
         store.filesystem.makedirs(final.rsplit("/", 1)[0], exist_ok=True)
-        with store.filesystem.open(part, "wb") as target:
-            shutil.copyfileobj(file, target)
-        if store.is_local:
-            os.replace(part, final)
+        try:
+            with store.filesystem.open(part, "wb") as target:
+                shutil.copyfileobj(file, target)
+            if store.is_local:
+                os.replace(part, final)
+        finally:
+            if store.is_local:
+                Path(part).unlink(missing_ok=True)  # of a full disk

@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,8 @@ import fsspec
 from fsspec.core import url_to_fs
 from pyarrow import fs as arrow_fs
 
-from aai.errors import BadConfig, Transient
+from aai.errors import BadConfig
+from aai.store_errors import store_errors
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RECIPE = re.compile(r"[0-9a-z]+")
@@ -70,8 +70,33 @@ class Store:
     def files(self, *parts: str) -> list[str]:
         """All files below a folder, sorted, as paths relative to the root; none if the folder does not exist."""
         with store_errors(f"listing {self.uri(*parts)}"):
+            self.filesystem.invalidate_cache()  # workers in other processes write, too
             found = self.filesystem.find(self.path(*parts))
         return sorted(str(path).removeprefix(self.path()).lstrip("/") for path in found)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file whole: a reader finds the old one or the new one, also after a kill.
+
+        Raises:
+            Transient: the store failed.
+        """
+        with store_errors(f"writing {self.uri(path)}"):
+            if self.is_local:
+                self.filesystem.makedirs(self.path(path).rpartition("/")[0], exist_ok=True)
+                write_whole(Path(self.path(path)), data)
+            else:
+                self.filesystem.pipe_file(self.path(path), data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file on disk whole, by a rename."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def open_store(
@@ -116,20 +141,6 @@ def checked_name(name: str) -> str:
     return name
 
 
-@contextmanager
-def store_errors(doing: str) -> Iterator[None]:
-    """Translate failures of disk, network or bucket into `Transient`; `FileNotFoundError` passes through.
-
-    The original message stays in the cause, because it may contain secrets.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Transient(f"{doing} failed ({type(error).__name__}): look at disk space, network and access") from error
-
-
 def _checked_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query:
@@ -139,7 +150,7 @@ def _checked_url(url: str) -> str:
 
 
 def _checked_path(text: str) -> str:
-    path = Path(text).expanduser().absolute()
+    path = Path(os.path.expanduser(text)).absolute()
     if refused := _REFUSED.search(str(path)):
         raise BadConfig(
             f"Delta cannot handle {refused.group()!r} in a path: choose another folder",

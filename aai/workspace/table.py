@@ -7,9 +7,7 @@ writer can commit between the check of the keys and the append.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
 from random import SystemRandom
@@ -18,21 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import (
-    CommitFailedError,
-    DeltaError,
-    DeltaProtocolError,
-    SchemaMismatchError,
-    TableNotFoundError,
-)
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from aai.errors import BadConfig, Transient
+from aai.workspace.keys import NO_KEYS, StoredKeys, concatenated, ids_of, keys_of, new_rows
 from aai.workspace.schemas import RECIPE, Schema
-from aai.workspace.store import Store, checked_recipe, store_errors
+from aai.workspace.store import Store, checked_recipe
+from aai.workspace.table_errors import table_errors
 
 _MAX_ATTEMPTS = 12
 _MIN_WAIT_S, _MAX_WAIT_S = 0.02, 2.0
-_KEY_SEPARATOR = "\x1f"
 _TARGET_BYTES = 2**28
 """Size of compacted files: large enough to be few, small enough to be read in parallel."""
 _ACTIONS = pa.schema([("path", pa.string()), (f"partition.{RECIPE}", pa.string()), ("modification_time", pa.int64())])
@@ -40,14 +33,6 @@ _COMPRESSION = WriterProperties(compression="ZSTD", compression_level=1)
 _PARTITIONING = ds.partitioning(pa.schema([(RECIPE, pa.string())]), flavor="hive")
 
 _jitter = SystemRandom()  # waiting changes no result, so it needs no seed
-
-
-@dataclass(frozen=True)
-class _StoredKeys:
-    """The keys of a recipe's rows at a transaction number."""
-
-    transaction: int
-    keys: pa.ChunkedArray
 
 
 class Table:
@@ -60,7 +45,8 @@ class Table:
         self._store = store
         self._delta_options = dict(store.delta_options) if store.delta_options else None
         self._handle: DeltaTable | None = None
-        self._stored: dict[str, _StoredKeys] = {}
+        self._stored: dict[str, StoredKeys] = {}
+        self._news: dict[str, list[pa.ChunkedArray]] = {}
 
     def __repr__(self) -> str:
         return f"Table({self.uri!r})"
@@ -114,13 +100,27 @@ class Table:
         """The ids of the items with rows under a recipe, one per row."""
         return self.read([self.schema.id], recipe)[self.schema.id]
 
+    def ids_of_others(self, recipe: str) -> Iterator[str]:
+        """Ids of rows that other writers have committed since the last call; none at the first call.
+
+        If nothing was committed, this is a look at the log. Ids of own rows may be among them.
+
+        Raises:
+            Transient: the store failed.
+        """
+        handle = self._open()
+        if handle is not None:
+            self._stored_keys(handle, recipe)
+        return ids_of(self._news.pop(recipe, []))
+
     def recipes(self) -> dict[str, int]:
         """Number of rows per recipe, from the Delta log alone."""
         handle = self._open()
         if handle is None:
             return {}
         recipe, rows = f"partition.{RECIPE}", "num_records"
-        files = pa.table(handle.get_add_actions(flatten=True))
+        with table_errors("reading the log of", self.uri):
+            files = pa.table(handle.get_add_actions(flatten=True))
         counts = files.group_by(recipe).aggregate([(rows, "sum")]).sort_by(recipe)
         return dict(zip(counts[recipe].to_pylist(), counts[f"{rows}_sum"].to_pylist(), strict=True))
 
@@ -134,7 +134,7 @@ class Table:
         if handle is None:
             return []
         unused = partial(handle.vacuum, retention_hours=0, dry_run=True, enforce_retention_duration=False)
-        with store_errors(f"listing {self.uri}"):
+        with table_errors("listing", self.uri):
             replaced = set(unused())
             return sorted(path for path in unused(full=True) if path not in replaced)
 
@@ -149,10 +149,10 @@ class Table:
         handle = self._open()
         if handle is None:
             return 0, 0
-        num_before = len(handle.file_uris())
-        with store_errors(f"compacting {self.uri}"), _delta_errors(self.uri):
+        with table_errors("compacting", self.uri):
+            num_before = len(handle.file_uris())
             handle.optimize.compact(writer_properties=_COMPRESSION, target_size=_TARGET_BYTES)
-        return num_before, len(handle.file_uris())
+            return num_before, len(handle.file_uris())
 
     def vacuum(self, older_than_h: float, dry_run: bool) -> list[str]:
         """Remove data files of a minimum age that the newest version does not name.
@@ -166,7 +166,7 @@ class Table:
         if handle is None:
             return []
         hours = math.ceil(older_than_h)
-        with store_errors(f"listing {self.uri}"), _delta_errors(self.uri):
+        with table_errors("listing", self.uri):
             vacuum = partial(handle.vacuum, hours, enforce_retention_duration=False, full=True)
             # Delta lists files of its log, whether or not an earlier removal left them.
             unused = set(vacuum(dry_run=True)) & self._stored_files()
@@ -199,7 +199,7 @@ class Table:
                 yield from table.append_column(schema.field(RECIPE), pa.repeat(value, batch.num_rows)).to_batches()
 
         transaction = (handle.transaction_version(self._app(recipe)) or 0) + 1
-        with store_errors(f"rewriting {self.uri}"), _delta_errors(self.uri):
+        with table_errors("rewriting", self.uri):
             write_deltalake(
                 handle,
                 pa.RecordBatchReader.from_batches(schema, with_recipe()),
@@ -218,7 +218,7 @@ class Table:
         """
         handle = self._open()
         if handle is not None:
-            with store_errors(f"deleting from {self.uri}"), _delta_errors(self.uri):
+            with table_errors("deleting from", self.uri):
                 handle.delete(f"{RECIPE} = '{checked_recipe(recipe)}'")
             self._stored.pop(recipe, None)
 
@@ -235,7 +235,7 @@ class Table:
             BadConfig: the table has the columns of another version.
             Transient: the store failed.
         """
-        with store_errors(f"opening {self.uri}"):
+        with table_errors("opening", self.uri):
             try:
                 if self._handle is None:
                     self._handle = self._of_this_version(DeltaTable(self.uri, storage_options=self._delta_options))
@@ -265,7 +265,7 @@ class Table:
         if handle is not None:
             return handle
         try:
-            with store_errors(f"creating {self.uri}"):
+            with table_errors("creating", self.uri, TableNotFoundError):
                 DeltaTable.create(
                     self.uri,
                     self.schema.stored,
@@ -292,12 +292,14 @@ class Table:
             return 0
         handle = self._open_or_create()
         stored = self._stored_keys(handle, recipe)
-        rows, keys = self._new_rows(rows, stored.keys)
+        rows, keys = new_rows(rows, keys_of(self.schema, rows), stored.keys)
         if not rows.num_rows:
             return 0
         transaction = stored.transaction + 1
         self._commit(handle, recipe, rows, transaction)
-        self._stored[recipe] = _StoredKeys(transaction, _concatenated(stored.keys, keys))
+        if handle.transaction_version(self._app(recipe)) == transaction:  # else another writer has committed after it
+            files = frozenset(path for path, _ in self._files(handle, recipe))
+            self._stored[recipe] = StoredKeys(transaction, files, concatenated(stored.keys, keys))
         return rows.num_rows
 
     def _commit(self, handle: DeltaTable, recipe: str, rows: pa.Table, transaction: int) -> None:
@@ -306,47 +308,32 @@ class Table:
         # A table keeps the comments of its first version: Delta rejects an append with other ones.
         columns = [column.with_metadata(stored.get(column.name, column.metadata)) for column in rows.schema]
         added = set(self.schema.stored.names) - stored.keys()
-        try:
-            with store_errors(f"appending to {self.uri}"):
-                write_deltalake(
-                    handle,  # not the URI: the handle's snapshot is what Delta compares transaction numbers with
-                    rows.cast(pa.schema(columns)),
-                    mode="append",
-                    schema_mode="merge" if added else None,
-                    writer_properties=_COMPRESSION,
-                    commit_properties=CommitProperties(app_transactions=[Transaction(self._app(recipe), transaction)]),
-                )
-        except (CommitFailedError, DeltaProtocolError, SchemaMismatchError):
-            raise
-        except DeltaError as error:  # a full disk, for example
-            raise Transient("writing failed: look at the disk space", uri=self.uri) from error
+        with table_errors("appending to", self.uri, CommitFailedError):
+            write_deltalake(
+                handle,  # not the URI: the handle's snapshot is what Delta compares transaction numbers with
+                rows.cast(pa.schema(columns)),
+                mode="append",
+                schema_mode="merge" if added else None,
+                writer_properties=_COMPRESSION,
+                commit_properties=CommitProperties(app_transactions=[Transaction(self._app(recipe), transaction)]),
+            )
 
     def _app(self, recipe: str) -> str:
         return f"{self.name}/{recipe}"
 
-    def _stored_keys(self, handle: DeltaTable, recipe: str) -> _StoredKeys:
-        """The keys in a snapshot: cached since the last commit, unless another writer has committed after it."""
+    def _stored_keys(self, handle: DeltaTable, recipe: str) -> StoredKeys:
+        """The keys in a snapshot: those of the last look, and those of files that other writers have added since."""
         transaction = handle.transaction_version(self._app(recipe)) or 0
-        stored = self._stored.get(recipe)
-        if stored is None or stored.transaction != transaction:
-            stored = _StoredKeys(transaction, self._keys(self._scan(handle, self.schema.key, recipe)))
+        stored = self._stored.get(recipe, NO_KEYS)
+        if recipe not in self._stored or stored.transaction != transaction:
+            files = frozenset(path for path, _ in self._files(handle, recipe))
+            known = stored if stored.files <= files else NO_KEYS  # else they were compacted or rewritten
+            news = keys_of(self.schema, self._read_files(files - known.files, self.schema.key))
+            stored = StoredKeys(transaction, files, concatenated(known.keys, news))
+            if recipe in self._stored:
+                self._news.setdefault(recipe, []).append(news)
+            self._stored[recipe] = stored
         return stored
-
-    def _new_rows(self, rows: pa.Table, stored: pa.ChunkedArray) -> tuple[pa.Table, pa.ChunkedArray]:
-        """The first row of each key that is not stored yet, and these keys."""
-        keys = self._keys(rows)
-        duplicates = stored.filter(pc.is_in(stored, value_set=keys))  # hashes the few new keys, not the many stored
-        numbered = pa.table({"key": keys, "row": pa.arange(0, len(keys))})
-        firsts = numbered.group_by("key", use_threads=False).aggregate([("row", "min")])
-        firsts = firsts.filter(pc.invert(pc.is_in(firsts["key"], value_set=duplicates)))
-        if firsts.num_rows < rows.num_rows:
-            rows = rows.take(firsts["row_min"])
-        return rows, firsts["key"]
-
-    def _keys(self, rows: pa.Table) -> pa.ChunkedArray:
-        """The key of each row as one string."""
-        columns = [rows[name].cast(pa.string()) for name in self.schema.key]
-        return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, _KEY_SEPARATOR)
 
     def _scan(
         self, handle: DeltaTable, names: Sequence[str], recipe: str | None, filter: pc.Expression | None = None
@@ -355,9 +342,12 @@ class Table:
 
         After Delta's own `to_pyarrow_table` and `to_pandas` the process aborts when it exits.
         """
-        with store_errors(f"reading {self.uri}"):
+        return self._read_files([path for path, _ in self._files(handle, recipe)], names, filter)
+
+    def _read_files(self, files: Iterable[str], names: Sequence[str], filter: pc.Expression | None = None) -> pa.Table:
+        with table_errors("reading", self.uri):
             return ds.dataset(
-                [path for path, _ in self._files(handle, recipe)],
+                list(files),
                 schema=self.schema.stored,
                 format="parquet",
                 filesystem=self._store.arrow_filesystem,
@@ -376,23 +366,9 @@ class Table:
 
     def _files(self, handle: DeltaTable, recipe: str | None) -> list[tuple[str, int]]:
         """Paths of data files as the file system takes them, with their times of writing in milliseconds."""
-        actions = pa.table(handle.get_add_actions(flatten=True)).select(
-            ["path", f"partition.{RECIPE}", "modification_time"]
-        )
+        with table_errors("reading the log of", self.uri):
+            actions = pa.table(handle.get_add_actions(flatten=True)).select(_ACTIONS.names)
         root = self._store.path(self.name)
         rows = zip(*(column.to_pylist() for column in actions.cast(_ACTIONS).columns), strict=True)
         # Delta escapes paths; those relative to the table, `recipe=…/<file>`, have nothing to escape.
         return [(f"{root}/{path}", time_ms) for path, own, time_ms in rows if recipe in (None, own)]
-
-
-@contextmanager
-def _delta_errors(uri: str) -> Iterator[None]:
-    """Translate Delta's errors into `Transient`: a full disk, or another writer at the same time."""
-    try:
-        yield
-    except DeltaError as error:
-        raise Transient("writing failed: look at the disk space, and for other runs", uri=uri) from error
-
-
-def _concatenated(*arrays: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pa.chunked_array([chunk for array in arrays for chunk in array.chunks], type=pa.string())

@@ -19,7 +19,6 @@ from flows.app.terminal import (
     show_plan,
     show_results,
     show_summaries,
-    stoppable,
 )
 
 if TYPE_CHECKING:
@@ -58,16 +57,14 @@ def init(
 ) -> None:
     """Write a configuration file that explains every option."""
     from flows.app.config_template import suggest_profile, template
+    from flows.app.output import check_output, write_output
 
     with sentences():
-        if path.exists():
+        if path.is_file():
             fail(f"{path} exists: name another file, or remove it")
+        check_output(path, "PATH", lambda data: False)
         chosen = profile or suggest_profile()
-        text = template(chosen)
-        try:
-            path.write_text(text)
-        except OSError as error:
-            fail(f"{path} cannot be written ({error.strerror}): name a file in a writable folder")
+        write_output(path, template(chosen).encode(), "PATH")
     typer.echo(f"wrote {path} for the profile {chosen}: set `audio` and `images` in it, then run `aai build`")
 
 
@@ -125,6 +122,8 @@ def render(
         planned = plan_render(run, source)
         for warning in planned.warnings:
             typer.echo(f"aai: {warning}", err=True)
+        if not planned.total:
+            fail("the jobs ask for no picture: see above which filters select no cue")
         if dry_run or not planned.new:
             typer.echo(pictures_line(planned))
             return
@@ -133,7 +132,8 @@ def render(
 
             done = _follow("render", lambda run, do: make_pictures(run, loaded, do, source), run)
     show_summaries(done)
-    typer.echo(f"the pictures are in {shards_of(run)}")
+    for picture_format in sorted({job.options.format for job in loaded}):
+        typer.echo(f"the pictures are in {shards_of(run, picture_format)}")
 
 
 @app.command(epilog="Example: `aai score -c aai.yaml`")
@@ -185,7 +185,7 @@ def imagine(  # noqa: PLR0913
         Path | None, typer.Option("--config", "-c", help="Configuration of a bank, for its models and mapper.")
     ] = None,
     profile: Annotated[str, typer.Option(help="Profile to use without a configuration.")] = "tiny",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")] = 0,
     changes: Changes = None,
 ) -> None:
     """Render one picture of one recording, without fitting: with the models of a profile or of a bank."""
@@ -219,6 +219,56 @@ def demo(
         found = story.figures(run)
     show_figures(found)
     typer.echo(f"all in one picture: {folder / story.SHEET}\nthe report: {folder / story.REPORT}")
+
+
+@app.command(epilog="Example: `aai submit --to slurm --dry-run -- build -c aai.yaml`")
+def submit(
+    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="Command of aai with its arguments.")],
+    to: Annotated[str, typer.Option(help="slurm, slurm-array, ray, kuberay or skypilot.")],
+    dry_run: Annotated[bool, typer.Option(help="Only print the file that would be handed in.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for the job, and exit with its state.")] = False,
+) -> None:
+    """Run a command on a cluster: the section `submit` of its configuration says on which nodes and for how long."""
+    from flows.app.submit import find_target, hand_in, prepare, read_command, watching
+
+    with sentences():
+        target, arguments = find_target(to), read_command(typer.main.get_group(app), words)
+        submission = prepare(words, arguments, _changed({}, arguments["changes"]))
+        if dry_run:
+            typer.echo(target.render(submission), nl=False)
+            return
+        code = hand_in(target, submission, wait)
+    if code:
+        raise typer.Exit(code)
+    typer.echo(f"submitted {submission.name}; to watch and to stop it:\n  {watching(target, submission)}")
+
+
+@app.command(epilog="Example: `aai deploy -c aai.yaml --jobs jobs.yaml --cron '0 2 * * *'`")
+def deploy(  # noqa: PLR0913
+    config: ConfigPath = _DEFAULT,
+    changes: Changes = None,
+    jobs: Annotated[Path | None, typer.Option(help="Job file; without one no pictures are rendered.")] = None,
+    cron: Annotated[str, typer.Option(help="Schedule in UTC: minute, hour, day, month, weekday.")] = "0 2 * * *",
+    pool: Annotated[str, typer.Option(help="Prefect work pool; it is created if it is not there.")] = "aai",
+    kind: Annotated[Literal["process", "kubernetes"], typer.Option(help="Kind of a new work pool.")] = "process",
+) -> None:
+    """Schedule bank, pictures, scores and report on the Prefect server at PREFECT_API_URL."""
+    import os
+
+    from aai.errors import BadConfig
+
+    with sentences():
+        from tasks.stages import load_config
+
+        load_config(config, _changed({}, changes))
+        if not os.environ.get("PREFECT_API_URL"):
+            raise BadConfig("it is not set: start `prefect server start`, then set it", key="PREFECT_API_URL")
+        from flows.app.deploy import DEPLOYMENT
+        from flows.app.deploy import deploy as make_deployment
+
+        make_deployment(config, _changed({}, changes), jobs, cron, pool, kind)
+    typer.echo(f"scheduled {DEPLOYMENT} at {cron!r} UTC; start a worker where AAI is installed, and a run at once:")
+    typer.echo(f"  prefect worker start --pool {pool}\n  prefect deployment run {DEPLOYMENT}")
 
 
 @app.command(epilog="Example: `aai doctor -c aai.yaml`")
@@ -256,7 +306,7 @@ def export(  # noqa: PLR0913
 
     with sentences():
         run, chosen = _open(config, changes), CueFilter(labels=tuple(label or ()), where=where or None)
-        with stoppable(), progress(run):
+        with progress(run):
             done = write_files(run, output or Path(f"cues-{program}"), program, chosen, limit)
     typer.echo(done.sentence)
 
@@ -268,7 +318,7 @@ def compact(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
 
     with sentences():
         run = _open(config, changes)
-        with stoppable(), progress(run):
+        with progress(run):
             lines = merge_files(run)
     typer.echo("\n".join(lines))
 
@@ -296,8 +346,7 @@ def prune(  # noqa: PLR0913
 
     with sentences():
         run = _open(config, changes)
-        with stoppable():
-            lines = remove(run, generations, removed, older_than, dry_run=not yes)
+        lines = remove(run, generations, removed, older_than, dry_run=not yes)
     typer.echo("\n".join(lines))
 
 
@@ -332,22 +381,10 @@ def _changed(keys: dict[str, object], changes: list[str] | None) -> dict[str, ob
     Raises:
         BadConfig: one is not KEY=VALUE, or its value is not YAML.
     """
-    import yaml
-
-    from aai.errors import BadConfig
-    from tasks.runtime.config import merge
+    from tasks.runtime.config import merge, parse_change
 
     for change in changes or ():
-        key, equals, text = change.partition("=")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadConfig(f"{text!r} is not a YAML value: quote it", key=f"--set {key}") from error
-        if not (key and equals):
-            raise BadConfig(f"{change!r} is not KEY=VALUE: write for example fit.steps=3", key="--set")
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        keys = merge(keys, value)
+        keys = merge(keys, parse_change(change))
     return keys
 
 

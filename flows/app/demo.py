@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aai.errors import BadConfig
 from aai.jobs.job import Job
 from aai.jobs.jobfile import load_jobs
 from aai.metrics import JUDGE_PHENOMENON
@@ -109,11 +110,27 @@ _TARGETS: dict[str, tuple[float, float | None]] = {
 
 
 def prepare(folder: Path) -> None:
-    """Write the configuration and the jobs, unless they exist: the user may have changed them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in ((CONFIG, _CONFIG), (JOBS, _JOBS)):
-        if not (folder / name).exists():
-            (folder / name).write_text(text.format(folder=folder))
+    """Write the configuration and the jobs, unless they exist: the user may have changed them.
+
+    Raises:
+        BadConfig: the folder holds other files, or cannot be written to.
+    """
+    config, first = folder / CONFIG, _CONFIG.splitlines()[0]
+    try:
+        is_ours = config.exists() and first in config.read_text().splitlines()
+        if folder.exists() and not is_ours and any(folder.iterdir()):
+            raise BadConfig(
+                f"the folder holds other files: name a new one (the demo's own has {CONFIG} with the line `{first}`)",
+                key="FOLDER",
+                uri=str(folder),
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in ((CONFIG, _CONFIG), (JOBS, _JOBS)):
+            if not (folder / name).exists():
+                (folder / name).write_text(text.format(folder=folder))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadConfig(f"it cannot be used ({reason}): name another folder", key="FOLDER", uri=str(folder)) from error
 
 
 def is_finished(run: Run, folder: Path) -> bool:

@@ -1,11 +1,15 @@
 """Doctor: versions, devices and the health of a workspace; each fault comes with a remedy."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from aai.errors import BadConfig
 from aai.retrieve.index import faiss_build
+from tasks.list_files import look
 from tasks.runtime.run import Run
+from tasks.views.plan import metadata_notes
 
 _PACKAGES = ("torch", "diffusers", "transformers", "ray", "deltalake", "pyarrow", "numpy")
 
@@ -36,12 +40,12 @@ class Finding:
 
 
 def examine(run: Run | None) -> list[Finding]:
-    """Examine the installation and, if a run is given, its workspace.
+    """Examine the installation and, if a run is given, its workspace and the metadata of its files.
 
     Raises:
         Transient: the store failed.
     """
-    return [*_software(), _gpu(), *(_workspace(run) if run else [])]
+    return [*_software(), _gpu(), *([*_sources(run), *_workspace(run), *_metadata(run)] if run else [])]
 
 
 def _software() -> list[Finding]:
@@ -63,6 +67,23 @@ def _gpu() -> Finding:
     return Finding("no GPU: models run on the CPU, which is fast enough for the profile tiny only")
 
 
+def _sources(run: Run) -> Iterator[Finding]:
+    """The configured locations, compared with the last build."""
+    for key, table in (("audio", "audio_listing"), ("images", "image_listing")):
+        if not getattr(run.config, key):
+            continue
+        try:
+            listing = look(run, table)
+        except BadConfig as error:
+            reason, _, remedy = str(error).rpartition(": ")
+            yield Finding(reason, remedy)
+            continue
+        yield Finding(f"{listing.current.num_rows:,} files in the locations of {key}")
+        if listing.num_gone:
+            remedy = "run `aai build` to take note, or put them back; `aai bank prune --removed` removes their rows"
+            yield Finding(f"{listing.num_gone:,} files of {key} that the last build found are gone", remedy)
+
+
 def _workspace(run: Run) -> list[Finding]:
     health = run.workspace.health()
     faults = [
@@ -78,3 +99,15 @@ def _workspace(run: Run) -> list[Finding]:
     num_duplicates = sum(keys.num_rows for keys in health.duplicates.values())
     remedy = "two runs wrote without Delta's conflict check: use one row per key, and report this bug"
     return [*findings, Finding(f"{num_duplicates} keys with several rows", remedy if num_duplicates else None)]
+
+
+def _metadata(run: Run) -> list[Finding]:
+    if not (run.config.audio and run.config.images):
+        return []
+    try:
+        notes = metadata_notes(run)
+    except BadConfig as error:
+        if error.key in ("audio", "images"):
+            return []  # a location, of which `_sources` tells
+        return [Finding(str(error), "`aai build` needs it, too")]
+    return [Finding(note, "docs/METADATA.md has the rules") for note in notes] or [Finding("metadata: nothing to mend")]

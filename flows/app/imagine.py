@@ -12,10 +12,12 @@ from aai.media import audio, images, provenance
 from aai.media.options import IngestOptions
 from aai.options import PLACEHOLDER
 from aai.workspace import SCHEMAS
+from flows.app.output import check_output, write_output
 from tasks.render import RenderSectionOptions
 from tasks.runtime.arrow import to_array, to_lists
 from tasks.runtime.run import Run
 
+_OUTPUT = "--output"
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -30,18 +32,18 @@ def imagine(run: Run, clip: Path, prompt: str, seed: int, output: Path) -> None:
     """
     suffix = output.suffix.lower()
     if suffix not in _KINDS:
-        raise BadConfig(f"{suffix!r} is not a suffix of a picture: use {', '.join(_KINDS)}", key="--output")
+        raise BadConfig(f"{suffix!r} is not a suffix of a picture: use {', '.join(_KINDS)}", key=_OUTPUT)
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise BadConfig(f"{prompt!r} is not UTF-8: write it again", key="prompt") from error
     if not parse(prompt).slots:
         raise BadConfig(f"{prompt!r} has no {PLACEHOLDER} for the sound: put one in", key="prompt")
-    if not output.parent.is_dir():
-        raise BadConfig(f"the folder {output.parent} does not exist: make it first", key="--output")
+    check_output(output, _OUTPUT, lambda data: provenance.MARK in data)
     wave, rate_hz = first_window(clip, run.config.options(IngestOptions).audio)
     pixels = _picture(run, wave, rate_hz, prompt, seed)
     data = images.encode(pixels, _KINDS[suffix], xmp=_packet(run, pixels, prompt, seed))
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise BadConfig(f"{output} cannot be written ({error.strerror}): name another file", key="--output") from error
+    write_output(output, data, _OUTPUT)
 
 
 def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, int]:
@@ -52,14 +54,14 @@ def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, i
     """
     try:
         data = clip.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = f"it cannot be read ({type(error).__name__}): look at its path and permissions"
         raise BadItem(reason, uri=str(clip)) from error
     recording = audio.decode(data, str(clip), options)
     wave = audio.to_mono(recording.samples)
     found = audio.windows(wave, recording.rate_hz, options)
     if not found:
-        raise BadItem("it is silent: choose another recording", uri=str(clip))
+        raise BadItem(audio.no_window(wave, recording.rate_hz, options), uri=str(clip))
     return audio.cut(wave, recording.rate_hz, found[0]), recording.rate_hz
 
 
@@ -67,15 +69,16 @@ def _picture(run: Run, wave: np.ndarray, rate_hz: int, prompt: str, seed: int) -
     import pyarrow as pa
     import torch
 
-    from aai.models.clap import AudioEncoder
-    from aai.models.device import best_device, dtype_named
     from tasks.align import ALIGNED_VECTORS
-    from tasks.runtime.models import open_diffusion, open_mapper
+    from tasks.embed import check_window
+    from tasks.runtime.models import open_audio, open_diffusion, open_mapper
 
     assert ALIGNED_VECTORS.worker, "align has a worker"
-    context, models = run.context(), run.config.models
+    run.check_models()
+    context = run.context()
     mapper, align = open_mapper(context), ALIGNED_VECTORS.worker(context)
-    encoder = AudioEncoder(models.audio.name, models.audio.revision, best_device(), dtype_named(models.dtype))
+    encoder = open_audio(run.config)
+    check_window(run.config.options(IngestOptions).audio.window_s, encoder.duration_s)
     vectors = encoder.embed_clips([wave], rate_hz).numpy()
     outcome = align(pa.table({SCHEMAS["audio_vectors"].id: ["0"], "vector": to_lists(vectors)}))
     assert outcome.rows is not None, "align rejects nothing"

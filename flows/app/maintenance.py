@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from aai.workspace import Artifact
 from aai.workspace.maintenance import Garbage, find_garbage, remove_artifact, remove_garbage
 from tasks.runtime.run import Run
@@ -14,7 +16,10 @@ _GONE_IMAGES = "SELECT image_id AS id FROM known_images WHERE NOT is_present"
 _GONE_RENDERS = (
     f"SELECT render_id AS id FROM renders WHERE list_has_any(clip_ids, (SELECT list(id) FROM ({_GONE_CLIPS})))"
 )
-# In this order a removal that is killed leaves no row that something else refers to.
+_GONE_FILES = "SELECT file_id AS id FROM {}_items WHERE NOT is_present"
+_GONE_TARS = "SELECT file_id AS id FROM known_{}_listing WHERE is_tar AND NOT is_present"
+# In this order a removal that is killed leaves no row that something else refers to, and no file that counts as read
+# while its clips are gone.
 _OF_GONE = {
     "scores": ("render_id", _GONE_RENDERS),
     "renders": ("render_id", _GONE_RENDERS),
@@ -23,6 +28,12 @@ _OF_GONE = {
     "aligned_vectors": ("clip_id", _GONE_CLIPS),
     "audio_vectors": ("clip_id", _GONE_CLIPS),
     "image_vectors": ("image_id", _GONE_IMAGES),
+    "audio_files": ("file_id", _GONE_FILES.format("audio")),
+    "image_files": ("file_id", _GONE_FILES.format("image")),
+    "clips": ("clip_id", _GONE_CLIPS),
+    "images": ("image_id", _GONE_IMAGES),
+    "audio_members": ("tar_id", _GONE_TARS.format("audio")),
+    "image_members": ("tar_id", _GONE_TARS.format("image")),
 }
 
 
@@ -34,8 +45,8 @@ class Removal:
     recipe: str
     num: int
     key: str = ""
-    ids: str = ""
-    """SQL for the ids of these rows; without it, all rows of the recipe."""
+    ids: pa.Table | None = None
+    """The ids of these rows; without them, all rows of the recipe."""
 
 
 def compact(run: Run) -> list[str]:
@@ -71,11 +82,11 @@ def prune(run: Run, generations: bool, removed: bool, older_than_h: float, dry_r
     if dry_run:
         garbage = find_garbage(run.workspace, older_than_h)
     else:
+        garbage = remove_garbage(run.workspace, older_than_h)  # first, so that it is what was announced
         for removal in removals:
             _remove(run, removal)
         for artifact in artifacts:
             remove_artifact(artifact)
-        garbage = remove_garbage(run.workspace, older_than_h)
     lines += _garbage_lines(garbage)
     if not lines:
         return [f"nothing to remove that is older than {older_than_h:g} hours"]
@@ -96,12 +107,13 @@ def _garbage_lines(garbage: Garbage) -> Iterator[str]:
 
 
 def _earlier_rows(run: Run) -> list[Removal]:
-    """All rows under recipes other than the configuration's."""
+    """All rows under recipes other than the configuration's: what marks items as done before what belongs to them."""
     own = {recipe.name for recipe in run.recipes.values()}
+    written = [name for stage in reversed(run.stages) for name in (stage.table, *stage.also)]
     return [
         Removal(name, recipe, num)
-        for name in run.workspace.schemas
-        if name not in _LOG_TABLES
+        for name in dict.fromkeys([*written, *run.workspace.schemas])
+        if name in run.workspace.schemas and name not in _LOG_TABLES
         for recipe, num in run.workspace.table(name).recipes().items()
         if recipe not in own and num
     ]
@@ -124,17 +136,17 @@ def _rows_of_gone(run: Run) -> list[Removal]:
     found = []
     with run.query() as query:
         for table, (key, ids) in _OF_GONE.items():
-            num = query.number(f"SELECT count(*) FROM {table} t SEMI JOIN ({ids}) g ON t.{key} = g.id")
-            if num:
-                found.append(Removal(table, run.recipe(table), num, key, ids))
+            gone = query.table(f"SELECT t.{key} AS id FROM {table} t SEMI JOIN ({ids}) g ON t.{key} = g.id")
+            if gone.num_rows:
+                found.append(Removal(table, run.recipe(table), gone.num_rows, key, gone))
     return found
 
 
 def _remove(run: Run, removal: Removal) -> None:
     table = run.workspace.table(removal.table)
-    if not removal.ids:
+    if removal.ids is None:
         table.drop(removal.recipe)
         return
-    with run.query() as query:
-        sql = f"SELECT t.* FROM {removal.table} t ANTI JOIN ({removal.ids}) g ON t.{removal.key} = g.id"
+    with run.query(extra={"gone": removal.ids}) as query:
+        sql = f"SELECT t.* FROM {removal.table} t ANTI JOIN gone g ON t.{removal.key} = g.id"
         table.rewrite(removal.recipe, lambda: query.reader(sql))

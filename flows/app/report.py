@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from aai.errors import BadConfig
 from aai.report import page
-from aai.workspace.store import store_errors
+from flows.app.output import check_output, write_output
 from tasks.runtime.run import Run
 from tasks.views.report import REPORT, gather
+
+_OUTPUT = "--output"
+_MARK = b"<title>AAI report"
+"""Bytes that each report has."""
 
 
 def report(run: Run, path: Path | None = None, num_clips: int = 100) -> str:
@@ -16,17 +19,11 @@ def report(run: Run, path: Path | None = None, num_clips: int = 100) -> str:
         BadConfig: the page cannot be written, or a model of the configuration does not exist.
         Transient: the store failed.
     """
+    if path is not None:
+        check_output(path, _OUTPUT, lambda data: _MARK in data)
     text = page(gather(run, num_clips)).encode()
     if path is None:
-        store = run.workspace.store
-        with store_errors(f"writing {store.uri(REPORT)}"):
-            store.filesystem.makedirs(store.path(), exist_ok=True)
-            store.filesystem.pipe_file(store.path(REPORT), text)
-        return store.uri(REPORT)
-    try:
-        path.write_bytes(text)
-    except OSError as error:
-        raise BadConfig(
-            f"it cannot be written ({error.strerror}): name a file in a writable folder", key="--output", uri=str(path)
-        ) from error
+        run.workspace.store.write(REPORT, text)
+        return run.workspace.store.uri(REPORT)
+    write_output(path, text, _OUTPUT)
     return str(path)

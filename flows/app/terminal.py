@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 def sentences() -> Iterator[None]:
     """Print the project's own errors as one sentence with exit code 2; any other error keeps its traceback.
 
-    With AAI_TRACEBACK=1 the project's own errors keep theirs, too.
+    With AAI_TRACEBACK=1 the project's own errors keep theirs, too. Ctrl-C and other signals end the command orderly.
     """
     from aai.errors import AaiError
 
     try:
-        yield
+        with stoppable(), _interrupts():
+            yield
     except AaiError as error:
         if os.environ.get("AAI_TRACEBACK"):
             raise
@@ -49,34 +50,44 @@ def fail(sentence: str) -> NoReturn:
 
 @contextmanager
 def at_work(run: "Run") -> Iterator[None]:
-    """Everything around the stages of a command: progress bars, and an orderly end at Ctrl-C or SIGTERM."""
+    """Everything around the stages of a command: threads that share the processor, and progress bars."""
     # Threads that wait by spinning take the processor from one another where it is shared; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with stoppable(), progress(run):
+    with progress(run):
         yield
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a sentence and the exit code that a shell expects.
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a sentence and the exit code that a shell expects.
 
     A stage at work handles the first signal itself: it finishes the slices in flight and commits, then this runs.
     """
+    from tasks.runtime.signals import handled_by
+
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         received.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with handled_by(stop), _interrupts():
+            yield
     except KeyboardInterrupt as error:
         typer.echo("aai: stopped; finished work is committed, and the same command does the rest", err=True)
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """DuckDB turns the KeyboardInterrupt that ends a query into an error of its own; turn it back."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 @contextmanager

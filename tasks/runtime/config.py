@@ -1,21 +1,24 @@
 """The configuration of a workspace: one YAML file. Each stage's options are a section of it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from aai.errors import BadConfig, no_such_key, not_yaml
+from aai.errors import BadConfig, no_such_key
+from aai.format import shortened
 from aai.options import Options
 from aai.profiles import PROFILES, Models
-from tasks.runtime.options import PoolOptions, RunOptions
+from aai.yaml_reader import parse_yaml, read_yaml
+from tasks.runtime.options import PoolOptions, RunOptions, SubmitOptions
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 Sections = Mapping[str, type[Options]]
 
 _ALL_KEYS = "`aai init` writes all there are"
+_MAX_PARTS = 20
 _PATHS = ("workspace", "audio", "images", "metadata")
 
 
@@ -32,8 +35,11 @@ class Config(Options):
     """Images: folders, globs, webdataset tars or bucket URLs."""
 
     metadata: tuple[str, ...] = ()
-    """CSV or Parquet files with a column `file` (relative to the table's folder) and any of `label`, `caption`,
-    `licence`; further columns become attributes."""
+    """CSV, TSV, JSON lines or Parquet files with a column `file` (relative to the table's folder) and any of `label`,
+    `caption`, `licence`; further columns become attributes."""
+
+    sidecars: bool = True
+    """Whether `a.json`, `a.jpg.json`, `a.txt` and `a.cls` describe the file `a.jpg` beside them."""
 
     profile: str = "tiny"
     """Named set of models and defaults: tiny (shipped, offline), sd15 or sdxl."""
@@ -53,18 +59,22 @@ class Config(Options):
     """Options that replace those of `pool` for a stage, such as {fit: {gpus_per_worker: 1}}."""
 
     run: RunOptions = RunOptions()
-    """Commits and rejects."""
+    """Commits, rejects and limits."""
+
+    submit: SubmitOptions = SubmitOptions()
+    """Jobs on clusters: what `aai submit` asks for."""
 
     @field_validator("audio", "images", "metadata", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("workspace")
+    @field_validator("audio", "images", "metadata", "workspace")
     @classmethod
-    def _names_a_folder(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("it is empty: name a folder or a bucket URL")
+    def _names_something(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for location in (value,) if isinstance(value, str) else value:
+            if not location.strip():  # an empty path is the current folder
+                raise ValueError("it is empty: name a folder, a file or a bucket URL, or leave it out")
         return value
 
     def options(self, kind: type[AnyOptions]) -> AnyOptions:
@@ -106,7 +116,8 @@ def make_config(sections: Sections, stages: tuple[str, ...], keys: Mapping[str, 
         errors.append((name, no_such_key(name, sorted(known), _ALL_KEYS)))
     given = {key: value for key, value in given.items() if key in Config.model_fields}
     config = _validated(Config, given | {"sections": own if not errors else {}}, "", errors)
-    for stage in given.get("pools") or ():
+    pools = given.get("pools")
+    for stage in pools if isinstance(pools, Mapping) else ():
         if stage not in stages:
             errors.append((f"pools.{stage}", f"there is no such stage: choose from {', '.join(stages)}"))
         elif isinstance(config, Config):
@@ -125,17 +136,27 @@ def load_keys(path: str | Path, sections: Sections, changes: Mapping[str, Any] |
     Raises:
         BadConfig: there is no such file, or it is not a YAML mapping.
     """
-    path = Path(path)
-    try:
-        given = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise BadConfig("there is no such file: `aai init` writes one", uri=str(path)) from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise BadConfig(not_yaml(error), uri=str(path)) from error
-    if not isinstance(given, dict | None) or not all(isinstance(key, str) for key in given or ()):
+    given = read_yaml(path, "`aai init` writes one")
+    if not isinstance(given, dict | None):
         raise BadConfig("it holds no keys: `aai init` writes a file that does", uri=str(path))
     filled = _without_empty_sections({**Config.model_fields, **sections}, given or {})
-    return _from_folder(merge(filled, changes or {}), path.parent)
+    return _from_folder(merge(filled, changes or {}), Path(path).parent)
+
+
+def parse_change(text: str) -> dict[str, Any]:
+    """The nested mappings of a change as KEY=VALUE; the value is YAML, as `fit.steps=3`.
+
+    Raises:
+        BadConfig: it is not KEY=VALUE, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts) or len(parts) > _MAX_PARTS:
+        raise BadConfig(f"{shortened(text)} is not KEY=VALUE: write for example fit.steps=3", key="--set")
+    nested = parse_yaml(value, key=f"--set {key}")
+    for part in reversed(parts):
+        nested = {part: nested}
+    return nested
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +171,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _with_profile(keys: Mapping[str, Any]) -> dict[str, Any]:
     name = keys.get("profile", "tiny")
     if not isinstance(name, str) or name not in PROFILES:
-        raise BadConfig(f"there is no {name!r}: choose one of {', '.join(PROFILES)}", key="profile")
+        raise BadConfig(f"there is no {shortened(name)}: choose one of {', '.join(PROFILES)}", key="profile")
     return merge(PROFILES[name], keys)
 
 
@@ -165,13 +186,13 @@ def _validated(kind: type[Options], given: Any, key: str, errors: list[tuple[str
                 case "extra_forbidden":
                     text = no_such_key(path[-1], _keys_beside(kind, path), _ALL_KEYS)
                 case "model_type" | "model_attributes_type":
-                    text = f"{detail['input']!r} is not a section: write its keys and values below it"
+                    text = f"{shortened(detail['input'])} is not a section: write its keys and values below it"
                 case "value_error":
                     text = text.removeprefix("Value error, ")
                 case "missing":
                     text = "it is missing: set it"
                 case _:
-                    text = f"{detail['input']!r}: {text[0].lower()}{text[1:]}"
+                    text = f"{shortened(detail['input'])}: {text[0].lower()}{text[1:]}"
             errors.append((".".join(filter(None, [key, *path])), text))
     return None
 
@@ -200,9 +221,9 @@ def _without_empty_sections(fields: Mapping[str, Any], given: Mapping[str, Any])
 
 def _from_folder(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     def resolved(text: Any) -> Any:
-        if not isinstance(text, str) or not text.strip() or "://" in text or Path(text).expanduser().is_absolute():
+        if not isinstance(text, str) or not text.strip() or "://" in text:
             return text
-        return str(folder / text)
+        return str(folder / os.path.expanduser(text))
 
     found = dict(given)
     for key in _PATHS:

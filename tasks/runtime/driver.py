@@ -5,29 +5,31 @@ Only the driver commits; the rhythm of its commits keeps a run below a thousand 
 """
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from threading import Event
-from types import FrameType, TracebackType
+from types import TracebackType
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from aai.errors import BadConfig
+from aai.media.kinds import left_aside
 from aai.workspace import Workspace
+from aai.workspace.shards import remove_unnamed
 from tasks.runtime.options import PoolOptions, RunOptions
+from tasks.runtime.rejects import RejectLog
+from tasks.runtime.sharing import Finished, SharedSlices, closing_stream
+from tasks.runtime.signals import stopping_on_signals
 from tasks.runtime.stage import Pending, Source
 from tasks.runtime.work import Done, LocalPool, Pool, Reject, Worker
 
 _REJECTS = "rejects"
 _MAX_COMMITS_BY_SIZE = 300
 _COMMIT_SHARE = 1 / 60  # of the time a run has taken: from 2 s on, 400 commits in 10 hours and 600 in a week
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +88,8 @@ def run_stage(
 ) -> StageSummary:
     """Process what is pending. However it ends, finished slices are committed; starting it again does the rest.
 
-    SIGTERM and SIGINT stop it cleanly, and are then delivered again to the handlers that were there before; a second
-    one ends it at once. Setting `stop` stops it cleanly, too.
+    SIGTERM, SIGINT and SIGHUP stop it cleanly, and are then delivered again to the handlers that were there before; a
+    second one ends it at once. Setting `stop` stops it cleanly, too.
 
     Raises:
         BadConfig: too many items were rejected, or the pool cannot start.
@@ -118,33 +120,38 @@ def _work(
     progress: Progress | None,
     stop: Event,
 ) -> None:
-    id_column = buffer.id_column
-    workers = open_pool(stage.make_worker, id_column, pool, stage.gpu)
+    workers = open_pool(stage.make_worker, buffer.id_column, pool, stage.gpu)
+    slices = _slices(stage, pending, buffer, _slice_size(pool, pending.num, workers))
     with stopping_on_signals(stop):
-        with _closing(pending.rows), buffer:
-            for finished in workers.map(slices_of(pending.rows, _slice_size(pool, pending.num, workers)), stop):
+        # An error releases the workers first, then commits what is finished.
+        with closing_stream(iter(slices)) as given, buffer, closing_stream(workers.map(given, stop)) as results:
+            for finished in results:
                 for done in finished:
                     buffer.add(done)
-                buffer.commit_if_due()
+                    slices.finish(done.num_items)
+                if buffer.commit_if_due():
+                    slices.meet()
                 buffer.check_rejects()
                 if progress and finished:
-                    progress(*buffer.progress())
+                    progress(*buffer.progress(slices.num_by_others))
+        if phrase := left_aside(buffer.left_aside):
+            _log.warning("%s: left aside %s", stage.name, phrase)
         if stop.is_set():
             _log.warning(
                 "%s: stopped with %d of %d items finished; starting it again does the rest",
                 stage.name,
-                *buffer.progress()[:2],
+                *buffer.progress(slices.num_by_others)[:2],
             )
 
 
-@contextmanager
-def _closing(rows: Iterable[pa.Table]) -> Iterator[None]:
-    """Close a stream of rows that was not read to its end: it holds a connection and a folder."""
-    try:
-        yield
-    finally:
-        if isinstance(rows, Generator):
-            rows.close()
+def _slices(stage: StageRun, pending: Pending, buffer: "CommitBuffer", size: int) -> SharedSlices:
+    """The slices of a stage; in the order of the rows where rejected items are tried again."""
+
+    def again() -> Pending:
+        buffer.commit()
+        return stage.source.pending()
+
+    return SharedSlices(pending, again, buffer.finished_by_others(), buffer.id_column, size, buffer.may_jump)
 
 
 def _slice_size(pool: PoolOptions, num_items: int, workers: Pool) -> int:
@@ -165,13 +172,6 @@ def open_pool(make_worker: Callable[[], Worker], id_column: str, options: PoolOp
     return RayPool(make_worker, id_column, options, gpu)
 
 
-def slices_of(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Cut tables into slices; the last of each table may be shorter."""
-    for table in tables:
-        for first in range(0, table.num_rows, size):
-            yield table.slice(first, size)
-
-
 class CommitBuffer:
     """Buffers the results of workers and commits them, also when it is left by an error."""
 
@@ -181,9 +181,11 @@ class CommitBuffer:
         self.num_new = 0
         self.num_rejected = 0
         self.num_rejected_items = 0
+        self.left_aside: Counter[str] = Counter()
         self._workspace, self._stage, self._options, self._pending = workspace, stage, options, pending
         self._sink = workspace.table(stage.table)
-        self._rejects = workspace.table(_REJECTS)
+        self._reject_table = workspace.table(_REJECTS)
+        self._rejects = RejectLog(self._reject_table, stage.name, stage.recipe, options.retry_rejects)
         self._commit_slices = max(options.commit_slices, ceil(num_slices / _MAX_COMMITS_BY_SIZE))
         self._start_s = time.monotonic()
         self._buffered: list[Done] = []
@@ -203,39 +205,52 @@ class CommitBuffer:
         """The column with the item's id."""
         return self._sink.schema.id
 
+    @property
+    def may_jump(self) -> bool:
+        """Whether slices may be taken in another order: not where items that this run rejects are pending again."""
+        return not self._options.retry_rejects
+
+    def finished_by_others(self) -> Finished:
+        """What other runs finish from now on."""
+        return Finished(partial(table.ids_of_others, self._stage.recipe) for table in (self._sink, self._reject_table))
+
     def add(self, done: Done) -> None:
         """Take in a finished slice."""
         if not self._buffered:
             self._oldest_s = time.monotonic()
         self._buffered.append(done)
         outcome = done.outcome
+        self.left_aside += outcome.left_aside
         self._last_reject = next(reversed(outcome.rejects), self._last_reject)
         num_new = 0 if outcome.rows is None else len(pc.unique(outcome.rows[self.id_column]))
         self.num_new += num_new
         self.num_rejected_items += done.num_items - num_new
         self.num_rejected += len(outcome.rejects)
 
-    def commit_if_due(self) -> None:
-        """Commit when enough slices are buffered, or the oldest has waited long enough."""
+    def commit_if_due(self) -> bool:
+        """Commit when enough slices are buffered, or the oldest has waited long enough; as `commit`."""
         now_s = time.monotonic()
         max_wait_s = max(self._options.commit_s, (now_s - self._start_s) * _COMMIT_SHARE)
-        if len(self._buffered) >= self._commit_slices or (self._buffered and now_s - self._oldest_s >= max_wait_s):
-            self.commit()
+        is_due = self._buffered and now_s - self._oldest_s >= max_wait_s
+        return self.commit() if is_due or len(self._buffered) >= self._commit_slices else False
 
-    def commit(self) -> None:
-        """Commit what is buffered; repeating an append adds nothing.
+    def commit(self) -> bool:
+        """Commit what is buffered, and return whether another run has committed some of it before.
 
-        What belongs to an item is committed before the row that marks it as done, so that a kill in between loses
-        nothing.
+        Repeating an append adds nothing. What belongs to an item is committed before the row that marks it as done, so
+        that a kill in between loses nothing.
         """
-        outcomes = [done.outcome for done in self._buffered]
+        outcomes, recipe = [done.outcome for done in self._buffered], self._stage.recipe
         for name in sorted({name for outcome in outcomes for name in outcome.extra_tables}):
             tables = [outcome.extra_tables[name] for outcome in outcomes if name in outcome.extra_tables]
-            self._workspace.table(name).append(self._stage.recipe, *tables)
-        rejects = [reject for outcome in outcomes for reject in outcome.rejects]
-        self._rejects.append(self._stage.recipe, self._reject_rows(rejects))
-        self._sink.append(self._stage.recipe, *[outcome.rows for outcome in outcomes if outcome.rows is not None])
+            self._workspace.table(name).append(recipe, *tables)
+        self._rejects.append([reject for outcome in outcomes for reject in outcome.rejects])
+        rows = [outcome.rows for outcome in outcomes if outcome.rows is not None]
+        is_late = self._sink.append(recipe, *rows) < sum(map(len, rows))
+        if is_late:
+            remove_unnamed(self._workspace, self._stage.table, recipe, rows)
         self._buffered.clear()
+        return is_late
 
     def check_rejects(self) -> None:
         """Stop a stage that rejects most of its items, because then the stage or its options are wrong.
@@ -256,43 +271,7 @@ class CommitBuffer:
             key="run.max_reject_fraction",
         )
 
-    def progress(self) -> tuple[int, int, float]:
-        """Finished items, their total, and items per second."""
+    def progress(self, num_by_others: int = 0) -> tuple[int, int, float]:
+        """Finished items, their total without those that other runs have finished, and items per second."""
         finished = self.num_new + self.num_rejected_items
-        return finished, self._pending.num, finished / max(time.monotonic() - self._start_s, 1e-9)
-
-    def _reject_rows(self, rejects: list[Reject]) -> pa.Table:
-        """Rows with a time of their own each, because an image may be rejected as a part of several clips at once."""
-        now = time.time_ns() // 1000
-        rows = [
-            asdict(reject) | {"stage": self._stage.name, "rejected_at": now + number}
-            for number, reject in enumerate(rejects)
-        ]
-        return pa.Table.from_pylist(rows, schema=self._rejects.schema.columns)
-
-
-@contextmanager
-def stopping_on_signals(stop: Event) -> Iterator[None]:
-    """Set `stop` at the first signal; afterwards restore the handlers and deliver the signal again.
-
-    Only the main thread may handle signals. In another thread, the caller sets `stop`.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        received.append(number)
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if received:
-        signal.raise_signal(received[0])
+        return finished, self._pending.num - num_by_others, finished / max(time.monotonic() - self._start_s, 1e-9)

@@ -18,6 +18,8 @@ from tasks.runtime.work import Reject
 
 _REMEDY = "put them back and set run.retry_rejects, or change an option of `retrieve` to search for others"
 
+_NOT_FINITE = "its latents are not finite: look at models.diffusion, and set models.dtype to float32"
+
 _MAX_CACHED = 2_000
 """Latents that are cached for other clips: 130 MB for Stable Diffusion 1.5."""
 
@@ -68,7 +70,11 @@ class Latents:
         if pixels:
             batch = torch.from_numpy(np.stack(list(pixels.values()))).permute(0, 3, 1, 2)
             encoded = self.diffusion.encode_images(batch.float() / 127.5 - 1).cpu()
-            self._cache.update(zip(pixels, encoded, strict=True))
+            for image_id, latent in zip(pixels, encoded, strict=True):
+                if latent.isfinite().all():
+                    self._cache[image_id] = latent
+                else:
+                    faults[image_id] = BadItem(_NOT_FINITE, id=image_id)
         found = {
             image["image_id"]: self._cache[image["image_id"]] for image in wanted if image["image_id"] not in faults
         }

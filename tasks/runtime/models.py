@@ -1,11 +1,13 @@
 """The models of a configuration, loaded by the workers that need them."""
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aai.cues.options import TrainMapperOptions
-from aai.errors import BadConfig
+from aai.errors import BadConfig, BadItem
 from tasks.runtime.config import Config
 from tasks.runtime.stage import Context
 
@@ -13,7 +15,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aai.cues.mapper import CueMapper
+    from aai.models.clap import AudioEncoder
+    from aai.models.clip import ImageTextEncoder
     from aai.models.diffusion import Diffusion
+
+
+@contextmanager
+def in_role(role: str) -> Iterator[None]:
+    """Name the role of a model that cannot be loaded.
+
+    Raises:
+        BadConfig: it cannot be loaded.
+    """
+    try:
+        yield
+    except BadConfig as error:
+        raise BadConfig(error.sentence, key=error.key or f"models.{role}", uri=error.uri) from error
 
 
 def open_diffusion(config: Config) -> "Diffusion":
@@ -26,26 +43,71 @@ def open_diffusion(config: Config) -> "Diffusion":
     from aai.models.diffusion import load_diffusion
 
     device, model = best_device(), config.models.diffusion
-    return load_diffusion(model.name, device, model.revision, dtype_named(config.models.dtype))
+    with in_role("diffusion"):
+        return load_diffusion(model.name, device, model.revision, dtype_named(config.models.dtype))
+
+
+def open_audio(config: Config) -> "AudioEncoder":
+    """The audio encoder, on the GPU if this process may use one.
+
+    Raises:
+        BadConfig: it cannot be loaded.
+    """
+    from aai.models.clap import AudioEncoder
+    from aai.models.device import best_device, dtype_named
+
+    model = config.models.audio
+    with in_role("audio"):
+        return AudioEncoder(model.name, model.revision, best_device(), dtype_named(config.models.dtype))
+
+
+def open_image_text(config: Config) -> "ImageTextEncoder":
+    """The image-text encoder, on the GPU if this process may use one.
+
+    Raises:
+        BadConfig: it cannot be loaded.
+    """
+    from aai.models.clip import ImageTextEncoder
+    from aai.models.device import best_device, dtype_named
+
+    model = config.models.image_text
+    with in_role("image_text"):
+        return ImageTextEncoder(model.name, model.revision, best_device(), dtype_named(config.models.dtype))
 
 
 def open_mapper(context: Context) -> "CueMapper":
     """The shipped mapper, or the one that was trained on the bank.
 
     Raises:
-        BadConfig: there is none.
+        BadConfig: there is none, or it is damaged.
     """
     from aai.cues.mapper import CueMapper
 
     if context.options(TrainMapperOptions).method == "shipped":
         assert context.config.models.mapper is not None, "the recipe names it"
-        return CueMapper.load(context.config.models.mapper)
+        with in_role("mapper"):
+            return CueMapper.load(context.config.models.mapper)
     artifact = context.workspace.artifact("mapper", context.recipes["mapper"])
+    if not artifact.exists():
+        raise BadConfig("the mapper is not trained yet: run `aai build`", key="train_mapper")
     with tempfile.TemporaryDirectory() as folder:
         try:
             return CueMapper.load(artifact.fetch(Path(folder)))
-        except FileNotFoundError as error:
-            raise BadConfig("the mapper is not trained yet: run `aai build`", key="train_mapper") from error
+        except (FileNotFoundError, BadConfig) as error:
+            sentence = "the trained mapper is damaged: delete its folder, and `aai build` trains it again"
+            raise BadConfig(sentence, key="train_mapper", uri=artifact.uri) from error
+
+
+def check_templates(diffusion: "Diffusion", templates: Sequence[str], num_tokens: int, key: str) -> None:
+    """Check the templates of the denoising loss.
+
+    Raises:
+        BadConfig: one is longer than the text encoder's context, or has two cues.
+    """
+    try:
+        diffusion.check_prompts(templates, num_tokens)
+    except BadItem as error:
+        raise BadConfig(error.sentence, key=key) from error
 
 
 def initial_cue(context: Context, diffusion: "Diffusion", num_tokens: int) -> "Tensor":

@@ -1,8 +1,16 @@
 """Options of the workers and of the driver."""
 
-from pydantic import Field
+import re
+from typing import Annotated
+
+from pydantic import Field, field_validator
 
 from aai.options import Options
+
+_Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@,+-]*$")]
+_Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
+_Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_SECRET = re.compile(r"(?i)(secret|token|password|passwd|credential|_key$|_key_id$|apikey)")
 
 
 class PoolOptions(Options):
@@ -44,7 +52,7 @@ class PoolOptions(Options):
 
 
 class RunOptions(Options):
-    """Commits and rejects."""
+    """Commits, rejects and limits."""
 
     max_reject_fraction: float = Field(0.5, ge=0, le=1)
     """A stage stops when more than this fraction of all its items is rejected, earlier runs included."""
@@ -57,3 +65,87 @@ class RunOptions(Options):
 
     commit_s: float = Field(2, gt=0)
     """Maximum time that a finished slice waits for its commit, in seconds; more in a run of over two minutes."""
+
+    filter_s: int = Field(60, gt=0)
+    """Maximum processor time of a cue filter in SQL, in seconds."""
+
+    max_pictures: int = Field(100_000_000, gt=0)
+    """Maximum number of pictures of one job file; more are a mistake in most cases."""
+
+
+class SubmitOptions(Options):
+    """Jobs on clusters: what `aai submit` asks for."""
+
+    nodes: int = Field(1, gt=0)
+    """Nodes (machines) of a job; for KubeRay the maximum number of worker pods, which start at 0."""
+
+    tasks: int = Field(4, gt=0)
+    """For `slurm-array`: number of independent drivers, which share the items."""
+
+    cpus: int = Field(8, gt=0)
+    """CPU cores per node."""
+
+    gpus: int = Field(1, ge=0)
+    """GPUs per node."""
+
+    memory_gib: int = Field(32, gt=0)
+    """Memory per node in GiB."""
+
+    accelerator: _Word | None = None
+    """Type of the GPUs: H100, L4 and so on for SkyPilot, the type of a generic resource for Slurm."""
+
+    hours: float = Field(24, gt=0)
+    """Time limit of a job in hours. A job that reaches it is queued again and goes on where it was (Slurm)."""
+
+    grace_s: int = Field(120, ge=30)
+    """For Slurm: seconds before the time limit at which a job is asked to stop."""
+
+    partition: _Word | None = None
+    """Slurm partition."""
+
+    account: _Word | None = None
+    """Slurm account."""
+
+    address: str = "http://127.0.0.1:8265"
+    """For `ray`: address of the cluster's dashboard, which takes jobs."""
+
+    image: _Word | None = None
+    """Container image with AAI, for KubeRay and SkyPilot; infra/docker builds one."""
+
+    namespace: _Word = "default"
+    """Kubernetes namespace."""
+
+    schedule: str | None = Field(None, pattern=r"^[0-9*/,\- ]+$")
+    """For KubeRay: submit a RayCronJob with this cron schedule in UTC, such as "0 2 * * *"."""
+
+    infra: _Word | None = None
+    """For SkyPilot: cloud, Kubernetes context or Slurm cluster, such as aws/us-east-1; by default the cheapest."""
+
+    spot: bool = False
+    """For SkyPilot: spot instances, which cost less and may be taken away; the job goes on elsewhere."""
+
+    shared_disk: bool = False
+    """Whether all nodes see the folders of the configuration under the same paths. Without it only bucket URLs, and
+    network file systems that are recognised, are accepted where several nodes work together."""
+
+    volumes: dict[_Word, _Path] = {}
+    """For KubeRay: names of persistent volume claims and the paths at which they are mounted."""
+
+    env: dict[_Variable, str] = {}
+    """Environment variables of the job. They are stored readable by the target: no passwords and tokens."""
+
+    secrets: tuple[_Variable, ...] = ()
+    """Names of environment variables with passwords and tokens. Slurm and SkyPilot take their values from the shell
+    that submits, KubeRay from the keys of the Kubernetes secret `aai`."""
+
+    setup: str = ""
+    """Shell commands before AAI starts, such as `module load cuda`. By default the Python environment of the submitting
+    `aai` is used (Slurm)."""
+
+    @field_validator("env")
+    @classmethod
+    def _has_no_secrets(cls, env: dict[str, str]) -> dict[str, str]:
+        for name in env:
+            if _SECRET.search(name):
+                raise ValueError(f"{name} looks like a secret: name it under submit.secrets, without its value")
+        return env

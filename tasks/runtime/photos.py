@@ -1,5 +1,6 @@
 """Photos that jobs edit: listing, identification by content, and decoding."""
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from aai.errors import BadConfig, BadItem
 from aai.identity import content_id, image_id
 from aai.jobs.job import Job
 from aai.media import images
-from aai.media.files import IMAGE_SUFFIXES, File, find_files, read_bytes, read_content
+from aai.media.files import File, find_files, read_bytes
+from aai.media.kinds import IMAGE_SUFFIXES, count_kinds, left_aside
+
+_log = logging.getLogger(__name__)
 
 _NUM_READERS = 8
 """Threads that read files: a bucket has a long latency and serves many requests at a time."""
@@ -48,11 +52,14 @@ def find_photos(job: Job) -> list[Photo]:
 
 
 def _files(job: Job, key: str, locations: tuple[str, ...]) -> list[File]:
-    files = find_files(f"{job.position}: {key}", locations, IMAGE_SUFFIXES)
-    for file in files:
+    place = f"{job.position}: {key}"
+    found = find_files(place, locations, IMAGE_SUFFIXES)
+    for file in found.files:
         if file.is_tar:
-            raise BadConfig("photos are not read from tars: unpack it", key=f"{job.position}: {key}", uri=file.uri)
-    return files
+            raise BadConfig("photos are not read from tars: unpack it", key=place, uri=file.uri)
+    if phrase := left_aside(count_kinds(found.left_aside)):
+        _log.warning("%s: left aside %s", place, phrase)
+    return found.files
 
 
 def _identify(file: File, masks: dict[str, File] | None) -> Photo:
@@ -93,5 +100,7 @@ class Decoder:
         return self._last
 
     def _decode(self, key: str, uri: str) -> np.ndarray:
-        data = read_content(uri, None, None, key)
+        data = read_bytes(uri)
+        if image_id(data) != key:
+            raise BadItem("the photo changed since its job was read: run `aai render` again", uri=uri)
         return images.decode(data, uri, self._options).pixels

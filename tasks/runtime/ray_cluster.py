@@ -2,11 +2,15 @@
 
 import logging
 import os
+import signal
 import socket
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from aai.errors import BadConfig
+from aai.errors import BadConfig, Transient
 
 # Ray reads these when it is imported or started; settings of the user have precedence.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
@@ -28,6 +32,7 @@ def connect(address: str | None) -> None:
 
     Raises:
         BadConfig: the cluster that was asked for does not answer, or is reached through Ray Client.
+        Transient: Ray does not start on this machine.
     """
     address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
     if address.startswith("ray://"):
@@ -41,13 +46,48 @@ def connect(address: str | None) -> None:
     if ray.is_initialized():
         _check_same(address)
         return
+    with _keeping_sigterm():
+        _init(address)
+    _joined_as[address] = _head_address()
+    _protect_token()
+
+
+def _init(address: str) -> None:
     dashboard = False if address == _LOCAL else None
     try:
         ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError) as error:
-        raise BadConfig(f"Ray at {address!r} refuses the connection: {error}", key=_ADDRESS) from error
-    _joined_as[address] = _head_address()
-    _protect_token()
+    except Exception as error:  # noqa: BLE001 - Ray raises errors of all kinds, plain Exception among them
+        ray.shutdown()
+        reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+        if address == _LOCAL:
+            raise Transient(
+                f"Ray did not start on this machine ({reason}): look at free memory, disk space and /dev/shm, "
+                "or run without Ray (pool.num_workers: 0)"
+            ) from error
+        raise BadConfig(
+            f"Ray at {address} refuses the connection ({reason}): it needs the same versions of Python and Ray, "
+            "and the token of the cluster (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)",
+            key=_ADDRESS,
+        ) from error
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM: Ray's exits with code 15, and says nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    is_received = False
+    try:
+        yield
+    except SystemExit:
+        is_received = True
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if is_received:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _probe(address: str) -> None:

@@ -19,9 +19,10 @@ import pyarrow as pa
 
 from aai.errors import BadConfig
 from aai.identity import recipe_of
+from aai.models.folders import check_folders
 from aai.models.revisions import resolve_revision
 from aai.profiles import JudgeName, ModelName
-from aai.workspace import SCHEMAS, Query, Workspace
+from aai.workspace import SCHEMAS, Query, Table, Workspace
 from tasks.runtime.config import Config
 from tasks.runtime.driver import Progress, StageRun, StageSummary, run_stage
 from tasks.runtime.source import QuerySource
@@ -58,6 +59,9 @@ class Run:
     watch: Watch | None = None
     stop: Event = field(default_factory=Event)
     """Set from another thread, it ends the stage at work; what is finished is committed."""
+
+    _logs: dict[str, Table] = field(default_factory=dict, init=False, repr=False)
+    """The tables that every stage appends to, kept because opening one reads its whole log."""
 
     def __post_init__(self) -> None:
         own = {name: schema for stage in self.stages for name, schema in stage.schemas.items()}
@@ -96,6 +100,16 @@ class Run:
         model = getattr(self.config.models, role)
         return _revision(role, model.folder if isinstance(model, JudgeName) else model)
 
+    def check_models(self) -> None:
+        """Check the folders of all models, without loading any; a file is read again only once it has changed.
+
+        Raises:
+            BadConfig: a model is damaged, or does not fit the others.
+        """
+        roles = sorted({role for recipe in self.recipes.values() for role in recipe.models})
+        folders = {role: Path(_name(getattr(self.config.models, role))) for role in roles}
+        check_folders({role: folder for role, folder in folders.items() if folder.is_dir()})
+
     def context(self) -> Context:
         """What workers are made from."""
         roles = {role for recipe in self.recipes.values() for role in recipe.models}
@@ -125,6 +139,7 @@ class Run:
         """
         if not stage.is_needed(self.config):
             return StageSummary.nothing(stage.name, "")
+        self.check_models()
         if stage.make:
             return stage.make(self)
         assert stage.worker is not None, "a stage has a worker or makes itself"
@@ -196,7 +211,7 @@ class Run:
         return {row["stage"]: (row["new"] + row["rejected"]) / row["took_s"] for row in rows if row["took_s"] > 0}
 
     def _append(self, name: str, recipe: str, row: dict[str, Any]) -> None:
-        table = self.workspace.table(name)
+        table = self._logs.setdefault(name, self.workspace.table(name))
         table.append(recipe, pa.Table.from_pylist([row], schema=table.schema.columns))
 
     def _settings(self, stage: Stage) -> dict[str, Any]:
@@ -213,6 +228,13 @@ class Run:
         name, revision = self.revision(role)
         dtype = self.config.models.dtype_of(role)
         return f"{name}@{revision}" if dtype == "float32" else f"{name}@{revision}/{dtype}"
+
+
+def _name(model: ModelName | JudgeName | str) -> str:
+    """Folder of a model, or its name on the hub."""
+    if isinstance(model, JudgeName):
+        return model.folder
+    return model if isinstance(model, str) else model.name
 
 
 def _revision(role: str, model: ModelName | str | None) -> tuple[str, str]:

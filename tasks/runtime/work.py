@@ -5,7 +5,7 @@ then rejected. A slice that failed with `Transient`, or whose node was lost, is 
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import SystemRandom
@@ -13,8 +13,11 @@ from threading import Event
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from aai.errors import AaiError, Transient
+from aai.errors import AaiError, BadItem, Transient
+from aai.format import without_secrets
+from tasks.runtime.finite import not_finite
 from tasks.runtime.options import PoolOptions
 
 TICK_S = 1.0
@@ -46,7 +49,7 @@ class Reject:
     @classmethod
     def of(cls, item_id: str, error: AaiError, uri: str | None = None, part_of: str | None = None) -> "Reject":
         """The reject that an error makes of an item; the file that the error names comes before `uri`."""
-        return cls(item_id, type(error).__name__, error.sentence, error.uri or uri, part_of)
+        return cls(item_id, type(error).__name__, error.sentence, error.uri or (uri and without_secrets(uri)), part_of)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Outcome:
     rejects: list[Reject] = field(default_factory=list)
     extra_tables: dict[str, pa.Table] = field(default_factory=dict)
     """Rows of other tables under the same recipe. They are committed before `rows`, which mark items as done."""
+    left_aside: Counter[str] = field(default_factory=Counter)
+    """Numbers of parts of items that are of no known kind, by extension."""
     files: dict[str, bytes] = field(default_factory=dict)
     """Files of an artifact, by name."""
 
@@ -141,8 +146,20 @@ class WorkerRunner:
             if not _halve_batch(self.worker):
                 raise shortage
             self.num_halvings += 1
+        outcome = self._without_not_finite(rows, outcome)
         self._check(rows, outcome)
         return Done(outcome, rows.num_rows, self.num_halvings)
+
+    def _without_not_finite(self, rows: pa.Table, outcome: Outcome) -> Outcome:
+        """Reject the items that have a number which is not finite."""
+        found = not_finite(outcome.rows, self.id_column) if outcome.rows is not None else {}
+        if outcome.rows is None or not found:
+            return outcome
+        ids = rows[self.id_column].to_pylist()
+        uris = dict(zip(ids, rows[_URI].to_pylist(), strict=True)) if _URI in rows.column_names else {}
+        rejects = [Reject.of(item, BadItem(sentence), uris.get(item)) for item, sentence in found.items()]
+        is_bad = pc.is_in(outcome.rows[self.id_column], value_set=pa.array(list(found)))
+        return replace(outcome, rows=outcome.rows.filter(pc.invert(is_bad)), rejects=[*outcome.rejects, *rejects])
 
     def _check(self, rows: pa.Table, outcome: Outcome) -> None:
         given = set(rows[self.id_column].to_pylist())

@@ -7,14 +7,14 @@ import numpy as np
 
 from aai.errors import BadConfig
 from aai.export import Entry, Program, attribution, name_of, recording
-from aai.jobs.selection import CueFilter, select_cues
+from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
 from aai.models.encoders import embedding_dims
 from tasks.runtime.run import Run
 
 _BATCH_ROWS = 4_096
 """Cues in memory at a time: 65 MB of SDXL's 2 x 2,048 numbers."""
 
-_CLIP_COLUMNS = ("clip_id", "label", "licence", "attributes", "uri", '"offset"', "start_s", "duration_s")
+_CLIP_COLUMNS = ("clip_id", "label", "licence", "attributes", "uri", "offset", "start_s", "duration_s")
 _CUE_COLUMNS = ("num_tokens", "dim", "method")
 
 
@@ -35,11 +35,12 @@ class ExportSource:
                     key="workspace",
                     uri=run.workspace.uri,
                 )
-            self._selected = select_cues(
-                query.described_cues(), cue_filter, (*_CLIP_COLUMNS, *_CUE_COLUMNS), "export"
-            ).slice(0, limit)
-        if not self._selected.num_rows:
-            raise BadConfig("the filter selects no cue: leave out `--where` and `--label` to export all", key="export")
+            columns, limit_s = (*_CLIP_COLUMNS, *_CUE_COLUMNS), run.config.run.filter_s
+            self._selected = select_cues(query, cue_filter, columns, "export", limit_s).slice(0, limit)
+            if not self._selected.num_rows:
+                labels = labels_sentence(labels_of(query))
+                remedy = "leave out `--where` and `--label` to export all"
+                raise BadConfig(f"the filter selects no cue, and {labels}: {remedy}", key="export")
         self.dims = _dims(run)
 
     def __len__(self) -> int:

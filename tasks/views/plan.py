@@ -1,13 +1,17 @@
 """Dry run of a build: pending items and estimated time per stage, computed from the tables."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from tasks import list_files
+from aai.retrieve.options import RetrieveOptions
+from tasks import describe_members, list_files
+from tasks.describe_members import MemberListing
 from tasks.list_files import Listing
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
+from tasks.views.metadata import disputed_contents
 
 _SHARED = "present_audio_ids"
 """A view that several stages read, so it is computed once for all of them."""
@@ -47,19 +51,24 @@ def plan(run: Run) -> BuildPlan:
     """Plan a build; no model is loaded and Ray is not started.
 
     Raises:
-        BadConfig: a location or a model of the configuration does not exist.
+        BadConfig: a location or a model of the configuration does not exist, or a model is damaged.
         Transient: the store failed.
     """
+    run.check_models()
     rates, listings = run.rates(), _look(run)
     extra = {f"known_{table}": listing.current for table, listing in listings.items()}
     with run.query(extra=extra) as query:
         extra[_SHARED] = query.table(f"SELECT * FROM {_SHARED}")
+    members = _look_at_members(run, listings)
     plans: dict[str, StagePlan] = {}
     for stage in run.stages:
         if stage.command != "build" or not stage.is_needed(run.config):
             continue
         if stage.table in listings:
             stage_plan = _plan_listing(stage, listings[stage.table])
+        elif found := members.get(stage.table):
+            num_new = found.changes.num_rows
+            stage_plan = StagePlan(stage.name, found.num - num_new, num_new, 0, 0, None)
         elif stage.rows:
             # What a listing found is among the pending items already.
             upstream = [plans[name].new for name in stage.upstream(run.config)[:1] if name in plans.keys() - listings]
@@ -67,13 +76,58 @@ def plan(run: Run) -> BuildPlan:
         else:
             continue
         plans |= dict.fromkeys((stage.table, *stage.also), stage_plan)
-    notes = [note for listing in listings.values() for note in listing.notes]
+    looks: list[Listing | MemberListing] = [*listings.values(), *members.values()]
+    notes = [note for one in looks for note in one.notes]
+    notes += [*disputed_contents(run, extra), *_more_notes(run, plans, listings)]
     return BuildPlan(list(dict.fromkeys(plans.values())), notes)
+
+
+def _more_notes(run: Run, plans: Mapping[str, StagePlan], listings: Mapping[str, Listing]) -> list[str]:
+    """Sentences about what the counts leave out."""
+    unread = sum(plans[table].new for table in ("image_members", "audio_members") if table in plans)
+    notes = [f"tars to be read: {unread:,}; each counts as one item until then"] if unread else []
+    if any(plans[table].new for table in plans.keys() - listings):
+        made = [stage.name for stage in run.stages if stage.is_needed(run.config) and not stage.schemas]
+        notes.append(f"not counted: {', '.join(made)}")
+    if any(listing.num_changed for listing in listings.values()):
+        results = ["scores"]
+        if "retrieve" in run.config.sections and run.config.options(RetrieveOptions).method == "label":
+            results.insert(0, "neighbours of retrieve.method `label`, with the cues fitted on them,")
+        notes.append(f"{' and '.join(results)} that exist already keep the labels of their time")
+    return notes
+
+
+def metadata_notes(run: Run) -> list[str]:
+    """Sentences on metadata that has no effect, or is contradictory.
+
+    Raises:
+        BadConfig: a location of the configuration does not exist, or a metadata table cannot be read.
+        Transient: the store failed.
+    """
+    listings = _look(run)
+    members = _look_at_members(run, listings)
+    extra = {f"known_{table}": listing.current for table, listing in listings.items()}
+    looks: list[Listing | MemberListing] = [*listings.values(), *members.values()]
+    return [note for one in looks for note in one.warnings] + disputed_contents(run, extra)
 
 
 def _look(run: Run) -> dict[str, Listing]:
     names = [stage.table for stage in run.stages if stage.table in ("image_listing", "audio_listing")]
-    return {name: list_files.look(run, name) for name in names}
+    listings: dict[str, Listing] = {}
+    for name in sorted(names, reverse=True):  # that of images first
+        images = listings.get("image_listing")
+        listings[name] = list_files.look(run, name, images.current if images else None)
+    return listings
+
+
+def _look_at_members(run: Run, listings: dict[str, Listing]) -> dict[str, MemberListing]:
+    """What is known of the members of tars that were read, where there are any."""
+    found = {
+        f"{kind}_member_metadata": describe_members.look(run, kind, listings[f"{kind}_listing"].current)
+        for kind in ("image", "audio")
+        if f"{kind}_listing" in listings
+    }
+    return {table: listing for table, listing in found.items() if listing.num}
 
 
 def _plan_listing(stage: Stage, listing: Listing) -> StagePlan:

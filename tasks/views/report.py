@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from aai.format import without_secrets
 from aai.report import Origin, RejectKind, Report, ScoreLine, StageTime
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
@@ -120,10 +121,10 @@ def _rejects_of(run: Run, stage: Stage) -> list[RejectKind]:
         ).to_pylist()
     return [
         RejectKind(
-            stage.name,
+            stage.name if items else f"{stage.name}, in any job file so far",
             row["reason"],
             row["num"],
-            [(example["what"], example["sentence"]) for example in row["examples"]],
+            [(without_secrets(example["what"]), example["sentence"]) for example in row["examples"]],
         )
         for row in rows
     ]

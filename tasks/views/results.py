@@ -1,6 +1,7 @@
 """Aggregated scores of the pictures, per generation and job.
 
-A generation is the pictures under one recipe. Earlier generations are kept, so that methods can be compared.
+A generation here is the pictures that were made under one configuration, thus one recipe. Earlier generations are kept,
+so that methods can be compared.
 """
 
 import json

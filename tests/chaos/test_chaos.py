@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -166,3 +167,28 @@ def unexplained(run: Run) -> set[str]:
     known |= {row["shard"] for row in rows_of(run, "renders")}
     found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     return {path for path in found - known if not LOG_FILE.search(path) and not path.startswith("artifacts/")}
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(4))
+def test_after_a_sigkill_at_any_moment_the_next_run_leaves_what_an_undisturbed_one_does(seed, before, folder, tmp_path):
+    """In one process, at moments that no progress marks: between two commits, or in the middle of one."""
+    random, bank = Random(seed), tmp_path / "bank"
+    keys = json.dumps(keys_of(folder, bank, slice_size=1))
+    for stage in open_run(make_config(**json.loads(keys))).stages:
+        if stage.command == "score":
+            continue
+        command = [sys.executable, "-m", "tests.chaos.drive", keys, stage.name]
+        for attempt in range(1, 20):  # each lives longer than the last, so that a slow machine gets through
+            with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as driver:
+                try:
+                    driver.wait(random.uniform(2, 4) * attempt)
+                except subprocess.TimeoutExpired:
+                    driver.kill()
+            if driver.returncode == 0:
+                break
+            assert driver.returncode == -9
+        assert driver.returncode == 0, "it does not get on"
+    run = open_run(make_config(**json.loads(keys)))
+    assert_same(run, open_run(make_config(**keys_of(folder, before["undisturbed"]))))
+    assert unexplained(run) == set()

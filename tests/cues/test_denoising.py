@@ -91,3 +91,9 @@ def test_rows_use_all_images_evenly_and_timesteps_from_the_whole_range():
 def test_every_latent_needs_an_image_id():
     with pytest.raises(AssertionError, match="an id for each image"):
         ClipToFit("00", torch.zeros(2), torch.zeros(3, 4, 8, 8), ("a", "b"))
+
+
+def test_every_bit_of_a_seed_counts_in_the_rows_of_a_clip():
+    [clip] = random_clips(1)
+    small, large = (draw_rows(seed, clip, 2, TEMPLATES, 1000) for seed in (7, 2**32 + 7))
+    assert not torch.equal(small.noise, large.noise) and not torch.equal(small.timesteps, large.timesteps)

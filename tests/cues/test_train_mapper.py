@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from aai.cues.denoising import draw_rows, losses_of
 from aai.cues.options import TrainMapperOptions
 from aai.cues.train_mapper import MapperTraining
 from aai.models.diffusion import load_diffusion
@@ -43,10 +44,13 @@ def test_training_moves_the_mapper_and_reports_every_step(model):
     assert not any(weight.requires_grad for weight in mapper.parameters())
 
 
-def test_training_lowers_the_loss(model):
-    losses = []
-    training(model, steps=40, learning_rate=1e-2).run(40, lambda step, loss: losses.append(loss))
-    assert sum(losses[-10:]) < sum(losses[:10])
+def test_training_lowers_the_loss_of_every_clip(model):
+    """On rows that it was not trained on: the losses of its own few rows are mostly noise."""
+    rows = [draw_rows(index, clip, 32, QUICK.templates, 1000) for index, clip in enumerate(CLIPS)]
+    whole = training(model, steps=40, learning_rate=1e-2)
+    before = losses_of(model, whole.result()(ALIGNED), rows, max_rows=64)
+    whole.run(40)
+    assert bool((losses_of(model, whole.result()(ALIGNED), rows, max_rows=64) < before - 0.003).all())
 
 
 @pytest.mark.parametrize("rounds", [(0, 5), (2, 1, 2)])

@@ -70,6 +70,11 @@ def test_a_source_equals_the_render_without_an_edit(diffusion, cues, sampler):
     assert distance(made.sources[0], made.sources[2]) > 5
 
 
+def test_every_bit_of_a_seed_counts_in_an_edit(diffusion, cues):
+    made = Editor(diffusion, QUICK, EditOptions()).from_prompts(request_of(cues, seeds=(1, 2**32 + 1, 2)))
+    assert distance(made.sources[0], made.sources[1]) > 5 and distance(made.pictures[0], made.pictures[1]) > 5
+
+
 @pytest.mark.parametrize("guidance", [1, 4])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_an_edit_without_injection_equals_the_render_of_its_prompt(diffusion, cues, sampler, guidance):

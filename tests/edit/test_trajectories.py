@@ -101,6 +101,12 @@ def test_virtual_noise_depends_on_the_sources_seed_and_not_on_its_index():
         single.step(index, noise(1)[1:2], noise(1)[1:2])
 
 
+def test_every_bit_of_a_seed_counts_in_virtual_noise():
+    noises = VirtualInversion(NoiseLevels(new_ddim()), torch.zeros(3, 4, 8, 6), [5, 2**32 + 5, 5], [0, 1, 2])
+    small, large, again = noises.latents()[0]
+    assert not torch.equal(small, large) and torch.equal(small, again)
+
+
 def test_every_trajectory_follows_the_protocol():
     levels, clean = NoiseLevels(new_ddim()), noise(0)
     inversions = torch.stack([clean] * (STEPS + 1), dim=1)

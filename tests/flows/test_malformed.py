@@ -1,4 +1,4 @@
-"""One build over malformed files of every kind: each becomes a reject with a sentence, and nothing else is lost."""
+"""The corpus is ingested: each file is in a table with the right facts, in `rejects` with the reason, or aside."""
 
 import re
 from pathlib import Path
@@ -10,90 +10,152 @@ from typer.testing import CliRunner
 from flows.app.cli import app
 from tasks.runtime.run import Run
 from tasks.stages import load_config, open_run
-from tests.corpus import GOOD_IMAGES, GOOD_MEMBERS, GOOD_SOUNDS, MALFORMED, write_corpus
+from tests.corpus import PENDING
+from tests.corpus.cases import Said
+from tests.corpus.folder import Expected, write_corpus
+from tests.corpus.images import IMAGES
+from tests.corpus.sounds import SOUNDS
+
+_USED = """
+    SELECT i.uri, m.name, i.label, i.caption, i.licence, f.content_id
+    FROM {kind}_files f JOIN {kind}_items i USING (file_id) LEFT JOIN {kind}_members m USING (file_id)
+"""
+_LENGTHS = """
+    SELECT content_id, sum(duration_s) AS duration_s, max(rate_hz) AS rate_hz, max(channels) AS channels FROM clips
+    GROUP BY content_id
+"""
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("corpus")
 
 
 @pytest.fixture(scope="module")
-def config(corpus) -> Path:
-    return write_config(corpus, "bank", 0.9)
+def expected(folder) -> Expected:
+    return write_corpus(folder)
 
 
 @pytest.fixture(scope="module")
-def first(config):
-    """What `aai build` printed."""
-    return CliRunner().invoke(app, ["build", "-c", str(config)])
+def config(folder, expected) -> Path:
+    return write_config(folder, "bank", 0.9)
 
 
 @pytest.fixture(scope="module")
-def built(first, config) -> Run:
-    assert first.exit_code == 0, first.output
-    return open_run(load_config(config))
+def planned(config) -> str:
+    """What `aai plan` prints before the first build."""
+    done = CliRunner().invoke(app, ["plan", "-c", str(config)])
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split())
 
 
-def write_config(corpus: Path, bank: str, max_reject_fraction: float) -> Path:
-    keys = {"audio": "sounds", "images": "images", "metadata": "labels.csv", "workspace": bank}
-    keys |= {"fit": {"method": "mapper"}, "pool": {"num_workers": 0}}
-    (corpus / f"{bank}.yaml").write_text(yaml.safe_dump(keys | {"run": {"max_reject_fraction": max_reject_fraction}}))
-    return corpus / f"{bank}.yaml"
+@pytest.fixture(scope="module")
+def built(config, planned) -> Run:
+    """The steps of a build up to clips and images."""
+    run = open_run(load_config(config))
+    for stage in run.stages[: [stage.name for stage in run.stages].index("ingest_audio") + 1]:
+        run.do(stage)
+    return run
 
 
-def rejects_of(run: Run, corpus: Path) -> dict[str, str]:
-    """The sentence of each reject, by its file below `sounds` or `images`."""
-    rows = run.workspace.table("rejects").read().to_pylist()
-    folders = tuple(f"{corpus / name}/" for name in ("sounds", "images"))
-    found = {row["uri"].removeprefix(folders[0]).removeprefix(folders[1]): row["sentence"] for row in rows}
-    assert len(found) == len(rows)
+@pytest.fixture(scope="module")
+def rejects(built, folder) -> dict[str, str]:
+    """The sentence of each reject, by its file."""
+    rows = built.workspace.table("rejects").read().to_pylist()
+    found = {row["uri"].removeprefix(f"{folder}/"): row["sentence"] for row in rows}
+    assert len(found) == len(rows), "each file once"
     return found
 
 
-def test_there_are_enough_kinds():
-    assert len(MALFORMED) >= 40
-
-
-def test_everything_malformed_is_one_reject_and_nothing_else_is(built, corpus):
-    assert rejects_of(built, corpus).keys() == MALFORMED.keys()
-
-
-@pytest.mark.parametrize("name", MALFORMED)
-def test_a_reject_says_what_is_wrong_and_what_to_do(name, built, corpus):
-    sentence = rejects_of(built, corpus)[name]
-    assert MALFORMED[name] in sentence and ": " in sentence
-    assert sentence.isprintable() and "Error" not in sentence and str(corpus) not in sentence
-
-
-def test_everything_good_has_become_something(built, corpus):
+@pytest.fixture(scope="module")
+def used(built, folder) -> dict[str, dict]:
+    """The rows of files and members that were ingested, by their names."""
     with built.query() as query:
-        clips = query.table("SELECT clip_id, uri FROM present_clips").to_pylist()
-        images = query.table('SELECT uri, "offset" FROM present_images').to_pylist()
-    cues = built.workspace.table("cues").read(["clip_id"])["clip_id"].to_pylist()
-    assert sorted(row["uri"] for row in clips) == sorted(str(corpus / "sounds" / name) for name in GOOD_SOUNDS)
-    whole = [row["uri"] for row in images if row["offset"] is None]
-    assert sorted(whole) == sorted(str(corpus / "images" / name) for name in GOOD_IMAGES)
-    assert len(images) == len(GOOD_IMAGES) + GOOD_MEMBERS
-    assert sorted(cues) == sorted(row["clip_id"] for row in clips)
+        rows = [row for kind in ("audio", "image") for row in query.table(_USED.format(kind=kind)).to_pylist()]
+    found = {_name(row).removeprefix(f"{folder}/"): row for row in rows}
+    return found
 
 
-def test_metadata_of_files_that_do_not_exist_is_noted_and_costs_nothing(built, first, corpus):
+def _name(row: dict) -> str:
+    return row["uri"] if row["name"] is None else f"{row['uri']}#{row['name']}"
+
+
+def write_config(folder: Path, bank: str, max_reject_fraction: float) -> Path:
+    keys = {"audio": "sounds", "images": "images", "metadata": "labels.csv", "workspace": bank}
+    keys |= {"fit": {"method": "mapper"}, "pool": {"num_workers": 0}}
+    (folder / f"{bank}.yaml").write_text(yaml.safe_dump(keys | {"run": {"max_reject_fraction": max_reject_fraction}}))
+    return folder / f"{bank}.yaml"
+
+
+def is_pending(name: str) -> bool:
+    """Whether a case of this file or member, or of the tar that it is in, is known to fail."""
+    return not PENDING.keys().isdisjoint((*name.partition("#")[0].split("/"), name.removeprefix("images/")))
+
+
+def settled(names: object) -> set[str]:
+    return {name for name in names if not is_pending(name)}
+
+
+def test_there_are_enough_kinds(expected):
+    assert len(expected.used) + len(expected.rejects) >= 200
+    both = [*expected.used, *expected.rejects, *expected.aside]
+    assert {name for name in both if both.count(name) > 1} == {"images/mixed.tar#twice.png"}
+
+
+def test_everything_that_cannot_be_used_is_one_reject_and_nothing_else_is(rejects, expected):
+    assert settled(rejects) == settled(expected.rejects)
+
+
+def test_a_reject_says_what_is_wrong_and_what_to_do(rejects, expected, folder):
+    for name in settled(rejects):
+        sentence = rejects[name]
+        assert expected.rejects[name] in sentence and ": " in sentence, name
+        assert sentence.isprintable() and str(folder) not in sentence, name
+        assert not re.search(r"\w+Error\b", sentence), name
+
+
+def test_everything_else_is_in_a_table_with_its_own_label_caption_and_licence(used, expected):
+    def said(name: str) -> Said:
+        return used[name]["label"], used[name]["caption"], used[name]["licence"]
+
+    assert settled(used) == settled(expected.used)
+    assert {name: said(name) for name in settled(used)} == {name: expected.used[name] for name in settled(used)}
+
+
+def test_contents_have_the_length_rate_and_size_from_which_they_were_encoded(built, used):
     with built.query() as query:
-        clips = query.table("SELECT uri, label FROM present_clips").to_pylist()
-    labels = {Path(row["uri"]).name: row["label"] for row in clips}
-    assert (labels["rain.flac"], labels["fire.wav"]) == ("rain", None)
-    note = f"metadata: {corpus / 'labels.csv'}: 2 of 3 rows name a file that is there"
-    assert note in " ".join(first.output.split())
+        clips = {row["content_id"]: row for row in query.table(_LENGTHS).to_pylist()}
+        images = {row["image_id"]: row for row in query.table("SELECT * FROM images").to_pylist()}
+    for sound in SOUNDS:
+        if not is_pending(sound.name):
+            wave, clip = sound.wave(), clips[used[f"sounds/{sound.name}"]["content_id"]]
+            assert (clip["rate_hz"], clip["channels"]) == (sound.rate_hz, wave.shape[1]), sound.name
+            assert 0 <= clip["duration_s"] - len(wave) / sound.rate_hz <= sound.surplus_s + 1e-9, sound.name
+    for picture in IMAGES:
+        if not is_pending(picture.name):
+            image = images[used[f"images/{picture.name}"]["content_id"]]
+            assert (image["height"], image["width"]) == picture.pixels().shape[:2], picture.name
 
 
-def test_a_second_build_tries_none_of_it_again(built, config):
-    again = CliRunner().invoke(app, ["build", "-c", str(config)])
-    assert (again.exit_code, "nothing to do" in again.output) == (0, True), again.output
+def test_rows_of_metadata_that_name_no_file_are_counted(planned, folder):
+    notes = rf"metadata: {folder / 'labels.csv'}: (\d+) of (\d+) rows name a file that is there"
+    missing = [int(num) - int(matched) for matched, num in re.findall(notes, planned)]
+    assert sum(missing) == 1 + int("photo.jfif" in PENDING)
 
 
-def test_above_the_fraction_the_build_ends_with_a_sentence(corpus):
-    done = CliRunner().invoke(app, ["build", "-c", str(write_config(corpus, "strict", 0.1))])
+@pytest.mark.skipif("what is left aside" in PENDING, reason="not yet said")
+def test_what_is_left_aside_is_said_by_extension(planned):
+    assert "left aside" in planned and ".md" in planned
+    assert ".db" not in planned, "files of the system are ignored"
+
+
+def test_a_second_build_tries_none_of_it_again(built):
+    again = [built.do(stage) for stage in built.stages if stage.name.startswith(("list", "read", "ingest"))]
+    assert [(summary.stage, summary.new, summary.rejected) for summary in again if summary.new] == []
+
+
+def test_above_the_fraction_the_build_ends_with_a_sentence(folder):
+    done = CliRunner().invoke(app, ["build", "-c", str(write_config(folder, "strict", 0.1))])
     assert done.exit_code == 2 and "Traceback" not in done.output
     output = " ".join(done.output.split())
     assert re.search(r"aai: run.max_reject_fraction: read_image_tars rejected \d+ of \d+ items, more than 0.1", output)

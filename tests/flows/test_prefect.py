@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import typer
 import yaml
@@ -29,12 +30,10 @@ from tests.collection import NUM_CLIPS, NUM_IMAGES, write_collection
 
 ROOT = Path(__file__).parents[2]
 NOTHING = StageSummary.nothing("nothing", "ab12", done=1)
-BUILD = (
-    "list_images list_audio read_image_tars read_audio_tars ingest_images ingest_audio embed_images embed_audio align \
-index retrieve fit".split()
-)
+BUILD = """list_images list_audio read_image_tars read_audio_tars describe_image_members describe_audio_members
+ingest_images ingest_audio embed_images embed_audio align index retrieve fit""".split()
 HEALTHY = Health(orphan_files=[], orphan_shards=[], missing_shards=[], leftovers=[], duplicates={})
-IDLE = {"read_image_tars", "read_audio_tars"}
+IDLE = {"read_image_tars", "read_audio_tars", "describe_image_members", "describe_audio_members"}
 
 
 @pytest.fixture
@@ -178,6 +177,31 @@ def test_a_server_that_does_not_answer_is_refused_without_its_password(prefect_a
         check_server()
     assert error.value.key == "PREFECT_API_URL" and "hunter2" not in str(error.value)
     assert error.value.sentence.startswith("nothing answers at http://127.0.0.1:9/api (ConnectError)")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:hunter2@[::1/api", "http://me:hunter2/@127.0.0.1:9/api", "http://127.0.0.1:9/api?token=hunter2"],
+)
+def test_no_form_of_an_address_shows_its_secrets(monkeypatch, url):
+    from flows import prefect
+
+    monkeypatch.setattr(prefect.PREFECT_API_URL, "value", lambda: url)
+    with pytest.raises(BadConfig) as error:
+        prefect.check_server()
+    assert error.value.key == "PREFECT_API_URL" and "hunter2" not in str(error.value)
+
+
+def test_a_failure_of_the_server_is_told_without_the_password():
+    from flows.prefect import _described
+
+    request = httpx.Request("GET", "http://me:hunter2@prefect:4200/api/flows/?key=hunter2")
+    error = httpx.HTTPStatusError(
+        f"Client error '401 Unauthorized' for url '{request.url}'", request=request, response=httpx.Response(401)
+    )
+    assert (
+        _described(error) == "HTTPStatusError: Client error '401 Unauthorized' for url 'http://prefect:4200/api/flows/'"
+    )
 
 
 def test_where_a_server_is_configured_a_command_is_a_flow_on_it(client, config, run):

@@ -34,10 +34,9 @@ def test_each_slot_has_its_own_vectors():
     assert indices == {2: 2, 3: 3, 5: 0, 6: 1, 7: 2, 8: 3}
 
 
-def test_long_prompts_are_truncated_before_the_end_token():
-    assert build([[3] * 9], [], 5) == ([START, 3, 3, 3, END], {})
-    assert build([[3, 3], [4]], [range(2)], 5) == ([START, 3, 3, START, END], {3: 0})
-    assert build([[3, 3], [4]], [[0]], 5) == ([START, 3, 3, START, END], {3: 0})
+def test_a_prompt_of_the_greatest_length_has_no_padding():
+    assert build([[3, 3, 3]], [], 5) == ([START, 3, 3, 3, END], {})
+    assert build([[3], []], [range(2)], 5) == ([START, 3, START, START, END], {2: 0, 3: 1})
 
 
 def test_vectors_replace_the_embeddings_at_their_positions():

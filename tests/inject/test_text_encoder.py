@@ -19,9 +19,9 @@ def encoder(sd15_folder) -> TextEncoder:
 
 
 def test_token_ids_are_the_tokenizers(encoder):
-    texts = ["a strong rain", "", "fire " * 100]
+    texts = ["a strong rain", "", "fire " * 75]
     ids, indices = encoder.token_ids([parse(text) for text in texts])
-    expected = encoder.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    expected = encoder.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
     assert torch.equal(ids, expected) and ids.shape == (3, MAX_TOKENS)
     assert bool((indices == NO_CUE).all())
 
@@ -67,10 +67,32 @@ def test_a_placeholder_without_a_cue_is_an_error(encoder):
         encoder.token_ids([parse("a *fire")])
 
 
-def test_a_truncated_placeholder_is_an_error(encoder):
-    encoder.token_ids([parse("rain " * 73 + "*")], 2)
-    with pytest.raises(BadItem, match=r"\* is beyond the 77 tokens that the text encoder reads: shorten the prompt"):
-        encoder.token_ids([parse("rain " * 74 + "*")], 2)
+@pytest.mark.parametrize(
+    ("prompt", "num_vectors", "sentence"),
+    [
+        (
+            "rain " * 75 + "dark city",
+            0,
+            "has 77 tokens, and the text encoder reads 75: shorten it by its end, 'dark city'",
+        ),
+        (
+            "fire * " + "rain " * 73 + "forest",
+            2,
+            "has 77 tokens, and .* reads 75: shorten it by its end, 'rain forest'",
+        ),
+        ("rain " * 74 + "*", 2, "has 76 tokens, and .* reads 75: shorten it by its end, '\\*'"),
+        ("rain " * 74 + "*a *b", 4, "has 78 tokens, and .* reads 75: shorten it by its end, '\\*a \\*b'"),
+    ],
+)
+def test_a_prompt_longer_than_the_context_is_an_error_and_never_cut_off(encoder, prompt, num_vectors, sentence):
+    with pytest.raises(BadItem, match=sentence) as error:
+        encoder.token_ids([parse("a city"), parse(prompt)], num_vectors)
+    assert f"the prompt '{prompt[:20]}" in error.value.sentence and len(error.value.sentence) < 250
+
+
+def test_a_prompt_that_fills_the_context_is_whole(encoder):
+    ids, indices = encoder.token_ids([parse("rain " * 73 + "*")], 2)
+    assert ids.shape == (1, MAX_TOKENS) and indices[0, -4:].tolist() == [NO_CUE, 0, 1, NO_CUE]
 
 
 def test_cues_have_equal_ranges_of_vectors():

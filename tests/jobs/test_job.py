@@ -82,7 +82,7 @@ def test_a_list_is_a_job_file_too(tmp_path):
         ("- {prompt: 'a { *'}", "has an unmatched brace: write {{ for {"),
         (f"- {{prompt: '{'*' * 2001}'}}", "2,001 characters, more than 2,000: shorten it"),
         ("- {prompt: '*', name: rain, stepz: 3}", "job 1 (rain): stepz: there is no such key: did you mean steps"),
-        ("- {prompt: '*', 3: 3}", "3: there is no such key: choose from blend, cues, edit"),
+        ("- {prompt: '*', '3': 3}", "3: there is no such key: choose from blend, cues, edit"),
         ("- {prompt: '*', steps: 0}", "steps: 0: input should be greater than 0"),
         ("- {prompt: '*', steps: many}", "steps: 'many': input should be a valid integer"),
         ("- {prompt: '*', guidance: .nan}", "guidance: nan: input should be"),
@@ -92,15 +92,16 @@ def test_a_list_is_a_job_file_too(tmp_path):
         ("- {prompt: '*', scheduler: fast}", "scheduler: 'fast': input should be 'ddim'"),
         ("- {prompt: '*', batch_size: 4}", "batch_size: it cannot be set per job: set render.batch_size"),
         ("- {prompt: '*', seeds: 0}", "seeds: 0: give a number of pictures per cue"),
-        ("- {prompt: '*', seeds: yes}", "seeds: True: give a number"),
+        ("- {prompt: '*', seeds: yes}", "seeds: 'yes': give a number"),
         ("- {prompt: '*', seeds: []}", "seeds: []: give a number"),
         ("- {prompt: '*', seeds: [1, -1]}", "or a list of seeds from 0"),
         ("- {prompt: '*', seeds: [4, 3, 4]}", "seeds: 4 is listed twice"),
         ("- {prompt: '*', limit: 0}", "limit: 0: input should be greater than 0"),
         ("- {prompt: '*', negative_prompt: 'no *'}", "has a *, which only `prompt` may"),
+        ("- {prompt: '*', negative_prompt: fog, guidance: 1}", "job 1: negative_prompt: it has no effect without guid"),
         ("- {prompt: '*', cues: 5}", "cues: 5: write a condition in SQL, or labels, clip_ids, where below it"),
         ("- {prompt: '*', cues: {label: rain}}", "cues.label: there is no such key: did you mean labels"),
-        ("- {prompt: '*', cues: {labels: [no]}}", "cues.labels.0: False is not a text"),
+        ("- {prompt: '*', cues: {labels: [false]}}", "cues.labels.0: False is not a text"),
         ("- {prompt: 'a *:3'}", "prompt: *:3: a strength is from -2 to 2"),
         ("- {prompt: 'a *b:1 *b:0.5'}", "prompt: *b has two strengths, 1 and 0.5: give it one everywhere"),
         ("- {prompt: 'a *', negative_prompt: 'a *b'}", "'a *b' has a *, which only `prompt` may"),
@@ -131,10 +132,10 @@ def test_a_bad_job_file_gets_a_sentence(tmp_path, text, said):
 
 
 def test_a_job_file_that_cannot_be_read_gets_a_sentence(tmp_path):
-    with pytest.raises(BadConfig, match="none.yaml: it cannot be read"):
+    with pytest.raises(BadConfig, match="none.yaml: there is no such file: name a job file"):
         load_jobs(tmp_path / "none.yaml", OPTIONS)
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadConfig, match="not a YAML file"):
+    with pytest.raises(BadConfig, match="line 1 is not UTF-8"):
         load_jobs(tmp_path / "bytes.yaml", OPTIONS)
 
 

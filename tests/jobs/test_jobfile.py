@@ -64,7 +64,7 @@ def test_paths_are_meant_from_the_folder_of_the_job_file_and_urls_from_nowhere(t
         - mode: edit
           prompt: "a * city"
           source_prompt: a city
-          source_images: [photos/*.jpg, ../more, /data/one.png, "s3://bucket/photos", "~/mine.png"]
+          source_images: [photos/*.jpg, ../more, /data/one.png, "s3://bucket/photos", "~/mine.png", "~no user/a"]
           source_masks: masks
     """
     [job] = written(tmp_path, text)
@@ -75,6 +75,7 @@ def test_paths_are_meant_from_the_folder_of_the_job_file_and_urls_from_nowhere(t
         "/data/one.png",
         "s3://bucket/photos",
         str(Path.home() / "mine.png"),
+        f"{folder}/~no user/a",
     )
     assert job.source_masks == (f"{folder}/masks",)
 

@@ -1,6 +1,5 @@
 """Audio formats decode to the right samples; unusable files are rejected with the reason."""
 
-import io
 import struct
 from pathlib import Path
 
@@ -18,26 +17,16 @@ from aai.media.audio import (
     fit_length,
     level_dbfs,
     loudest_dbfs,
+    no_window,
     resample,
     to_mono,
     windows,
 )
+from tests.media.sounds import file_of, sine, with_flac_length
 
 OPTIONS = AudioOptions()
 ESC10 = Path(__file__).parents[3] / "shared" / "data" / "esc10"
 SINE_DBFS = 20 * np.log10(0.5) - 3.0103  # of amplitude one half
-
-
-def sine(duration_s: float = 0.5, rate_hz: int = 16_000, num_channels: int = 1, freq_hz: float = 440) -> np.ndarray:
-    """Amplitude one half; channels are the same tone at other phases."""
-    angle = 2 * np.pi * freq_hz * np.arange(round(duration_s * rate_hz)) / rate_hz
-    return (0.5 * np.sin(angle[:, None] + 0.3 * np.arange(num_channels))).astype(np.float32)
-
-
-def file_of(samples: np.ndarray, rate_hz: int = 16_000, kind: str = "WAV", subtype: str | None = None) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate_hz, format=kind, subtype=subtype)
-    return file.getvalue()
 
 
 def rejection(data: bytes, options: AudioOptions = OPTIONS) -> str:
@@ -45,12 +34,6 @@ def rejection(data: bytes, options: AudioOptions = OPTIONS) -> str:
         decode(data, "sounds/rain.wav", options)
     assert caught.value.uri == "sounds/rain.wav"
     return caught.value.sentence
-
-
-def with_flac_length(data: bytes, num_frames: int) -> bytes:
-    """The same file, another length in its header (36 bits of STREAMINFO)."""
-    field = int.from_bytes(data[18:26], "big") >> 36 << 36 | num_frames
-    return data[:18] + field.to_bytes(8, "big") + data[26:]
 
 
 LOSSLESS = [
@@ -173,10 +156,11 @@ def no_decoding(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("no_decoding")
 def test_limits_are_checked_before_decoding():
-    ten_hours = with_flac_length(file_of(sine(), kind="FLAC"), 10 * 3600 * 16_000)
-    assert "too long: 36000.0 s are more than 3600 s" in rejection(ten_hours)
-    large = AudioOptions(max_duration_s=1e6)
-    assert "too large: 2304000000 decoded bytes are more than 1073741824" in rejection(ten_hours, large)
+    data = file_of(sine(), kind="FLAC")
+    assert "too long: 0.5 s are more than 0.4 s" in rejection(data, AudioOptions(max_duration_s=0.4))
+    assert "too large: 32000 decoded bytes are more than 31999" in rejection(
+        data, AudioOptions(max_decoded_bytes=31_999)
+    )
 
 
 def test_a_click_in_silence_is_silence_and_a_bark_is_not():
@@ -295,6 +279,24 @@ def test_silent_windows_are_skipped():
     assert windows(wave, 4_000, OPTIONS) == [(0, 10), (20, 10)]
     assert windows(wave, 4_000, AudioOptions(silence_dbfs=-100)) == [(0, 10), (10, 10), (20, 10)]
     assert windows(wave * 0, 4_000, OPTIONS) == []
+
+
+SOUND_AT_THE_END = np.concatenate([np.zeros(40_000, np.float32), sine(0.5, 4_000)[:, 0]])
+SOUND_AT_11_S = np.concatenate([np.zeros(44_000, np.float32), sine(0.5, 4_000)[:, 0], np.zeros(54_000, np.float32)])
+
+
+@pytest.mark.parametrize(
+    "wave, changes, reason",
+    [
+        (SOUND_AT_THE_END, {}, "in the last window, which is shorter than min_window_s: lower min_window_s"),
+        (SOUND_AT_11_S, {"hop_s": 20}, "between two windows: lower hop_s"),
+        (0.0015 * sine(2, 4_000)[:, 0], {}, "silent as mono: the loudest part of all channels together has -66 dBFS"),
+    ],
+)
+def test_a_recording_without_a_window_has_the_reason(wave, changes, reason):
+    options = AudioOptions(**changes)
+    assert windows(wave, 4_000, options) == []
+    assert reason in no_window(wave, 4_000, options)
 
 
 def test_windows_cover_the_recording():

@@ -3,14 +3,18 @@
 import io
 import os
 import tarfile
+from functools import partial
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
 from aai.errors import BadConfig, BadItem, Transient
 from aai.identity import content_id
-from aai.media.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, Member, find_files, read_bytes, read_content, read_members
+from aai.media.files import Member, find_files, read_bytes, read_content, read_members
+from aai.media.kinds import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from aai.media.metadata import Metadata
 
 _SIZE = slice(124, 136)  # of a tar's header
@@ -21,7 +25,7 @@ def names(files: list) -> list[str]:
 
 
 def found(*locations: Path | str) -> list[str]:
-    return names(find_files("audio", [str(location) for location in locations], AUDIO_SUFFIXES))
+    return names(find_files("audio", [str(location) for location in locations], AUDIO_SUFFIXES).files)
 
 
 def touch(folder: Path, *paths: str) -> Path:
@@ -47,7 +51,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def members_of(path: Path, suffixes: frozenset[str] = AUDIO_SUFFIXES) -> list[Member]:
-    return read_members(str(path), suffixes)
+    return read_members(str(path), suffixes).members
 
 
 # Folders, globs, links
@@ -68,18 +72,27 @@ def test_addresses_are_absolute_and_without_detours(tmp_path, monkeypatch):
     touch(tmp_path, "sounds/a.wav", "conf/aai.yaml")
     monkeypatch.chdir(tmp_path / "conf")
     for location in ("../sounds", "../conf/../sounds/*.wav", f"{tmp_path}/conf/../sounds/a.wav"):
-        [file] = find_files("audio", [location], AUDIO_SUFFIXES)
+        [file] = find_files("audio", [location], AUDIO_SUFFIXES).files
         assert file.uri == str(tmp_path / "sounds" / "a.wav")
 
 
-@pytest.mark.parametrize("folder", ["sounds [v2]", "what?", "all * of it", "50%"])
-def test_a_folder_that_looks_like_a_glob_is_taken_literally(tmp_path, folder):
-    touch(tmp_path, f"{folder}/a.wav", "sounds v/b.wav")
-    assert found(tmp_path / folder) == ["a.wav"]
-    assert found(tmp_path / folder / "a.wav") == ["a.wav"]
+_ODD_NAMES = ["sounds [v2]", "what?", "all * of it", "50%", "a%20b", "a#b", "a::b", "zip::x", "a:b", "~", "~nobody"]
+_ODD_NAMES += ["-x", "a\nb", "back\\slash", "😀", "{x,y}", "file:", " a ", "$HOME", "a|b;c&d", "'\"", "x" * 250]
 
 
-@pytest.mark.parametrize("location", ["nothing", "nothing*", "empty", "other"])
+@pytest.mark.parametrize("folder", _ODD_NAMES)
+def test_a_location_that_exists_is_taken_literally(tmp_path, folder):
+    touch(tmp_path, f"{folder}/{folder[:99]}.wav", "sounds v/b.wav")
+    path = tmp_path / folder / f"{folder[:99]}.wav"
+    for location in (path.parent, path):
+        [file] = find_files("audio", [str(location)], AUDIO_SUFFIXES).files
+        assert (file.uri, file.fault) == (str(path), None)
+    assert read_bytes(str(path)) == b"sound" and read_bytes(str(path), 1, 2) == b"ou"
+    if tar := write_tar(tmp_path / folder / "a.tar", {"a.wav": b"1"}):
+        assert [member.name for member in members_of(tar)] == ["a.wav"]
+
+
+@pytest.mark.parametrize("location", ["nothing", "nothing*", "empty", "other", "x" * 300, "what?/nothing"])
 def test_a_location_without_a_file_of_the_kind_is_refused_with_its_key(tmp_path, location):
     (tmp_path / "empty").mkdir()
     touch(tmp_path, "other/a.png")
@@ -88,10 +101,17 @@ def test_a_location_without_a_file_of_the_kind_is_refused_with_its_key(tmp_path,
     assert error.value.key == "audio" and str(tmp_path / location) in error.value.sentence
 
 
+def test_a_location_that_does_not_exist_is_named_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadConfig) as error:
+        found("images")
+    assert error.value.sentence.startswith(f"{tmp_path}/images does not exist")
+
+
 def test_a_url_that_cannot_be_opened_is_refused_without_its_query():
     with pytest.raises(BadConfig) as error:
         found("nowhere://bucket/sounds?token=hunter2")
-    assert "nowhere://bucket/sounds cannot be opened" in error.value.sentence and "hunter2" not in str(error.value)
+    assert "nowhere://bucket/sounds?… cannot be opened" in error.value.sentence and "hunter2" not in str(error.value)
 
 
 def test_links_count_as_their_files_and_broken_ones_and_odd_names_have_a_fault(tmp_path):
@@ -104,7 +124,7 @@ def test_links_count_as_their_files_and_broken_ones_and_odd_names_have_a_fault(t
     (sounds / "folder").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(sounds / "pipe.wav")
     (sounds / b"caf\xe9.wav".decode("utf-8", "surrogateescape")).write_bytes(b"sound")
-    faults = {Path(file.uri).name: file.fault for file in find_files("audio", [str(sounds)], AUDIO_SUFFIXES)}
+    faults = {Path(file.uri).name: file.fault for file in find_files("audio", [str(sounds)], AUDIO_SUFFIXES).files}
     assert faults.keys() == {"plain.wav", "linked.wav", "nowhere.wav", "round.wav", r"caf\xe9.wav"}
     assert faults["plain.wav"] is faults["linked.wav"] is None
     assert "broken link" in faults["nowhere.wav"] and "broken link" in faults["round.wav"]
@@ -113,11 +133,11 @@ def test_links_count_as_their_files_and_broken_ones_and_odd_names_have_a_fault(t
 
 def test_a_file_is_another_one_once_it_is_changed_or_moved(tmp_path):
     touch(tmp_path, "a.wav", "b.wav")
-    a, b = find_files("audio", [str(tmp_path)], AUDIO_SUFFIXES)
-    [again] = find_files("audio", [str(tmp_path / "a.wav")], AUDIO_SUFFIXES)
+    a, b = find_files("audio", [str(tmp_path)], AUDIO_SUFFIXES).files
+    [again] = find_files("audio", [str(tmp_path / "a.wav")], AUDIO_SUFFIXES).files
     assert again.file_id == a.file_id != b.file_id
     (tmp_path / "a.wav").write_bytes(b"longer sound")
-    [changed] = find_files("audio", [str(tmp_path / "a.wav")], AUDIO_SUFFIXES)
+    [changed] = find_files("audio", [str(tmp_path / "a.wav")], AUDIO_SUFFIXES).files
     assert changed.file_id != a.file_id
 
 
@@ -142,6 +162,32 @@ def test_a_file_that_is_gone_is_a_bad_item_and_a_store_that_fails_is_transient(t
     assert error.value.uri == str(tmp_path / "gone.wav")
     with pytest.raises(Transient, match="IsADirectoryError"):
         read_bytes(str(tmp_path))
+
+
+def test_of_a_bucket_a_denied_file_is_a_bad_item_and_wrong_credentials_are_a_setting(monkeypatch):
+    for code, kind in (("AccessDenied", BadItem), ("ExpiredToken", BadConfig)):
+        error = PermissionError("said so")
+        error.__cause__ = Exception(f"An error occurred ({code}) when calling GetObject")
+        monkeypatch.setattr(fsspec.filesystem("memory"), "cat_file", partial(throw, error))
+        with pytest.raises(kind) as got:
+            read_bytes("memory://bucket/a.wav")
+        assert "memory://bucket/a.wav" in str(got.value)
+
+
+def test_a_store_that_fails_while_it_is_listed_or_read_is_transient(monkeypatch):
+    files, lost = fsspec.filesystem("memory"), ConnectionClosedError(endpoint_url="http://s3")
+    for name in ("isdir", "open", "cat_file"):
+        monkeypatch.setattr(files, name, partial(throw, lost))
+    with pytest.raises(Transient, match=r"listing memory://bucket failed \(ConnectionClosedError\)"):
+        find_files("audio", ["memory://bucket"], AUDIO_SUFFIXES)
+    with pytest.raises(Transient, match="reading memory://bucket/a.tar failed"):
+        read_members("memory://bucket/a.tar", AUDIO_SUFFIXES)
+    with pytest.raises(Transient, match="reading memory://bucket/a.wav failed"):
+        read_bytes("memory://bucket/a.wav")
+
+
+def throw(error: Exception, *args, **options):
+    raise error
 
 
 # Tars
@@ -226,7 +272,8 @@ def test_no_depth_of_a_sidecar_is_too_much(tmp_path):
         data = b'{"other": %b, "label": "rain"}' % nested
         [member] = members_of(write_tar(tmp_path / "sounds.tar", {"a.wav": b"1", "a.json": data}))
         whole = Metadata(label="rain", attributes=f'{{"other": {nested.decode()}}}')
-        assert member.metadata in (whole, Metadata()) if depth > 500 else member.metadata == whole
+        without = (whole, Metadata(), Metadata(label="rain"))
+        assert member.metadata in without if depth > 500 else member.metadata == whole
 
 
 def test_a_lone_surrogate_in_a_label_is_replaced(tmp_path):

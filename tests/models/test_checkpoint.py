@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
-from aai.errors import BadConfig
+from aai.errors import BadConfig, BadItem
 from aai.models.checkpoint import load_errors, load_frozen
 
 CLASSES = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
@@ -87,9 +88,38 @@ def test_damaged_weights_are_an_error(copy, part):
 
 
 def test_loading_errors_are_translated_and_others_are_not():
-    with pytest.raises(BadConfig, match="no CLIPTextModel, with safetensors, can be loaded: gone") as error:
+    with pytest.raises(BadConfig, match="no CLIPTextModel, with safetensors, can be loaded .OSError: gone.") as error:
         with load_errors(CLIPTextModel, "someone/model"):
             raise OSError("gone")
     assert error.value.uri == "someone/model"
-    with pytest.raises(ZeroDivisionError), load_errors(CLIPTextModel, "someone/model"):
-        raise ZeroDivisionError
+    for ours in (BadItem("ours"), MemoryError()):
+        with pytest.raises(type(ours)), load_errors(CLIPTextModel, "someone/model"):
+            raise ours
+
+
+def test_weights_of_more_layers_than_the_configuration_says_are_an_error(copy):
+    change_config(copy, "text_encoder", num_hidden_layers=1)
+    with pytest.raises(BadConfig, match=r"has \d+ further weights, as .*layers.1.* do not match") as error:
+        load(copy, "text_encoder")
+    assert error.value.uri == str(copy)
+
+
+@every_part
+def test_weights_that_are_not_finite_are_an_error(copy, part):
+    (weights,) = (copy / part).glob("*.safetensors")
+    tensors = load_file(weights)
+    name = sorted(name for name, tensor in tensors.items() if tensor.is_floating_point())[0]
+    tensors[name].view(-1)[-1] = float("inf")
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(BadConfig, match=f"its weight {name} is not finite: as float32: download the model again"):
+        load(copy, part)
+
+
+def test_weights_that_are_too_large_for_half_precision_are_an_error(copy):
+    (weights,) = (copy / "text_encoder").glob("*.safetensors")
+    tensors = load_file(weights)
+    name = min(tensors)
+    tensors[name] = torch.full_like(tensors[name], 1e6, dtype=torch.float32)
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(BadConfig, match="is not finite: as float16: set models.dtype to float32"):
+        load_frozen(CLIPTextModel, copy, None, torch.float16, "text_encoder")

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from aai.errors import BadConfig
+from aai.errors import BadConfig, BadItem
 from aai.models.clip import ImageTextEncoder
 from aai.models.revisions import resolve_revision
 from aai.tiny.training.tokenizer import MAX_TOKENS, make_tokenizer
 
 DIM = 24
-TEXTS = ["fire", "a photo of strong rain in a city at night", "snow " * 60]
+TEXTS = ["fire", "a photo of strong rain in a city at night", "snow " * (MAX_TOKENS - 2)]
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,16 @@ def test_image_embeddings_equal_the_librarys(folder, encoder):
 def test_text_embeddings_equal_the_librarys(folder, encoder):
     model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)
     with torch.inference_mode():
-        inputs = processor(text=TEXTS, padding="max_length", truncation=True, return_tensors="pt")
+        inputs = processor(text=TEXTS, padding="max_length", return_tensors="pt")
         expected = F.normalize(model.get_text_features(**inputs).pooler_output, dim=-1)
     assert torch.allclose(encoder.embed_texts(TEXTS), expected, atol=1e-6)
+
+
+def test_a_text_longer_than_the_context_is_an_error_and_never_cut_off(encoder):
+    long = "snow " * (MAX_TOKENS - 1)
+    with pytest.raises(BadItem, match="the caption 'snow snow .* …' has 23 tokens, .* reads 22: shorten it"):
+        encoder.embed_texts(["fire", long])
+    assert encoder.fault_of(long) and encoder.fault_of(TEXTS[2]) is None
 
 
 def test_embeddings_are_unit_vectors_on_the_cpu(encoder):

@@ -1,5 +1,7 @@
 """The index artifact: written in pieces, read without loading its vectors, grown from an earlier version."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,31 @@ def test_a_vector_that_is_not_of_length_one_is_refused(tmp_path):
 def test_a_damaged_artifact_is_refused_with_its_folder(tmp_path, text):
     if text is not None:
         (tmp_path / "index.json").write_text(text)
-    with pytest.raises(BadConfig, match="the index is damaged: delete the folder") as error:
+    with pytest.raises(BadConfig, match="missing or damaged: delete the folder of the index") as error:
         ImageIndex(tmp_path)
-    assert error.value.uri == str(tmp_path)
+    assert error.value.uri == str(tmp_path / "index.json")
+
+
+FILES = ["images.faiss", "vectors.f16", "ids.bin", "numbers.npy", "positions.npy", "query_mean.npy", "index.json"]
+DAMAGES = {"gone": lambda data: None, "empty": lambda data: b"", "cut": lambda data: data[:-9], "noise": None}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_with_the_place_that_the_index_came_from(whole, tmp_path, name, damage):
+    folder = Path(shutil.copytree(whole.folder, tmp_path / "copy"))
+    path = folder / name
+    data = path.read_bytes()
+    damaged = os.urandom(len(data) + 1) if damage == "noise" else DAMAGES[damage](data)
+    path.unlink() if damaged is None else path.write_bytes(damaged)
+    with pytest.raises(BadConfig, match="delete the folder of the index, and `aai build` makes it again") as error:
+        _ = ImageIndex(folder, "s3://bank/index").index
+    assert error.value.uri == f"s3://bank/index/{name}"
+
+
+def test_a_mean_that_is_not_finite_is_refused(whole, tmp_path):
+    folder = Path(shutil.copytree(whole.folder, tmp_path / "copy"))
+    np.save(folder / "query_mean.npy", np.full(whole.dim, np.nan, np.float32))
+    with pytest.raises(BadConfig) as error:
+        ImageIndex(folder)
+    assert error.value.uri == str(folder / "query_mean.npy")

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from aai.align.captions import everyday_sounds
+from aai.errors import BadConfig
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from aai.tiny.vocabulary import PHENOMENA
 from aai.tiny.world import load_world
@@ -23,7 +24,8 @@ def embedded() -> pa.Table:
 
 
 def run_on(tmp_path, **align) -> Run:
-    return open_run(make_config(workspace=str(tmp_path), align={"method": "labels", "audio_prompt": "*"} | align))
+    captions = {"audio_prompt": "*", "image_prompt": "*"}  # the context of the tiny world is short
+    return open_run(make_config(workspace=str(tmp_path), align={"method": "labels"} | captions | align))
 
 
 def share_of_own_phenomenon(aligned: np.ndarray) -> float:
@@ -53,6 +55,15 @@ def test_without_labels_the_shipped_list_is_used_and_is_part_of_the_recipe(embed
         for keys in ({}, {"labels": everyday_sounds()}, {"labels": ["rain"]})
     )
     assert own == same != other
+
+
+def test_a_caption_longer_than_an_encoders_context_is_an_error(tmp_path):
+    """The tiny world spells words that it does not know."""
+    for side in ("audio_prompt", "image_prompt"):
+        run = run_on(tmp_path, labels=["rain"], **{side: "an unforgettable, extraordinary *"})
+        with pytest.raises(BadConfig) as error:
+            CaptionAligner(run.context())
+        assert error.value.key == "align.labels" and "the caption 'an unforgettable" in error.value.sentence
 
 
 def test_a_projector_depends_on_no_option_of_captions(tmp_path):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from aai.errors import BadConfig
 from aai.identity import content_id
 from aai.tiny.world import load_world
 from tasks.embed import AUDIO_VECTORS, IMAGE_VECTORS, AudioEmbedder, ImageEmbedder
@@ -73,6 +74,14 @@ def test_a_recording_of_several_clips_is_decoded_once(tmp_path, monkeypatch):
     outcome = AudioEmbedder(run.context())(rows.take(pa.array(np.random.default_rng(0).permutation(rows.num_rows))))
     assert outcome.rows.num_rows == rows.num_rows > NUM_CLIPS
     assert len(opened) == len(set(opened)) == NUM_CLIPS
+
+
+def test_a_window_longer_than_the_encoder_hears_is_refused(tmp_path):
+    """Its end would be cut off, and rows would claim all of it."""
+    run = run_on(tmp_path, ingest={"audio": {"window_s": 6.0}})
+    with pytest.raises(BadConfig, match="6 s is longer than the 5 s that the audio encoder hears") as error:
+        AudioEmbedder(run.context())
+    assert error.value.key == "ingest.audio.window_s"
 
 
 def replace(path: Path, other: Path) -> None:

@@ -66,6 +66,17 @@ def test_a_long_recording_becomes_several_clips():
     assert len({row["clip_id"] for row in rows}) == 3 and len({row["content_id"] for row in rows}) == 1
 
 
+def test_a_recording_with_sound_only_in_a_part_that_is_left_out_is_rejected(tmp_path):
+    write_tone(tmp_path / "late.wav", 2.5)
+    samples, rate_hz = soundfile.read(tmp_path / "late.wav", dtype="float32")
+    samples[: 2 * rate_hz] = 0
+    soundfile.write(tmp_path / "late.wav", samples, rate_hz)
+    options = AudioOptions(window_s=2.0, hop_s=2.0)
+    with pytest.raises(BadItem, match="the only sound is in the last window, which is shorter") as error:
+        read_clips((tmp_path / "late.wav").read_bytes(), "late.wav", options)
+    assert error.value.uri == "late.wav"
+
+
 def test_a_silent_recording_is_rejected(tmp_path):
     write_tone(tmp_path / "silent.wav", level=0.0)
     with pytest.raises(BadItem, match="silent") as error:

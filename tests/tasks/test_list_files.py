@@ -3,15 +3,20 @@
 import csv
 import shutil
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
 from aai.errors import BadConfig
 from aai.jobs.selection import CueFilter
+from aai.media.files import read_sidecars
+from tasks import list_files as list_module
 from tasks.list_files import look
 from tasks.render_source import RenderSource
 from tasks.runtime.run import Run
 from tasks.views.export import ExportSource
+from tasks.views.metadata import disputed_contents
+from tasks.views.plan import metadata_notes, plan
 from tests.bank import jobs_of, rows_of
 from tests.collection import NUM_CLIPS, NUM_IMAGES, build, num_new, run_on
 
@@ -74,14 +79,139 @@ def test_a_file_with_other_contents_is_new_and_not_gone(collection):
     assert listing.num_unchanged == NUM_CLIPS - 1 and listing.changes.num_rows == 2
 
 
-def test_metadata_that_names_no_file_is_counted(collection):
+def described(run: Run, table: str = "audio_listing") -> dict[str, tuple]:
+    """Label, caption and licence of the files of a listing that have any, by their names."""
+    rows = look(run, table).current.to_pylist()
+    found = {Path(row["uri"]).name: (row["label"], row["caption"], row["licence"]) for row in rows}
+    return {name: values for name, values in found.items() if any(values)}
+
+
+def write_table(collection: Path, *rows: str, name: str = "m.csv", header: str = "file,label") -> Run:
+    """A run whose only metadata table has these rows."""
+    (collection / name).parent.mkdir(exist_ok=True)
+    (collection / name).write_text("\n".join([header, *rows]) + "\n")
+    return run_on(collection, metadata=[str(collection / name)])
+
+
+def test_metadata_that_names_no_file_is_counted_with_an_example(collection):
     table = collection / "said.csv"
-    table.write_text(table.read_text() + "sounds/none.flac,rain,0.5\nnone.png,rain,0.5\n")
+    table.write_text(
+        table.read_text() + "sounds/none.flac,rain,0.5\nnone.png,rain,0.5\nRAIN-0.9.flac,rain,0.5\nx.tar,,\n"
+    )
     run = run_on(collection)
-    [sound] = look(run, "audio_listing").notes
     [image] = look(run, "image_listing").notes
-    assert f"{table}: {NUM_CLIPS} of {NUM_CLIPS + 1} rows name a file" in sound
-    assert f"{table}: {NUM_IMAGES} of {NUM_IMAGES + 1} rows name a file" in image
+    [sound] = look(run, "audio_listing").notes
+    assert f"{table}: {NUM_IMAGES} of {NUM_IMAGES + 1} rows name a file that is there; for example line 19" in image
+    assert f"{table}: {NUM_CLIPS} of {NUM_CLIPS + 3} rows name a file" in sound
+    assert sound.endswith(f"for example line 18, sounds/none.flac: there is no {collection}/sounds/none.flac")
+
+
+def test_a_name_in_other_case_is_a_hint(collection):
+    [note] = look(write_table(collection, "Sounds/Rain-0.2.FLAC,rain"), "audio_listing").notes
+    name = "Sounds/Rain-0.2.FLAC"
+    assert note == (
+        f"metadata: {collection}/m.csv: 0 of 1 rows name a file that is there; for example line 2, {name}: there is no "
+        f"{collection}/{name} or {Path.cwd()}/{name}; perhaps {collection}/sounds/rain-0.2.flac is meant"
+    )
+
+
+def test_names_from_the_current_folder_count_if_none_is_relative_to_the_folder_of_the_table(collection, monkeypatch):
+    monkeypatch.chdir(collection)
+    run = write_table(collection, "sounds/rain-0.2.flac,drizzle", "sounds/none.flac,x", name="sounds/m.csv")
+    assert described(run) == {"rain-0.2.flac": ("drizzle", None, None)}
+    [note] = look(run, "audio_listing").notes
+    assert "1 of 2 rows" in note and f"{collection}/sounds/sounds/none.flac or {collection}/sounds/none.flac" in note
+    run = write_table(collection, "sounds/rain-0.2.flac,drizzle", "fire-0.2.flac,x", name="sounds/m.csv")
+    assert described(run) == {"fire-0.2.flac": ("x", None, None)}, "a table has one folder"
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_names_are_equal_in_any_unicode_normal_form(collection, stored):
+    for name in ("Möwe.flac", "Bär.flac"):
+        shutil.copy(collection / "sounds" / "rain-0.2.flac", collection / "sounds" / normalize(stored, name))
+    run = write_table(
+        collection, f"sounds/{normalize('NFC', 'Möwe')}.flac,gull", f".\\sounds\\{normalize('NFD', 'Bär')}.flac,bear"
+    )
+    found = {normalize("NFC", name): label for name, (label, _, _) in described(run).items()}
+    assert found == {"Möwe.flac": "gull", "Bär.flac": "bear"} and look(run, "audio_listing").notes == []
+
+
+def test_where_both_normal_forms_exist_a_row_names_the_one_that_it_has(collection):
+    for form in ("NFC", "NFD"):
+        shutil.copy(collection / "sounds" / "rain-0.2.flac", collection / "sounds" / normalize(form, "Möwe.flac"))
+    run = write_table(collection, f"sounds/{normalize('NFD', 'Möwe.flac')},gull")
+    assert list(described(run)) == [normalize("NFD", "Möwe.flac")]
+
+
+def test_of_several_rows_the_last_value_of_each_column_counts_and_disputes_are_noted(collection):
+    first, second = collection / "first.csv", collection / "second.csv"
+    first.write_text("file,label,licence\nsounds/rain-0.2.flac,rain,CC0\nsounds/rain-0.9.flac,rain,CC0\n")
+    second.write_text("file,licence,caption\nsounds/rain-0.2.flac,CC BY,wet\nsounds/rain-0.9.flac,CC0,\n")
+    run = run_on(collection, metadata=[str(first), str(second)])
+    assert described(run) == {"rain-0.2.flac": ("rain", "wet", "CC BY"), "rain-0.9.flac": ("rain", None, "CC0")}
+    assert look(run, "audio_listing").notes == [
+        "metadata: files of which several sources say different things: 1, for example "
+        f"{collection}/sounds/rain-0.2.flac: licence 'CC0' ({first}, line 2) and 'CC BY' ({second}, line 2); "
+        "the later row counts, the later table, and a table more than sidecars"
+    ]
+
+
+def test_sidecars_are_read_and_a_table_counts_more(collection):
+    sounds = collection / "sounds"
+    (sounds / "rain-0.2.json").write_text('{"label": "drizzle", "license": "CC0"}')
+    (sounds / "rain-0.2.txt").write_text("light rain")
+    (sounds / "fire-0.2.flac.json").write_text('{"label": "ember"}')
+    run = write_table(collection, "sounds/fire-0.2.flac,blaze")
+    assert described(run) == {"rain-0.2.flac": ("drizzle", "light rain", "CC0"), "fire-0.2.flac": ("blaze", None, None)}
+    [note] = look(run, "audio_listing").notes
+    assert f"label 'ember' (its sidecar) and 'blaze' ({collection}/m.csv, line 2)" in note
+    assert described(run_on(collection, metadata=[], sidecars=False)) == {}
+
+
+@pytest.mark.parametrize("location", ["sounds/*.flac", "sounds/rain-0.2.flac"])
+def test_sidecars_of_a_glob_and_of_a_single_file_are_read(collection, location):
+    (collection / "sounds" / "rain-0.2.txt").write_text("light rain")
+    run = run_on(collection, audio=str(collection / location), metadata=[])
+    assert described(run) == {"rain-0.2.flac": (None, "light rain", None)}
+
+
+def test_only_changed_sidecars_are_read_again(collection, monkeypatch):
+    sidecar = collection / "sounds" / "rain-0.2.cls"
+    sidecar.write_text("drizzle")
+    run = run_on(collection, metadata=[])
+    assert list_audio(run) == NUM_CLIPS
+    read = []
+    monkeypatch.setattr(list_module, "read_sidecars", lambda file: read.append(file.uri) or read_sidecars(file))
+    assert list_audio(run) == 0 and described(run) == {"rain-0.2.flac": ("drizzle", None, None)} and read == []
+    sidecar.write_text("downpour")
+    assert list_audio(run) == 1 and len(read) == 1
+    assert described(run) == {"rain-0.2.flac": ("downpour", None, None)}
+    sidecar.unlink()
+    assert list_audio(run) == 1 and list_audio(run) == 0 and described(run) == {}
+
+
+def test_a_sidecar_that_cannot_be_read_is_counted_until_it_is_mended(collection):
+    sidecar = collection / "sounds" / "rain-0.2.json"
+    sidecar.write_text('{"label": ')
+    run = run_on(collection, metadata=[])
+    note = f"metadata: sidecars that cannot be read: 1, for example {sidecar} is not JSON; mend or delete them"
+    assert look(run, "audio_listing").notes == [note]
+    list_audio(run)
+    assert look(run, "audio_listing").notes == [note] and list_audio(run) == 0
+    sidecar.write_text('{"label": "drizzle"}')
+    assert look(run, "audio_listing").warnings == [] and list_audio(run) == 1
+
+
+def test_files_of_other_kinds_are_counted_except_for_metadata_and_sidecars(collection):
+    sounds = collection / "sounds"
+    for name in ("notes.txt", "b.txt", "cover.jpg", "rain-0.2.json", "._rain-0.2.flac"):
+        (sounds / name).write_text("text")
+    (collection / "said.csv").rename(sounds / "said.csv")
+    run = run_on(collection, metadata=[str(sounds / "said.csv")])
+    note = "audio: left aside 3 files of other kinds: .txt 2, .jpg 1"
+    assert note in look(run, "audio_listing").notes
+    shared = run_on(collection, images=str(collection), metadata=[str(sounds / "said.csv")])
+    assert "audio: left aside 2 files of other kinds: .txt 2" in look(shared, "audio_listing").notes
 
 
 def test_equal_names_in_two_folders_do_not_share_metadata(collection):
@@ -163,3 +293,26 @@ def test_a_metadata_table_without_files_is_named(collection):
     with pytest.raises(BadConfig, match="there is no column `file`") as error:
         list_audio(run_on(collection, metadata=str(path)))
     assert (error.value.key, error.value.uri) == ("metadata", str(path))
+
+
+def test_contents_with_two_names_and_two_licences_are_noted_and_the_first_name_counts(collection):
+    """What the first name does not say, the second does."""
+    sounds = collection / "sounds"
+    shutil.copy(sounds / "rain-0.2.flac", sounds / "another.flac")
+    rows = ["sounds/another.flac,,CC BY,wet,Ann", "sounds/rain-0.2.flac,rain,CC0,,", "sounds/rain-0.9.flac,rain,CC0,,"]
+    run = write_table(collection, *rows, header="file,label,licence,caption,author")
+    build(run, until="ingest_audio")
+    [note] = disputed_contents(run)
+    assert note == (
+        "metadata: recordings that lie under several names with different metadata: 1, for example "
+        f"{sounds}/another.flac (licence 'CC BY') and {sounds}/rain-0.2.flac (licence 'CC0'); what counts is 'CC BY': "
+        "give all the same, or remove one"
+    )
+    assert metadata_notes(run) == [note]
+    assert plan(run).notes[:1] == [note]
+    values = ("label", "licence", "caption", "attributes")
+    assert [clips_of(run)["rain-0.2.flac"][name] for name in values] == ["rain", "CC BY", "wet", '{"author": "Ann"}']
+    (sounds / "another.flac").unlink()
+    list_audio(run)
+    assert [clips_of(run)["rain-0.2.flac"][name] for name in values] == ["rain", "CC0", None, None]
+    assert disputed_contents(run) == []

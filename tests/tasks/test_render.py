@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from aai.cues.interpolate import between
 from aai.media.images import ImageOptions, decode
 from aai.models.diffusion import load_diffusion
 from aai.models.options import RenderOptions
+from aai.models.prompt_lengths import PromptLengths
 from aai.workspace.shards import read_picture
 from tasks.render import Renderer, RenderPlan, plan_render, render
 from tasks.render import shards_of as glob_of_shards
@@ -103,16 +105,18 @@ def test_webdataset_reads_the_shards_as_they_are(rendered):
     gc.collect()
 
 
-def test_hugging_face_datasets_reads_the_shards_as_they_are(run, tmp_path):
+def test_hugging_face_datasets_reads_the_shards_of_each_format_as_they_are(rendered, tmp_path):
     import datasets
 
-    render(run, jobs_of(run, {}))
-    paths = sorted(map(run.workspace.store.path, shards_of(run)))
-    read = datasets.load_dataset("webdataset", data_files=paths, split="train", cache_dir=str(tmp_path / "cache"))
-    assert {each["__key__"]: each["json"]["labels"] for each in read} == {
-        row["key"]: [LABELS[CLIPS.index(row["clip_ids"][0])] or ""] for row in rows_of(run)
-    }
-    assert all(each["png"].size == (64, 64) for each in read)
+    for kind in ("png", "jpg", "webp"):
+        files, cache = glob_of_shards(rendered, kind), str(tmp_path / "cache")
+        read = datasets.load_dataset("webdataset", data_files=files, split="train", cache_dir=cache)
+        assert {each["__key__"]: each["json"]["labels"] for each in read} == {
+            row["key"]: [LABELS[CLIPS.index(row["clip_ids"][0])] or ""]
+            for row in rows_of(rendered)
+            if row["format"] == kind
+        }
+        assert all(each[kind].size == (64, 64) for each in read)
 
 
 def test_a_picture_is_never_rendered_twice_whichever_job_asks(run):
@@ -226,10 +230,43 @@ def test_pictures_that_cannot_be_rendered_are_rejected_and_the_others_are_render
     assert (done.new, done.rejected) == (4, 2)
     sentences = [row["sentence"] for row in run.workspace.table("rejects").read().to_pylist()]
     assert any("has no label, which the prompt 'a {label} *' asks for" in each for each in sentences)
-    assert any("shorten the prompt" in each for each in sentences)
+    assert any("has 82 tokens, and the text encoder reads 22" in each for each in sentences)
     assert {row["prompt"] for row in rows_of(run)} == {"a rain *", "a fire *", "a snow *"}
     after = plan_of(run, jobs)
     assert (after.total, after.new, after.rejected) == (6, 0, 2)
+
+
+LONG = "very " * 21 + "rain city"
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"prompt": f"a * {LONG}"},
+        {"negative_prompt": LONG, "guidance": 2},
+        {"mode": "edit", "source_prompt": LONG, "prompt": "a * city"},
+        {"prompt": "a * of {caption}"},
+    ],
+)
+def test_a_text_longer_than_the_context_is_known_before_any_work_and_its_pictures_are_rejected(tmp_path, job):
+    """Otherwise its end would be lost, and rows and metadata would claim all of it."""
+    run = add_cues(run_on(tmp_path / "bank"), caption=[LONG] * len(CLIPS))
+    jobs = jobs_of(run, job | {"limit": 1}, {"prompt": "a photo of *", "limit": 2})
+    planned = plan_of(run, jobs)
+    [warning] = planned.warnings
+    assert "1 of the pictures cannot be rendered: the prompt" in warning and "tokens, and the text encoder" in warning
+    assert (render(run, jobs).new, len(rows_of(run))) == (2, 2)
+    [reject] = run.workspace.table("rejects").read().to_pylist()
+    assert reject["sentence"] in warning and "city'" in reject["sentence"]
+
+
+def test_what_the_plan_does_not_know_the_text_encoder_refuses(run, monkeypatch):
+    monkeypatch.setattr(PromptLengths, "fault_of", lambda *_: None)
+    jobs = jobs_of(run, {"prompt": "a *"}, {"prompt": "a *", "negative_prompt": LONG, "guidance": 2, "limit": 1})
+    done = render(run, jobs)
+    assert (done.new, done.rejected) == (len(CLIPS), 1)
+    [reject] = run.workspace.table("rejects").read().to_pylist()
+    assert "has 23 tokens, and the text encoder reads 22: shorten it by its end, 'city'" in reject["sentence"]
 
 
 def test_a_prompt_without_a_cue_is_rendered_by_the_plain_model(run):
@@ -267,11 +304,12 @@ def test_the_plan_estimates_by_the_rate_of_the_last_run(run):
     assert plan_of(run, jobs_of(run, {"seeds": 3})).estimate_s == 2 * len(CLIPS) / rate
 
 
-def test_the_shards_of_a_run_are_where_the_glob_finds_them(rendered):
-    pattern = glob_of_shards(rendered)
-    assert sorted(map(str, Path("/").glob(pattern.lstrip("/")))) == sorted(
-        map(rendered.workspace.store.path, shards_of(rendered))
-    )
+def test_the_shards_of_each_format_are_where_its_glob_finds_them(rendered):
+    found = {kind: glob(glob_of_shards(rendered, kind)) for kind in ("png", "jpg", "webp")}
+    assert all(len(shards) == 1 for shards in found.values())
+    assert sorted(sum(found.values(), [])) == sorted(map(rendered.workspace.store.path, shards_of(rendered)))
+    for row in rows_of(rendered):
+        assert [rendered.workspace.store.path(row["shard"])] == found[row["format"]]
 
 
 def test_planning_loads_no_model_and_no_ray(rendered):

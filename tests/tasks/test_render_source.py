@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from itertools import repeat
 
 import pyarrow as pa
 import pytest
@@ -31,14 +32,20 @@ def ids_of(run: Run, *jobs) -> set[str]:
     return {row["render_id"] for row in source_rows(run, *jobs)}
 
 
-def finish(run: Run, render_ids) -> None:
+def finish(run: Run, render_ids, seeds=None) -> None:
     """Rows of `renders`, as if the pictures were rendered."""
     location = {"shard": "shards/renders/a.tar", "key": "a", "offset": 512, "num_bytes": 9, "checksum": "ab"}
-    append(run, "renders", [{"render_id": id, "clip_ids": CLIPS[:1]} | location for id in render_ids])
+    rows = [
+        {"render_id": id, "clip_ids": CLIPS[:1], "seed": seed}
+        for id, seed in zip(render_ids, seeds or repeat(0), strict=False)
+    ]
+    append(run, "renders", [row | location for row in rows])
 
 
 def test_a_row_has_all_that_a_worker_needs(run):
-    [row] = source_rows(run, {"name": "rain", "cues": {"clip_ids": CLIPS[1]}, "seeds": [7], "negative_prompt": "fog"})
+    [row] = source_rows(
+        run, {"name": "rain", "cues": {"clip_ids": CLIPS[1]}, "seeds": [7], "negative_prompt": "fog", "guidance": 2}
+    )
     cue = next(cue for cue in rows_of(run, "cues") if cue["clip_id"] == CLIPS[1])
     assert (row["job"], row["mode"], row["prompt"], row["negative_prompt"]) == (
         "rain",
@@ -54,8 +61,8 @@ def test_a_row_has_all_that_a_worker_needs(run):
 
 def test_the_id_of_a_picture_of_one_cue_never_changes(run):
     """Byte for byte: with another one, every upgrade would render all pictures again."""
-    [row] = source_rows(run, {"cues": {"clip_ids": CLIPS[1]}, "seeds": [7], "negative_prompt": "fog"})
-    options = '{"format": "png", "guidance": 1.0, "height": null, "scheduler": null, "steps": 2, "width": null}'
+    [row] = source_rows(run, {"cues": {"clip_ids": CLIPS[1]}, "seeds": [7], "negative_prompt": "fog", "guidance": 2})
+    options = '{"format": "png", "guidance": 2.0, "height": null, "scheduler": null, "steps": 2, "width": null}'
     model = "@".join(run.revision("diffusion"))
     request = [run.recipe("cues"), model, [CLIPS[1]], "a photo of *", "fog", options]
     assert row["render_id"] == content_id(json.dumps(request).encode() + b"7")
@@ -69,7 +76,7 @@ def test_the_id_of_a_picture_of_one_cue_never_changes(run):
     ids=str,
 )  # fmt: skip
 def test_a_change_of_the_request_makes_another_picture(run, change):
-    before, after = ids_of(run, {}), ids_of(run, change)
+    before, after = ids_of(run, {"guidance": 4}), ids_of(run, {"guidance": 4} | change)
     assert len(before) == len(after) == len(CLIPS) and not before & after
 
 
@@ -181,9 +188,9 @@ def test_a_filter_that_selects_no_cue_is_named(run):
     )
     source = RenderSource(run, jobs)
     assert source.pending().num == 1 and source.warnings() == [
-        "jobs: job 1: no cue passes the filter of named.hail",
-        "jobs: job 2: no cue passes the filter of blend.from",
-        "jobs: job 3 (none): no cue passes its filter",
+        "jobs: job 1: no cue passes the filter of named.hail; the labels are rain (2), fire (1), snow (1)",
+        "jobs: job 2: no cue passes the filter of blend.from; the labels are rain (2), fire (1), snow (1)",
+        "jobs: job 3 (none): no cue passes its filter; the labels are rain (2), fire (1), snow (1)",
     ]
 
 
@@ -217,3 +224,64 @@ def test_many_pictures_are_never_a_list(run, monkeypatch):
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("mode", [{}, {"mode": "edit", "source_prompt": "a city"}], ids=["generate", "edit"])
+def test_a_million_seeds_are_planned_without_expanding_them(run, mode, monkeypatch):
+    monkeypatch.setattr("tasks.render_source._pictures", None)
+    source = RenderSource(run, jobs_of(run, {"name": "a", "seeds": 1_000_000} | mode, {"name": "b", "seeds": 7} | mode))
+    assert source.counts() == (5_000_000, 5_000_000, 0) and source.warnings() == []
+
+
+def test_plans_of_many_pictures_count_as_those_of_few(run, monkeypatch):
+    """Lists of seeds overlap, jobs ask for the same pictures, some are rendered, and some cannot be."""
+    jobs = jobs_of(
+        run,
+        {"name": "a", "seeds": 3},
+        {"name": "b", "seeds": 5, "cues": {"labels": "rain"}},
+        {"name": "c", "seeds": [run.config.seed, 7, *jobs_of(run, {"seeds": 9})[0].seeds_under(0)[2:]]},
+        {"name": "d", "prompt": "a * in {label}", "seeds": 4},
+        {
+            "name": "e",
+            "mode": "edit",
+            "source_prompt": "a city",
+            "prompt": ["a * city", "a city of *"],
+            "seeds": [1, 7],
+        },
+    )
+    rows = pa.concat_tables(RenderSource(run, jobs).pending().rows).to_pylist()
+    done = {row["render_id"]: row["seed"] for row in rows[::3]} | {"of another job": 7}
+    finish(run, done, done.values())
+    few = RenderSource(run, jobs)
+    expected = (len(rows), len(rows) - len(rows[::3]), 0)
+    assert len({row["render_id"] for row in rows}) == len(rows) and few.counts() == expected
+    warnings = few.warnings()
+    monkeypatch.setattr("tasks.render_source._EXPANDED_FOR_PLANS", 0)
+    monkeypatch.setattr("tasks.render_source._PICTURES_AT_ONCE", 7)
+    many = RenderSource(run, jobs)
+    assert many.counts() == expected and many.warnings() == warnings
+    assert many.pending().num == expected[1]
+    assert "4 of the pictures cannot be rendered: the clip has no label" in many.warnings()[0]
+
+
+def test_edits_from_one_source_and_seed_come_together(run):
+    job = {
+        "mode": "edit",
+        "source_prompt": "a city",
+        "prompt": ["a * city", "a city of *"],
+        "seeds": [5, 3],
+        "limit": 2,
+    }
+    rows = source_rows(run, job)
+    assert [(row["seed"], row["prompt"]) for row in rows] == [
+        (seed, prompt) for seed in (5, 3) for prompt in ("a * city", "a city of *") for _ in range(2)
+    ]
+
+
+def test_too_many_pictures_are_refused_before_any_is_expanded(tmp_path):
+    run = add_cues(run_on(tmp_path / "bank", run={"max_pictures": 100}))
+    source = RenderSource(run, jobs_of(run, {"name": "a"}, {"name": "b", "seeds": 20}))
+    for count in (source.counts, source.pending, source.warnings):
+        with pytest.raises(BadConfig, match="the jobs ask for 105 pictures, more than 100") as error:
+            count()
+        assert error.value.key == "jobs: job 2 (b)"

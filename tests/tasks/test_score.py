@@ -137,6 +137,20 @@ def test_a_picture_of_two_clips_has_both_labels_in_its_caption_and_no_single_phe
     assert sorted(found) == ["ais_cosine", "ais_rank", "clip_score", "judge_intensity"]
 
 
+def test_a_caption_longer_than_the_encoders_context_is_a_reject_and_the_other_metrics_are_measured(tmp_path):
+    run = bank(tmp_path)
+    row = run.workspace.table("renders").read().to_pylist()[0]
+    row |= {"render_id": "0" * 32, "prompt": "* beneath unforgettable, extraordinary clouds"}
+    append(run, "renders", [{name: value for name, value in row.items() if name != "recipe"}])
+    done = score(run)
+    found = [row["metric"] for row in run.workspace.table("scores").read().to_pylist() if row["render_id"] == "0" * 32]
+    assert "ais_cosine" in found and "clip_score" not in found
+    [reject] = run.workspace.table("rejects").read().to_pylist()
+    assert (reject["part_of"], reject["uri"], done.new) == ("0" * 32, row["shard"], len(SOUNDS) * len(JOBS) + 1)
+    assert "extraordinary clouds' has" in reject["sentence"] and "shorten it" in reject["sentence"]
+    assert score(run).new == 0
+
+
 def test_a_damaged_picture_is_a_reject_and_the_others_are_scored(tmp_path):
     run = bank(tmp_path)
     row = run.workspace.table("renders").read().to_pylist()[0]

@@ -13,7 +13,8 @@ import soundfile
 import webdataset
 from PIL import Image
 
-from aai.media.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, find_files, read_members
+from aai.media.files import find_files, read_members
+from aai.media.kinds import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from aai.tiny.collection import SEED, sample_recordings, write_images, write_sounds
 from aai.tiny.training import data
 from aai.tiny.vocabulary import PHENOMENA
@@ -49,7 +50,7 @@ def test_the_demo_has_every_phenomenon_equally_often_from_weak_to_strong():
 
 
 def test_sounds_have_three_formats_and_the_synthesised_samples(collection):
-    found = find_files("audio", [str(collection / "sounds")], AUDIO_SUFFIXES)
+    found = find_files("audio", [str(collection / "sounds")], AUDIO_SUFFIXES).files
     assert {Path(file.uri).suffix for file in found} == {".wav", ".ogg", ".flac"} and len(found) == NUM_CLIPS
     for recording in sample_recordings(NUM_CLIPS):
         wave, _ = soundfile.read(collection / "sounds" / recording.file, dtype="float32")
@@ -67,7 +68,7 @@ def test_every_sound_has_metadata(collection):
 def test_images_have_three_formats_loose_and_in_tars(collection):
     loose = [path for path in (collection / "images" / "loose").iterdir() if path.suffix != ".csv"]
     [tar] = (collection / "images").glob("*.tar")
-    inside = read_members(str(tar), IMAGE_SUFFIXES)
+    inside = read_members(str(tar), IMAGE_SUFFIXES).members
     assert len(loose) + len(inside) == NUM_IMAGES
     for names in ([path.name for path in loose], [member.name for member in inside]):
         assert {Path(name).suffix for name in names} == {".jpg", ".png", ".webp"}

@@ -1,12 +1,16 @@
 """Shards: whole or not there, and every member found again."""
 
+import errno
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
-from aai.errors import BadItem
+from aai.errors import BadItem, Transient
 from aai.workspace import Workspace
+from aai.workspace.maintenance import remove_garbage
 from aai.workspace.shards import MemberLocation, ShardWriter, read_picture
 
 RECIPE = "ab12"
@@ -14,7 +18,7 @@ PICTURES = {f"{number:032x}": bytes([number]) * (300 + 400 * number) for number 
 
 
 def write(workspace: Workspace) -> list[MemberLocation]:
-    with ShardWriter(workspace, "renders", RECIPE) as shard:
+    with ShardWriter(workspace, "renders", RECIPE, "png") as shard:
         placed = []
         for key, data in PICTURES.items():
             placed.append(shard.add(key, "png", data))
@@ -46,14 +50,14 @@ def test_two_shards_never_have_the_same_name(workspace):
 
 
 def test_of_a_shard_that_failed_nothing_is_left(workspace):
-    with pytest.raises(RuntimeError), ShardWriter(workspace, "renders", RECIPE) as shard:
+    with pytest.raises(RuntimeError), ShardWriter(workspace, "renders", RECIPE, "png") as shard:
         shard.add("a", "png", b"half")
         raise RuntimeError("the model broke")
     assert workspace.store.files("shards") == []
 
 
 def test_a_shard_without_a_member_is_not_written(workspace):
-    with ShardWriter(workspace, "renders", RECIPE):
+    with ShardWriter(workspace, "renders", RECIPE, "png"):
         pass
     assert workspace.store.files("shards") == []
 
@@ -82,3 +86,39 @@ def test_a_picture_that_is_damaged_or_missing_is_a_bad_item(tmp_path):
     with pytest.raises(BadItem, match="the shard is not there") as error:
         read_picture(workspace, vars(location))
     assert error.value.uri == workspace.store.uri(location.shard)
+
+
+def test_a_full_disk_is_said_and_leaves_no_part_of_a_shard(tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path / "bank")
+
+    def full(source, target):
+        target.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(Transient, match=f"writing {tmp_path}.* failed: no space left on the disk: make room"):
+        write(workspace)
+    assert workspace.store.files() == []
+
+
+def test_a_part_that_a_killed_process_left_is_found_and_pruned(tmp_path):
+    workspace = Workspace(tmp_path / "bank")
+    part = write(workspace)[0].shard + ".part"
+    Path(workspace.store.path(part)).touch()
+    assert part in workspace.health().orphan_shards
+    assert part in remove_garbage(workspace, 0.0).shards and workspace.store.files("shards") == []
+
+
+def test_a_bucket_whose_connection_breaks_is_transient(tmp_path, monkeypatch):
+    workspace = Workspace(f"memory://{tmp_path.name}")
+    row = vars(write(workspace)[0])
+
+    def lost(*args, **options):
+        raise ConnectionClosedError(endpoint_url="http://s3")
+
+    for name in ("open", "cat_file"):
+        monkeypatch.setattr(workspace.store.filesystem, name, lost)
+    with pytest.raises(Transient, match=r"writing memory://.* failed \(ConnectionClosedError\)"):
+        write(workspace)
+    with pytest.raises(Transient, match="reading memory://"):
+        read_picture(workspace, row)

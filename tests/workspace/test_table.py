@@ -264,7 +264,7 @@ except Transient as error:
     print(error)
 """
     writer = in_process(fill, workspace.uri)
-    assert "look at the disk space" in writer.communicate(timeout=60)[0] and writer.returncode == 0
+    assert "look at disk space" in writer.communicate(timeout=60)[0] and writer.returncode == 0
     assert table.ids(OLD).to_pylist() == ["a"]
     assert table.append(OLD, rows_of("clips", ["b"])) == 1
 
@@ -338,3 +338,50 @@ def test_a_rewrite_replaces_the_rows_of_its_recipe_alone(workspace):
     table.rewrite(OLD, lambda: table.read(table.schema.columns.names, OLD).sort_by("clip_id").slice(0, 1).to_reader())
     assert (table.ids(OLD).to_pylist(), table.ids(NEW).to_pylist()) == (["a"], ["a"])
     assert table.append(OLD, rows_of("cues", ["b"])) == 1
+
+
+DAMAGES = {"cut": lambda data: data[:-50], "empty": lambda data: b"", "noise": lambda data: b"?" * len(data)}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_data_is_a_sentence_wherever_it_is_read(workspace, damage):
+    workspace.table("cues").append(OLD, rows_of("cues", ["a"]))
+    [path] = Path(workspace.uri, "cues").glob("recipe=*/*.parquet")
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(BadConfig, match="the table's data is damaged: copy its folder back") as error:
+        workspace.table("cues").read()
+    assert error.value.uri == workspace.table("cues").uri
+    with workspace.query({"cues": OLD}) as query, pytest.raises(BadConfig, match="data file of the bank is damaged"):
+        query.table("SELECT * FROM cues")
+
+
+def test_a_damaged_log_is_a_sentence(workspace):
+    workspace.table("cues").append(OLD, rows_of("cues", ["a"]))
+    logs = sorted(Path(workspace.uri, "cues", "_delta_log").glob("*.json"))
+    logs[-1].write_bytes(b"?" * 100)
+    with pytest.raises(BadConfig, match="the table's log is damaged") as error:
+        workspace.table("cues").read()
+    assert (error.value.key, error.value.uri) == ("workspace", workspace.table("cues").uri)
+
+
+def test_a_data_file_that_is_gone_is_said(workspace):
+    workspace.table("cues").append(OLD, rows_of("cues", ["a"]))
+    [path] = Path(workspace.uri, "cues").glob("recipe=*/*.parquet")
+    path.unlink()
+    with pytest.raises(Transient, match="a file is gone"):
+        workspace.table("cues").read()
+
+
+def test_the_ids_that_other_writers_commit_are_news_once(workspace):
+    own, other = (workspace.table("clips") for _ in range(2))
+    assert list(own.ids_of_others(OLD)) == []
+    own.append(OLD, rows_of("clips", ["a"]))
+    assert list(own.ids_of_others(OLD)) == []
+    other.append(OLD, rows_of("clips", ["a", "b"]))
+    other.append(NEW, rows_of("clips", ["c"]))
+    assert own.append(OLD, rows_of("clips", ["b", "d"])) == 1
+    assert list(own.ids_of_others(OLD)) == ["b"] and list(own.ids_of_others(OLD)) == []
+    other.append(OLD, rows_of("clips", ["e"]))
+    own.compact()
+    assert "e" in set(own.ids_of_others(OLD)), "a compaction hides nothing"
+    assert own.append(OLD, rows_of("clips", ["a", "b", "d", "e"])) == 0

@@ -64,8 +64,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def test_the_commands_are_known():
     assert set(COMMANDS) >= {"init", "plan", "build", "render", "score", "report", "imagine", "demo", "doctor"}
-    assert set(COMMANDS) >= {"bank export", "bank compact", "bank prune"}
-    assert set(CONFIGURED) == set(COMMANDS) - {"init", "demo"}
+    assert set(COMMANDS) >= {"bank export", "bank compact", "bank prune", "submit", "deploy"}
+    assert set(CONFIGURED) == set(COMMANDS) - {"init", "demo", "submit"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -131,7 +131,9 @@ def test_a_change_may_be_a_list_or_a_path_beside_the_configuration(folder, monke
     [
         ("fit", "--set: 'fit' is not KEY=VALUE: write for example fit.steps=3"),
         ("=3", "--set: '=3' is not KEY=VALUE"),
-        ("fit.steps=[3", "--set fit.steps: '[3' is not a YAML value: quote it"),
+        ("fit..steps=3", "--set: 'fit..steps=3' is not KEY=VALUE"),
+        ("fit={steps: 1, steps: 2}", "--set fit.steps: line 1: it is given a second time"),
+        ("fit.steps=[3", "--set fit.steps: not a YAML value: line 1, column 1: expected"),
         ("fit.steps=-1", "fit.steps: -1: input should be greater than or equal to 0"),
         ("fit=3", "fit: 3 is not a section: write its keys and values below it"),
         ("pools.fitt.slice_size=3", "pools.fitt: there is no such stage"),
@@ -144,11 +146,12 @@ def test_a_wrong_change_is_a_sentence_and_exit_code_2(folder, change, sentence):
     assert sentence in " ".join(done.output.split())
 
 
-def test_a_configuration_is_not_written_into_a_folder_that_does_not_exist(tmp_path, monkeypatch):
+def test_a_configuration_is_written_with_its_folder_but_not_below_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = call("init", "--profile", "tiny", "no/aai.yaml")
+    assert call("init", "--profile", "tiny", "new/aai.yaml").exit_code == 0 and Path("new/aai.yaml").exists()
+    done = call("init", "--profile", "tiny", "new/aai.yaml/aai.yaml")
     assert done.exit_code == 2 and "Traceback" not in done.output
-    assert "no/aai.yaml cannot be written (No such file or directory)" in " ".join(done.output.split())
+    assert "new/aai.yaml/aai.yaml: PATH: " in " ".join(done.output.split())
 
 
 # Build
@@ -174,7 +177,7 @@ def test_a_bank_is_planned_built_and_examined(folder):
 def test_metadata_that_matches_no_file_is_noted_by_plan_and_build(folder):
     with Path("said.csv").open("a") as table:
         table.write("sounds/gone.flac,rain,0.5\nfire-0.9.flac,fire,0.5\n")
-    note = "rows name a file that is there; the column `file` is relative to the table's folder"
+    note = "rows name a file that is there; for example line"
     for command in ("plan", "build", "build"):  # the second build has nothing to do
         done = call(command)
         assert done.exit_code == 0 and note in " ".join(done.output.split()), command
@@ -200,7 +203,7 @@ def test_jobs_become_pictures_once(bank):
     done = call("render", "jobs.yaml")
     assert done.exit_code == 0, done.output
     assert "jobs.yaml: job 3 (hail): " in done.output
-    assert f"{bank.recipe('renders')}/*.tar" in done.output.replace("\n", "")
+    assert f"{bank.recipe('renders')}/png-*.tar" in done.output.replace("\n", "")
     rows = rows_of(bank)
     assert len(rows) == NUM_PICTURES
     assert {(row["job"], row["format"]) for row in rows} == {("noun", "jpg"), ("rain", "png")}
@@ -218,6 +221,9 @@ def test_jobs_become_pictures_once(bank):
     [
         ("- {prompt: 5}", "jobs.yaml: job 1: prompt: 5: write a text such as"),
         ("- {prompt: '*', cues: lable = 1}", "job 1: cues.where: 'lable = 1' cannot be used"),
+        ("- {prompt: '*', cues: {labels: hail}}", "job 1: no cue passes its filter; the labels are "),
+        ("- {prompt: '*', cues: {labels: hail}}", "aai: the jobs ask for no picture"),
+        ("- prompt: * city", "put quotes around a text that begins with *"),
     ],
 )
 def test_a_bad_job_file_is_a_sentence_and_exit_code_2(bank, text, sentence):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aai.errors import BadConfig
 from flows.app import demo as story
 from flows.steps import at_once
 from tasks.stages import load_config, open_run
@@ -17,8 +18,9 @@ QUICK = {
     "method: adapter": "steps: 2\n  eval_every: 1\n  rows_per_step: 1\n  eval_rows: 1",
     "steps: 16": "steps: 2\n  guidance: 1",
 }
-STAGES = """collect list_images list_audio read_image_tars read_audio_tars ingest_images ingest_audio embed_images
-embed_audio align index retrieve fit render score""".split()
+STAGES = """collect list_images list_audio read_image_tars read_audio_tars describe_image_members
+describe_audio_members ingest_images ingest_audio embed_images embed_audio align index retrieve fit render
+score""".split()
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,18 @@ def test_what_the_user_changed_stays_and_is_done(shown):
     done = {summary.stage: summary.new for summary in story.demo(run, folder, at_once)}
     story.show(run, folder)
     assert done["render"] == 3 and done["fit"] == 0 and story.is_finished(run, folder)
+
+
+@pytest.mark.parametrize("name", ["sounds/mine.wav", "aai.yaml"])
+def test_a_folder_with_other_files_is_left_alone(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("audio: mine")
+    with pytest.raises(BadConfig, match="the folder holds other files") as error:
+        story.prepare(tmp_path)
+    assert error.value.uri == str(tmp_path) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "demo").touch()
+    with pytest.raises(BadConfig, match="it cannot be used"):
+        story.prepare(tmp_path / "demo")

@@ -48,6 +48,21 @@ def test_orphans_are_found_with_their_remedy_and_exit_code_1(run, tmp_path):
     assert CliRunner().invoke(app, ["doctor", "--set", "workspace=other"]).exit_code == 0
 
 
+def test_metadata_without_effect_is_found_and_a_location_that_is_not_there(run, tmp_path):
+    for name in ("sounds/a.wav", "images/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "m.csv").write_text("file,label\nb.wav,rain\n")
+    keys = {"audio": str(tmp_path / "sounds"), "metadata": str(tmp_path / "m.csv")}
+    [(text, remedy)] = wrong(examine(run_on(tmp_path / "other", images=str(tmp_path / "images"), **keys))).items()
+    assert text.startswith(
+        f"metadata: {tmp_path}/m.csv: 0 of 1 rows name a file that is there; for example line 2, b.wav"
+    )
+    assert "METADATA.md" in str(remedy)
+    [text] = wrong(examine(run_on(tmp_path / "other", images=str(tmp_path / "none"), **keys)))
+    assert text.startswith("images: ") and "does not exist" in text
+
+
 def test_a_package_that_is_missing_is_found(monkeypatch):
     monkeypatch.setattr("flows.app.doctor._PACKAGES", ("torch", "no-such-package"))
     assert wrong(examine(None)) == {"no-such-package is missing": "run `make install`"}
@@ -65,3 +80,12 @@ def test_examining_changes_nothing(run):
     examine(run)
     assert sorted(path for path in Path(run.workspace.uri).rglob("*")) == before
     assert isinstance(run.workspace, Workspace)
+
+
+def test_locations_that_lead_nowhere_are_found(run, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "new.wav").touch()
+    keys = {"audio": str(tmp_path / "sounds"), "images": str(tmp_path / "none")}
+    found = wrong(examine(run_on(run.workspace.uri, **keys)))
+    assert f"images: {tmp_path}/none does not exist" in found
+    assert "aai build" in str(found["5 files of audio that the last build found are gone"])

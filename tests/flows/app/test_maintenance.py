@@ -14,6 +14,7 @@ from flows.app.cli import app
 from flows.steps import build, render
 from tasks.runtime.run import Run
 from tasks.stages import load_config, open_run
+from tasks.views.report import gather
 from tests.bank import jobs_of, rows_of
 from tests.collection import NUM_CLIPS, write_collection
 
@@ -131,11 +132,25 @@ def test_rows_of_removed_files_go_on_request(folder, source):
     assert len(rows_of(run_of(folder), "cues")) == NUM_CLIPS
     output = call("prune", "--removed", "--yes", "--older-than", "0")
     assert "cues: 1 rows of recipe" in output and "renders: 1 rows of recipe" in output
+    assert "audio_files: 1 rows of recipe" in output and "clips: 1 rows of recipe" in output
     run = run_of(folder)
+    assert ("clips", len(others), "") in gather(run, 1).totals and len(rows_of(run, "audio_files")) == len(others)
     assert len(rows_of(run, "cues")) == len(rows_of(run)) == len(others)
     assert all(read_picture(run.workspace, row) for row in rows_of(run))
     assert [done.new for done in build(run) if done.new] == []
     write_config(folder, source)  # the file is back
     new = {done.stage: done.new for done in build(run_of(folder)) if done.new}
-    assert new.keys() >= {"embed_audio", "align", "retrieve", "fit"} and new["fit"] == 1
+    assert new.keys() >= {"ingest_audio", "embed_audio", "align", "retrieve", "fit"} and new["fit"] == 1
     assert len(rows_of(run_of(folder), "cues")) == NUM_CLIPS
+
+
+def test_what_is_announced_is_what_is_removed(folder, source):
+    """Files of rows that are removed now stay for the readers of earlier versions, until a later prune."""
+    gone, *others = sorted(map(str, (source / "sounds").iterdir()))
+    write_config(folder, source, {"audio": others})
+    build(run_of(folder))
+    call("compact")
+    arguments = ("prune", "--removed", "--older-than", "0")
+    announced = call(*arguments).removeprefix("would remove, with --yes: ")
+    assert call(*arguments, "--yes").removeprefix("removed: ").startswith(announced)
+    assert "data files that no commit names" in call("prune", "--older-than", "0")

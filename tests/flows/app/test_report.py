@@ -192,8 +192,12 @@ def test_the_command_writes_the_page_and_says_where(gallery, tmp_path, monkeypat
     html = Path(gallery.workspace.uri, "report.html").read_text()
     assert "3 of 7 clips are on this page" in html and "report.html" in done.output
     assert gallery.workspace.health() == Health([], [], [], [], {})
-    wrong = CliRunner().invoke(app, ["report", "-o", "no/folder/report.html"])
-    assert wrong.exit_code == 2 and "cannot be written" in wrong.output
+    for _ in range(2):
+        assert CliRunner().invoke(app, ["report", "--clips", "1", "-o", "new/report.html"]).exit_code == 0
+    Path("own.html").write_text("<title>mine</title>")
+    wrong = CliRunner().invoke(app, ["report", "-o", "own.html"])
+    assert wrong.exit_code == 2 and "own.html: --output: it exists, and this command did not write it" in wrong.output
+    assert Path("own.html").read_text() == "<title>mine</title>"
 
 
 def test_the_page_of_a_workspace_without_any_table_is_written_into_it(tmp_path, monkeypatch):

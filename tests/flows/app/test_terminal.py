@@ -37,7 +37,7 @@ def test_on_request_and_for_bugs_the_traceback_stays(monkeypatch):
         raise BadConfig("wrong")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_is_a_sentence_and_the_exit_code_of_shells(capsys, number, code):
     before = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(typer.Exit) as ended, stoppable():
@@ -45,6 +45,22 @@ def test_a_signal_is_a_sentence_and_the_exit_code_of_shells(capsys, number, code
     assert ended.value.exit_code == code
     assert capsys.readouterr().err.startswith("aai: stopped; finished work is committed")
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_at_any_moment_of_a_command_ends_it_like_that():
+    with pytest.raises(typer.Exit) as ended, sentences():
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.exit_code == 143
+
+
+def test_nohup_stays_in_force():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_progress_watches_the_run_and_shows_log_messages(capsys, tmp_path):
@@ -108,3 +124,15 @@ def test_without_a_terminal_each_stage_that_did_something_is_a_line(capsys, monk
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     announced("fit", lambda run: done, None)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("Query interrupted")], ids=["python", "duckdb"])
+def test_an_interrupt_outside_of_a_stage_ends_with_a_word(error, capsys):
+    with pytest.raises(typer.Exit) as ended, sentences():
+        raise error
+    assert ended.value.exit_code == 130 and capsys.readouterr().err.startswith("aai: stopped; finished")
+
+
+def test_another_runtime_error_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="a bug"), sentences():
+        raise RuntimeError("a bug")

@@ -6,7 +6,7 @@ from aai.align.options import AlignOptions
 from aai.errors import BadConfig
 from aai.options import Options
 from tasks.render import RenderSectionOptions
-from tasks.runtime.config import load_keys, merge
+from tasks.runtime.config import load_keys, merge, parse_change
 from tasks.stages import STAGES, load_config, make_config
 
 
@@ -100,6 +100,16 @@ def test_relative_paths_are_resolved_against_the_folder_of_the_file(tmp_path):
     assert (config.workspace, config.seed) == (str(tmp_path / "bank"), 3)
 
 
+def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    path = tmp_path / "aai.yaml"
+    path.write_text("audio: ~/sounds\nimages: [~no user/pictures]\nmetadata: ~/said.csv\nworkspace: ~/bank\n")
+    config = load_config(path)
+    assert (config.audio, config.metadata) == (("/home/me/sounds",), ("/home/me/said.csv",))
+    assert config.workspace == "/home/me/bank"
+    assert config.images == (str(tmp_path / "~no user" / "pictures"),)
+
+
 def test_a_section_without_any_key_has_its_defaults(tmp_path):
     path = tmp_path / "aai.yaml"
     path.write_text("fit:\n  # steps: 24\nmodels:\ningest:\n  audio:\n")
@@ -158,3 +168,39 @@ def test_merging_goes_into_sections_and_replaces_lists():
     below = {"fit": {"steps": 1, "templates": ["a *"]}, "seed": 1}
     above = {"fit": {"templates": ["the *"]}, "audio": "sounds"}
     assert merge(below, above) == {"fit": {"steps": 1, "templates": ["the *"]}, "seed": 1, "audio": "sounds"}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("pools: 5", "pools", "5: input should be"),
+        ("audio: ''", "audio", "it is empty"),
+        ("images: [sounds, ' ']", "images", "it is empty"),
+        ("metadata: ''", "metadata", "it is empty"),
+        ("workspace: ''", "workspace", "it is empty"),
+        ("profile: [a]", "profile", "there is no ['a']"),
+        ("fit: {steps: 3, steps: 4}", "fit.steps", "line 1: it is given a second time"),
+        ("fit: {method: " + "x" * 1000 + "}", "fit.method", "…"),
+    ],
+)
+def test_odd_values_are_refused_by_key(tmp_path, text, key, words):
+    path = tmp_path / "aai.yaml"
+    path.write_text(text)
+    with pytest.raises(BadConfig) as raised:
+        load_config(path)
+    assert raised.value.key == key and words in raised.value.sentence and len(raised.value.sentence) < 300
+
+
+@pytest.mark.parametrize("change", ["fit..steps=3", ".fit=3", "fit.=3", "=3", "fit", "a." * 1000 + "b=3"])
+def test_a_change_that_is_not_key_and_value_is_refused(change):
+    with pytest.raises(BadConfig, match="is not KEY=VALUE") as raised:
+        parse_change(change)
+    assert raised.value.key == "--set"
+
+
+def test_a_change_is_nested_by_its_key_and_its_value_is_yaml():
+    assert parse_change("pools.fit={gpus_per_worker: 1}") == {"pools": {"fit": {"gpus_per_worker": 1}}}
+    assert parse_change("audio=a=b") == {"audio": "a=b"}
+    with pytest.raises(BadConfig) as raised:
+        parse_change("render.format=*png")
+    assert raised.value.key == "--set render.format"

@@ -15,15 +15,15 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from aai.errors import BadConfig, BadItem
+from aai.errors import BadConfig, BadItem, Transient
 from aai.identity import content_id
 from aai.workspace import SCHEMAS
-from tasks.runtime.driver import StageRun, StageSummary, run_stage, slices_of
+from tasks.runtime.driver import StageRun, StageSummary, run_stage
 from tasks.runtime.options import PoolOptions, RunOptions
 from tasks.runtime.run import Run
 from tasks.runtime.source import QuerySource
 from tasks.runtime.stage import Stage
-from tasks.runtime.work import Outcome, Reject
+from tasks.runtime.work import LocalPool, Outcome, Reject
 from tests.bank import add_files, append, run_on
 
 ROOT = Path(__file__).parents[3]
@@ -155,17 +155,6 @@ def test_rejects_are_tried_again_on_request(run):
     assert (after.done, after.new, after.rejected) == (NUM_CLIPS, 0, 0)
 
 
-def test_an_item_that_is_rejected_again_has_a_second_row_with_the_new_reason(run):
-    class Strict(Measure):
-        def __call__(self, rows):
-            return Outcome(None, [Reject.of(id, BadItem("still silent")) for id in rows["clip_id"].to_pylist()])
-
-    do(run, partial(Measure, bad=BAD))
-    do(run, Strict, RunOptions(retry_rejects=True))
-    rejects = run.workspace.table("rejects").read().sort_by("rejected_at").to_pylist()
-    assert [row["sentence"] for row in rejects] == ["it is silent: record it again"] * 8 + ["still silent"] * 8
-
-
 def test_too_many_rejects_stop_the_stage_and_finished_slices_are_committed(run):
     everything = frozenset(run.workspace.table("clips").ids(run.recipe("clips")).to_pylist()[100:])
     sentence = (
@@ -247,6 +236,27 @@ def test_a_bug_leaves_what_was_finished_before(run):
     assert len(ids_in(run, "aligned_vectors")) == 30
 
 
+def test_an_error_of_the_driver_releases_the_workers_before_the_last_commit(run, monkeypatch):
+    events = []
+
+    class Pool(LocalPool):
+        def map(self, slices, stop):
+            try:
+                yield from super().map(slices, stop)
+            finally:
+                events.append("released")
+
+    def fail(*others):
+        events.append("commit")
+        raise Transient("the disk is full")
+
+    monkeypatch.setattr("tasks.runtime.driver.LocalPool", Pool)
+    monkeypatch.setattr("aai.workspace.table.Table.append", fail)
+    with pytest.raises(Transient) as kept:  # and with it the frames that hold the pool
+        do(run, options=RunOptions(commit_slices=1))
+    assert kept.value.sentence == "the disk is full" and events == ["commit", "released", "commit"]
+
+
 def test_fast_slices_share_a_commit(run):
     do(run, options=RunOptions(commit_slices=16, commit_s=1000))
     assert num_commits(run) == 3  # of 40 slices
@@ -294,7 +304,7 @@ def test_the_handlers_of_signals_are_restored(run):
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_commits_what_is_finished_and_ends_the_process(run, number):
     ran = driver(run, pause_s=0.05)
     for _ in range(5):
@@ -361,7 +371,7 @@ def test_a_signal_commits_what_is_finished_with_ray(run):
     ran.terminate()
     out, err = ran.communicate(timeout=120)
     last = (first + out).splitlines()[-1]
-    assert ran.returncode != 0 and "ended" not in out
+    assert ran.returncode == -signal.SIGTERM and "ended" not in out
     assert err.splitlines() == [
         f"align: stopped with {last.split()[1]} of 400 items finished; starting it again does the rest"
     ]
@@ -372,11 +382,6 @@ def test_a_signal_commits_what_is_finished_with_ray(run):
 def num_commits(run: Run) -> int:
     log = Path(run.workspace.table("aligned_vectors").uri, "_delta_log")
     return len([name for name in os.listdir(log) if name.endswith(".json")]) - 1  # the first one made the table
-
-
-def test_small_banks_are_cut_so_that_every_worker_gets_a_slice():
-    tables = [pa.table({"id": range(5)}), pa.table({"id": range(2)})]
-    assert [rows.num_rows for rows in slices_of(tables, 2)] == [2, 2, 1, 2]
 
 
 def test_the_rate_of_a_summary_counts_rejects_and_is_0_without_time():

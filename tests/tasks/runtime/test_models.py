@@ -5,8 +5,10 @@ import torch
 
 from aai.cues.mapper import CueMapper
 from aai.errors import BadConfig
+from tasks.fit import FittingWorker
 from tasks.runtime.models import initial_cue, open_diffusion, open_mapper
 from tasks.stages import make_config, open_run
+from tasks.train_mapper import MapperTrainer
 
 
 def context_of(tmp_path, **keys):
@@ -43,3 +45,18 @@ def test_the_initial_cue_is_the_mean_embedding_of_the_start_words(tmp_path):
     cue = initial_cue(context, diffusion, 3)
     expected = diffusion.word_embeddings(["rain", "fire"]).mean(0)
     assert cue.shape == (3, 128) and all(torch.equal(row, expected) for row in cue)
+
+
+@pytest.mark.parametrize(
+    ("key", "worker", "method"),
+    [
+        ("fit", FittingWorker, "adapter"),
+        ("fit", FittingWorker, "inversion"),
+        ("train_mapper", MapperTrainer, "learned"),
+    ],
+)
+def test_a_template_longer_than_the_context_stops_the_build_before_any_work(tmp_path, key, worker, method):
+    templates = {"method": method, "templates": ["a photo of *", "a photo of * " + "city " * 19]}
+    with pytest.raises(BadConfig) as error:
+        worker(context_of(tmp_path, **{key: templates}))
+    assert error.value.key == f"{key}.templates" and "has 24 tokens" in error.value.sentence

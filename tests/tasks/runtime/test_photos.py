@@ -40,6 +40,24 @@ def test_photos_come_in_the_order_of_their_paths_with_the_ids_of_their_contents(
     assert {(photo.mask_id, photo.mask_uri, photo.fault) for photo in found} == {(None, None, None)}
 
 
+@pytest.mark.parametrize("name", ["photos [v2]", "what?", "a::b", "50%", "#1", "~nobody", "back\\slash", "a\nb"])
+def test_a_folder_of_any_name_is_taken_literally(folder, name):
+    (folder / "photos").rename(folder / name)
+    (folder / name / "a.png").rename(folder / name / f"{name}.png")
+    photos = find_photos(job_of(folder, name))
+    assert {Path(photo.image_uri).name for photo in photos} == {f"{name}.png", "b.png"}
+    assert all(photo.fault is None for photo in photos)
+    decoded = Decoder(ImageOptions())((photo.image_id, photo.image_uri) for photo in photos)
+    assert {pixels.shape for pixels in decoded.values()} == {(20, 20, 3)}
+
+
+def test_what_is_left_aside_beside_photos_is_said(folder, caplog):
+    (folder / "photos" / "notes.md").write_text("text")
+    (folder / "photos" / "._a.png").write_bytes(b"1")
+    assert len(find_photos(job_of(folder))) == 2
+    assert caplog.messages == ["jobs.yaml: job 1: source_images: left aside 1 file of other kinds: .md 1"]
+
+
 def test_a_mask_belongs_to_the_photo_of_its_name_and_a_photo_without_one_has_a_fault(folder):
     with_mask, without = find_photos(job_of(folder, masks=True))
     mask = folder / "masks" / "a.png"
@@ -78,6 +96,6 @@ def test_the_decoder_gives_pixels_and_remembers_the_last_batch(folder):
 def test_a_photo_that_changed_is_not_decoded(folder):
     [first, second] = find_photos(job_of(folder))
     Path(first.image_uri).write_bytes(Path(second.image_uri).read_bytes())
-    with pytest.raises(BadItem, match="changed") as error:
+    with pytest.raises(BadItem, match="changed .*run `aai render` again") as error:
         Decoder(ImageOptions())(iter([(first.image_id, first.image_uri)]))
     assert error.value.uri == first.image_uri

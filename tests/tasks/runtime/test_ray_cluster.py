@@ -1,12 +1,14 @@
 """A process joins the cluster that is configured, or fails with the key."""
 
+import signal
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from aai.errors import BadConfig
+from aai.errors import BadConfig, Transient
 from tasks.runtime.ray_cluster import connect
 
 
@@ -44,3 +46,70 @@ def test_an_address_without_a_port_is_refused():
     with pytest.raises(BadConfig, match="'head' is not host:port") as error:
         connect("head")
     assert error.value.key == "pool.address"
+
+
+def stand_in(monkeypatch, init) -> None:
+    """Something in place of Ray, whose start is `init`."""
+    context = SimpleNamespace(gcs_address="127.0.0.1:6379")
+    ray = SimpleNamespace(
+        init=init, is_initialized=lambda: False, shutdown=lambda: None, get_runtime_context=lambda: context
+    )
+    monkeypatch.setattr("tasks.runtime.ray_cluster.ray", ray)
+    monkeypatch.setattr("tasks.runtime.ray_cluster._joined_as", {})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("The current node timed out\nlogs: ..."),
+        OSError(28, "No space left"),
+        ValueError("/dev/shm: too small"),
+    ],
+)
+def test_ray_that_does_not_start_here_may_start_later(monkeypatch, error):
+    def init(**options):
+        raise error
+
+    stand_in(monkeypatch, init)
+    with pytest.raises(Transient, match="Ray did not start on this machine") as caught:
+        connect("local")
+    assert str(error).split("\n")[0] in caught.value.sentence and "logs" not in caught.value.sentence
+    assert "pool.num_workers: 0" in caught.value.sentence
+
+
+@pytest.mark.parametrize("sentence", ["Version mismatch: 2.59", "AuthenticationError: the token is wrong"])
+def test_a_cluster_that_refuses_this_process_is_named_with_what_to_look_at(monkeypatch, sentence):
+    def init(**options):
+        raise RuntimeError(sentence)
+
+    stand_in(monkeypatch, init)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(BadConfig, match=sentence) as caught:
+        connect(f"127.0.0.1:{server.getsockname()[1]}")
+    assert caught.value.key == "pool.address" and "same versions" in caught.value.sentence
+
+
+def test_ray_leaves_the_handler_of_sigterm_and_a_signal_while_it_starts_reaches_that(monkeypatch):
+    received = []
+
+    def init(**options):
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+
+    def ended(**options):
+        init()
+        signal.raise_signal(signal.SIGTERM)
+
+    def own(number, frame):
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        stand_in(monkeypatch, init)
+        connect("local")
+        assert signal.getsignal(signal.SIGTERM) is own and received == []
+        stand_in(monkeypatch, ended)
+        with pytest.raises(KeyboardInterrupt):
+            connect("local")
+        assert received == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)

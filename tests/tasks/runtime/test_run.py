@@ -1,13 +1,18 @@
 """Recipes follow from the configuration alone: a changed option renames what depends on it, and nothing else."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from aai.errors import BadConfig
+from aai.profiles import PROFILES
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.stages import STAGES, make_config, open_run
@@ -130,3 +135,15 @@ def test_planning_loads_no_model_library():
     probe = f"{modules}; print(*sorted({{'torch', 'ray', 'prefect', 'transformers'}} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []
+
+
+def test_a_damaged_model_is_a_sentence_before_any_work(tmp_path):
+    mapper = Path(shutil.copytree(PROFILES["tiny"]["models"]["mapper"], tmp_path / "mapper"))
+    weights = load_file(mapper / "model.safetensors")
+    save_file({name: np.full_like(values, np.nan) for name, values in weights.items()}, mapper / "model.safetensors")
+    run = open_run(make_config(workspace=str(tmp_path / "bank"), models={"mapper": str(mapper)}))
+    for act in (lambda: run.do(run.stages[0]), run.check_models):
+        with pytest.raises(BadConfig, match="is not finite") as error:
+            act()
+        assert (error.value.key, error.value.uri) == ("models.mapper", str(mapper / "model.safetensors"))
+    assert not (tmp_path / "bank").exists()

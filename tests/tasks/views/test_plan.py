@@ -1,5 +1,6 @@
 """A plan counts each stage's pending items, including those that earlier stages will pass on, and writes nothing."""
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,9 @@ def test_a_removed_file_is_noted_and_pending_in_no_stage(collection):
     planned = plan(run)
     assert planned.notes == [
         "files gone from the source folders: 1",
-        f"metadata: {collection}/said.csv: {NUM_CLIPS - 1} of {NUM_CLIPS} rows name a file that is there; "
-        "the column `file` is relative to the table's folder",
+        f"metadata: {collection}/said.csv: {NUM_CLIPS - 1} of {NUM_CLIPS} rows name a file that is there; for example "
+        f"line 4, sounds/fire-0.2.flac: there is no {collection}/sounds/fire-0.2.flac",
+        "not counted: index",
     ]
     assert new_of(run) == {"list_audio": 1, "retrieve": NUM_CLIPS - 1, "fit": NUM_CLIPS - 1}
     done = build(run)
@@ -79,7 +81,10 @@ def test_changed_metadata_is_noted_and_no_item_is_new(built, collection):
     table = collection / "said.csv"
     table.write_text(table.read_text().replace("rain-0.2.flac,rain", "rain-0.2.flac,drizzle"))
     assert new_of(built) == {"list_audio": 1}
-    assert plan(built).notes == ["files with other metadata than before: 1"]
+    keep = "scores that exist already keep the labels of their time"
+    assert plan(built).notes == ["files with other metadata than before: 1", keep]
+    by_label = plan(run_on(collection, retrieve={"num_neighbours": 2, "method": "label"})).notes[-1]
+    assert by_label == f"neighbours of retrieve.method `label`, with the cues fitted on them, and {keep}"
 
 
 def test_rejected_items_are_counted_and_not_new(collection):
@@ -90,6 +95,15 @@ def test_rejected_items_are_counted_and_not_new(collection):
     assert (planned.rejected, planned.done, planned.new) == (1, NUM_CLIPS, 0)
     retried = by_stage(run_on(collection, run={"retry_rejects": True}))["ingest_audio"]
     assert (retried.rejected, retried.new) == (0, 1)
+
+
+def test_a_tar_that_is_not_read_yet_is_noted(collection):
+    with tarfile.open(collection / "images" / "more.tar", "w") as archive:
+        for path in list((collection / "images").rglob("*.png"))[:2]:
+            archive.add(path, path.name)
+    planned = plan(run_on(collection))
+    assert "tars to be read: 1; each counts as one item until then" in planned.notes
+    assert planned.notes[-1] == "not counted: index"
 
 
 def test_equal_plans_of_different_stages_are_all_shown(collection):

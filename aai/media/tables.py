@@ -1,0 +1,205 @@
+"""The rows of metadata tables: CSV, TSV, JSON lines and Parquet, each row with its line number.
+
+Tables are read as streams, so their length does not matter.
+"""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import fsspec
+
+from aai.errors import BadConfig
+from aai.store_errors import store_errors
+
+FILE = "file"
+"""The column that names the file."""
+
+_FILE_NAMES = (FILE, "file_name", "filename", "path")
+_LICENCE_NAMES = ("licence", "license")
+_KNOWN = ("label", "caption", *_LICENCE_NAMES)
+_SPOKEN = {",": "comma", ";": "semicolon", "\t": "tab"}
+_BATCH_ROWS = 10_000
+
+Row = tuple[int, dict[str, Any]]
+"""The number of a line, or of a row of Parquet, from 1; and its values by column."""
+
+_Names = tuple[str | None, ...]
+
+
+def read_rows(path: str) -> Iterator[Row]:
+    """The rows of a table; its column of file names is called `file`, other known columns are in lower case.
+
+    Raises:
+        BadConfig: the table cannot be read, or a line is malformed; the sentence has the line number.
+    """
+    name = path.lower()
+    try:
+        with store_errors(f"reading {shown(path)}", "metadata"), fsspec.open(path, "rb") as stream:
+            if name.endswith((".parquet", ".pq")):
+                yield from _parquet_rows(path, stream)
+            elif name.endswith((".jsonl", ".ndjson", ".json")):
+                yield from _json_rows(path, _lines(path, stream))
+            else:
+                yield from _csv_rows(path, _lines(path, stream), name.endswith((".tsv", ".tab")))
+    except FileNotFoundError as error:
+        raise _bad(path, "there is no such file: name one that exists") from error
+    except (OSError, ValueError, ImportError, csv.Error) as error:  # ValueError: also of pyarrow
+        raise _bad(path, f"cannot be read as a table of CSV, TSV, JSON lines or Parquet: {error}") from error
+
+
+def shown(location: str) -> str:
+    """A location without the query of its URL, which may hold secrets."""
+    return location.split("?", 1)[0]
+
+
+def _bad(path: str, sentence: str) -> BadConfig:
+    return BadConfig(sentence, key="metadata", uri=shown(path))
+
+
+def _lines(path: str, stream: Any) -> Iterator[tuple[int, str]]:
+    """The numbered lines of a text in UTF-8, or in UTF-16 with a byte order mark."""
+    start = stream.read(2)
+    stream.seek(0)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        yield from enumerate(io.StringIO(stream.read().decode("utf-16"), newline=""), 1)
+        return
+    for number, line in enumerate(stream, 1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise _bad(path, f"line {number} is not UTF-8: save the table as UTF-8") from error
+        yield number, text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _csv_rows(path: str, lines: Iterator[tuple[int, str]], is_tsv: bool) -> Iterator[Row]:
+    before, header = next(((number - 1, line) for number, line in lines if _is_header(line)), (0, ""))
+    if not header:
+        return
+    delimiter = _delimiter(header, is_tsv)
+    reader = csv.reader(chain([header], (line for _, line in lines)), delimiter=delimiter, strict=True)
+    names: _Names = ()
+    while True:
+        number = before + reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:  # an open quote would take the rest of the table into one field
+            raise _bad(path, f"line {number} cannot be read: {error}; look for a quote that is not closed") from error
+        if fields is None:
+            return
+        if not names:
+            names = _column_names(path, tuple(fields))
+        elif any(fields):
+            yield _row(number, names, _checked(path, number, fields, len(names), delimiter))
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line is neither empty nor a line such as `sep=;`, which Excel writes above the header."""
+    text = line.strip()
+    return bool(text) and not (text.lower().startswith("sep=") and len(text) == len("sep=;"))
+
+
+def _checked(path: str, number: int, fields: list[str], num: int, delimiter: str) -> list[str]:
+    if len(fields) == num:
+        return fields
+    raise _bad(
+        path,
+        f"line {number} has {'more' if len(fields) > num else 'fewer'} fields than the header ({len(fields)}, not "
+        f"{num}): quote texts that hold a {_SPOKEN[delimiter]}",
+    )
+
+
+def _delimiter(header: str, is_tsv: bool) -> str:
+    """The delimiter with which the header has a column of file names; else the most frequent one."""
+    choices = "\t,;" if is_tsv else ",;\t"
+    for delimiter in choices:
+        if any(_plain(name) in _FILE_NAMES for name in next(csv.reader([header], delimiter=delimiter), [])):
+            return delimiter
+    return max(choices, key=header.count)
+
+
+def _json_rows(path: str, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
+    """Rows of JSON lines, or of one JSON array of objects."""
+    filled = ((number, line) for number, line in lines if line.strip())
+    first = next(filled, (1, ""))
+    if first[1].lstrip().startswith("["):
+        text = "".join(line for _, line in chain([first], filled))
+        numbered: Iterable[tuple[int, Any]] = enumerate(_loads(path, text, "the array"), 1)
+    else:
+        numbered = ((number, _loads(path, line, f"line {number}")) for number, line in chain([first], filled) if line)
+    for number, value in numbered:
+        if not isinstance(value, dict):
+            raise _bad(path, f"line {number} is not a JSON object: write one object a line")
+        yield _row(number, _column_names(path, tuple(value)), list(value.values()))
+
+
+def _loads(path: str, text: str, what: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=lambda constant: None, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:  # also an integer of thousands of digits
+        raise _bad(path, f"{what} is not JSON: {error or 'nested too deep'}") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+def _parquet_rows(path: str, stream: Any) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    file, number = pq.ParquetFile(stream), 0
+    names = _column_names(path, tuple(file.schema_arrow.names))
+    for batch in file.iter_batches(_BATCH_ROWS):
+        columns = [column.to_pylist() for column in batch.columns]
+        for fields in zip(*columns, strict=True):
+            number += 1
+            yield _row(number, names, fields)
+
+
+def _row(number: int, names: _Names, fields: Sequence[Any]) -> Row:
+    values = {name: value for name, value in zip(names, fields, strict=True) if name}
+    values[FILE] = "" if values[FILE] is None else str(values[FILE])  # a row without a name is counted with the others
+    return number, values
+
+
+@lru_cache(maxsize=1024)
+def _column_names(path: str, header: tuple[str, ...]) -> _Names:
+    """The names of the columns, in one spelling; none for a column without a name.
+
+    Raises:
+        BadConfig: none, or several, of them could name the files, or two have the same name.
+    """
+    plain = [_plain(name) for name in header]
+    files = [name for name in _FILE_NAMES if name in plain]
+    if not files:
+        raise _bad(path, "there is no column `file`: add one with the names of the files")
+    if len(files) > 1 and FILE not in files:
+        raise _bad(path, f"the columns {_listed(files)} could each name the files: call one of them `file`")
+    names = [_spelled(name, files[0]) for name in header]
+    given = ["licence" if name in _LICENCE_NAMES else name for name in names if name]
+    for name in given:
+        if given.count(name) > 1:
+            raise _bad(path, f"two columns are called `{name}`: rename one of them")
+    return tuple(name or None for name in names)
+
+
+def _spelled(name: str, file_column: str) -> str:
+    plain = _plain(name)
+    return FILE if plain == file_column else plain if plain in _KNOWN else name.strip()
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)

@@ -1,0 +1,174 @@
+"""Checks of model folders before any work, without loading a model: this module imports neither torch nor transformers.
+
+Files are there and whole, the configuration is that of the right kind of model, sizes fit one another, and all weights
+are finite. Models on the hub are checked when they are loaded.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from aai.errors import BadConfig
+from aai.models.encoders import embedding_dims
+
+_AGAIN = "copy or download the model again"
+_KINDS = {"audio": "clap", "image_text": "clip"}
+"""The `model_type` of the transformers models, by role."""
+_PARTS = {"text_encoder": True, "text_encoder_2": False, "unet": True, "vae": True}
+"""The models of a diffusers pipeline, and whether each pipeline has them."""
+_WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+_JSON = ("config.json", "tokenizer.json", "model_index.json", ".index.json")
+_EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
+    "F64": (np.uint64, 0x7FF0 << 48),
+    "F32": (np.uint32, 0x7F80_0000),
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+}
+"""By type in safetensors: the bits of an exponent, which are all set in numbers that are not finite."""
+_CHUNK = 2**22
+_HEADER_BYTES = 8
+
+
+def check_folders(folders: Mapping[str, Path]) -> None:
+    """Check the folders of models, by role, and that they fit one another.
+
+    Raises:
+        BadConfig: a file is missing or damaged, of another kind of model, has weights that are not finite, or the sizes
+            of two models differ; `key` is the role's.
+    """
+    for role, folder in folders.items():
+        try:
+            check_folder(role, folder)
+        except BadConfig as error:
+            raise BadConfig(error.sentence, key=f"models.{role}", uri=error.uri) from error
+    _check_sizes(folders)
+
+
+def check_folder(role: str, folder: Path) -> None:
+    """Check a model's folder.
+
+    Raises:
+        BadConfig: as `check_folders`; `uri` is the file.
+    """
+    for path in sorted(folder.rglob("*.json")):
+        if path.name.endswith(_JSON):
+            _read_json(path)
+    if role == "diffusion":
+        index = _read_json(folder / "model_index.json")
+        for part, is_needed in _PARTS.items():
+            if is_needed or (index.get(part) or [None])[0]:
+                _check_part(folder / part)
+    elif role != "judge":  # another package may provide it
+        _check_part(folder, _KINDS.get(role), allow_bin=role == "audio")
+    for path in _weights(folder) if role == "judge" else ():
+        check_weights(path)
+
+
+def check_weights(path: Path) -> None:
+    """Check that a safetensors file is whole and all its numbers are finite.
+
+    Raises:
+        BadConfig: it is not.
+    """
+    state = path.stat()
+    if fault := _fault(path, state.st_size, state.st_mtime_ns, state.st_ino):
+        raise BadConfig(f"{fault}: {_AGAIN}", uri=str(path))
+
+
+def _check_part(folder: Path, kind: str | None = None, allow_bin: bool = False) -> None:
+    config = _read_json(folder / "config.json")
+    if kind and config.get("model_type", kind) != kind:
+        sentence = f"a model of the type {config['model_type']}, where one of the type {kind} is needed"
+        raise BadConfig(f"{sentence}: name another folder", uri=str(folder / "config.json"))
+    weights = _weights(folder)
+    if not weights and not (allow_bin and (folder / "pytorch_model.bin").is_file()):
+        raise BadConfig(f"it has no weights (safetensors): {_AGAIN}", uri=str(folder))
+    for path in weights:
+        if not path.is_file():
+            raise BadConfig(f"the file is missing: {_AGAIN}", uri=str(path))
+        check_weights(path)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The weights that `from_pretrained` reads: one file, or those that an index names."""
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return [folder / name]
+        if (folder / f"{name}.index.json").is_file():
+            named = _read_json(folder / f"{name}.index.json").get("weight_map", {})
+            return [folder / file for file in sorted(set(named.values()))]
+    return []
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BadConfig(f"the file is missing: {_AGAIN}", uri=str(path)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadConfig(f"it cannot be read as JSON: {_AGAIN}", uri=str(path)) from error
+    if not isinstance(values, dict):
+        raise BadConfig(f"it holds no keys: {_AGAIN}", uri=str(path))
+    return values
+
+
+@lru_cache(maxsize=4096)
+def _fault(path: Path, *state: int) -> str | None:
+    """What is wrong with a safetensors file; looked for again only once its state has changed."""
+    try:
+        with safe_open(path, "numpy"):  # compares the header with the size
+            pass
+    except (SafetensorError, OSError) as error:
+        return f"the weights are damaged or cut short ({error})"
+    for name, numbers, mask in _tensors(path):
+        for first in range(0, len(numbers), _CHUNK):
+            if ((numbers[first : first + _CHUNK] & mask) == mask).any():
+                return f"its weight {name} is not finite"
+    return None
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray, np.unsignedinteger]]:
+    """Name, bits, and the mask of the exponent of each tensor of floating-point numbers."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(_HEADER_BYTES), "little")
+        header = json.loads(file.read(size))
+    for name, entry in header.items():
+        if entry.get("dtype") in _EXPONENTS:
+            kind, mask = _EXPONENTS[entry["dtype"]]
+            first, end = entry["data_offsets"]
+            if end > first:
+                start, num = _HEADER_BYTES + size + first, (end - first) // np.dtype(kind).itemsize
+                yield name, np.memmap(path, kind, "r", start, (num,)), kind(mask)
+
+
+def _check_sizes(folders: Mapping[str, Path]) -> None:
+    """Aligner and mapper stand between the spaces of the other models."""
+    sizes = {
+        role: _read_json(folders[role] / "config.json").get("projection_dim") for role in _KINDS if role in folders
+    }
+    for role, size, between in (
+        ("aligner", "audio_dim", "audio"),
+        ("aligner", "image_dim", "image_text"),
+        ("mapper", "image_dim", "image_text"),
+    ):
+        if role in folders and sizes.get(between):
+            own = _read_json(folders[role] / "config.json").get(size)
+            _compare(role, folders[role], size, own, f"models.{between}", sizes[between])
+    if "mapper" in folders and "diffusion" in folders:
+        own = _read_json(folders["mapper"] / "config.json").get("token_dim")
+        dim = sum(embedding_dims(folders["diffusion"]))
+        _compare("mapper", folders["mapper"], "token_dim", own, "models.diffusion", dim)
+
+
+def _compare(role: str, folder: Path, size: str, own: object, other: str, wanted: object) -> None:
+    if own != wanted:
+        raise BadConfig(
+            f"its {size} is {own}, but {other} has {wanted}: name a folder that was trained for it, or train one",
+            key=f"models.{role}",
+            uri=str(folder / "config.json"),
+        )

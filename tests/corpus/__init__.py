@@ -1,0 +1,22 @@
+"""Files of every kind that collections have, well-formed, odd and malformed, each with what must become of it.
+
+The modules have the cases: `sounds`, `images` and `tars` well-formed ones with the contents that a reader must find,
+`broken_sounds` and `broken_images` those that cannot be used, `names` odd names, `metadata` tables.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+PENDING: dict[str, str] = {}
+"""Cases that fail, and why; empty unless a fault is known and not yet mended."""
+
+
+def params(cases: Sequence[Any]) -> list[Any]:
+    """The cases as parameters of a test; one that is pending must fail."""
+    return [pytest.param(case, id=case.name, marks=_marks(case.name)) for case in cases]
+
+
+def _marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    return (pytest.mark.xfail(reason=PENDING[name]),) if name in PENDING else ()

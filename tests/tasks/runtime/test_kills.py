@@ -1,0 +1,204 @@
+"""A run is killed at each of its commits in turn; what the next runs leave is what an undisturbed one does.
+
+A kill is an exception that nothing catches, and after it no commit, rename or removal has an effect. For the state on
+disk, a kill just after one commit is a kill just before the next. `make chaos` sends real signals.
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+import soundfile
+from deltalake import DeltaTable
+from deltalake.table import TableOptimizer
+from fsspec.implementations.local import LocalFileSystem
+
+from aai.media.images import encode
+from aai.tiny.scenes import Scene
+from aai.tiny.scenes import render as render_scenes
+from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
+from aai.workspace import SCHEMAS, table
+from aai.workspace.maintenance import find_garbage
+from aai.workspace.shards import read_picture
+from tasks.render import render
+from tasks.runtime.models import open_diffusion
+from tasks.runtime.run import Run
+from tasks.score import score
+from tasks.stages import make_config, open_run
+from tests.bank import jobs_of
+
+COMMITS = [(table, "write_deltalake"), (os, "replace"), (os, "rename"), (DeltaTable, "create")]
+CHANGES = [
+    (DeltaTable, "delete"), (DeltaTable, "vacuum"), (TableOptimizer, "compact"), (LocalFileSystem, "rm_file"),
+    (LocalFileSystem, "rm"),
+]  # fmt: skip
+TIMES = {"rejected_at", "listed_at", "took_s"}
+PLACES = {"shard", "offset"}
+QUICK_FIT = {"method": "adapter", "steps": 0}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Killer:
+    """Lets a number of changes pass, and raises at every later one: nothing reaches the disk any more."""
+
+    def __init__(self, num_allowed: int) -> None:
+        self.num_left = num_allowed
+
+    def guard(self, change: Callable) -> Callable:
+        def guarded(*args, **options):
+            if self.num_left <= 0:
+                self.num_left = -1
+                raise Killed
+            self.num_left -= 1
+            return change(*args, **options)
+
+        return guarded
+
+
+@contextmanager
+def killed_after(num_changes: int) -> Iterator[Killer]:
+    """Kill the run at the next change after some; what a dead process leaves behind stays behind."""
+    killer = Killer(num_changes)
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in (*COMMITS, *CHANGES):
+            patch.setattr(owner, name, killer.guard(getattr(owner, name)))
+        yield killer
+
+
+def resume_after_each_change(do: Callable[[], object]) -> int:
+    """Let the runs make 1, 2 or 3 changes in turn, until one is left alive; how many were killed.
+
+    A single change is not enough where a shard comes before the rejects and the rows of a slice.
+    """
+    for num_killed in range(40):
+        with killed_after(1 + num_killed % 3) as killer:
+            try:
+                do()
+            except Killed:
+                continue
+        assert killer.num_left >= 0, "it was killed, and went on"
+        return num_killed
+    raise AssertionError("it does not get on")
+
+
+def write_files(folder: Path) -> Path:
+    """Three sounds and four images that are good; of each kind a bad file, and a tar with a good and a bad member."""
+    for name in ("sounds", "images"):
+        (folder / name).mkdir(parents=True)
+    for number in range(2):
+        wave = synthesise("rain", 0.2 + number / 2, number)
+        soundfile.write(folder / "sounds" / f"{number}.wav", wave, SAMPLE_RATE_HZ)
+    scenes = [Scene("noun", name, None, level, 0) for name in ("rain", "fire") for level in (0.0, 1.0)]
+    pictures = [encode(pixels, "png") for pixels in render_scenes(scenes).pixels]
+    for number, data in enumerate(pictures[1:]):
+        (folder / "images" / f"{number}.png").write_bytes(data)
+    data = io.BytesIO()
+    soundfile.write(data, synthesise("fire", 0.5, 7), SAMPLE_RATE_HZ, format="WAV")
+    for tar, suffix, good in (("sounds/a.tar", "wav", data.getvalue()), ("images/a.tar", "png", pictures[0])):
+        (folder / tar).with_name(f"bad.{suffix}").write_bytes(b"no such thing")
+        with tarfile.open(folder / tar, "w") as archive:
+            for name, member in (("good", good), ("bad", b"nothing")):
+                header = tarfile.TarInfo(f"{name}.{suffix}")
+                header.size = len(member)
+                archive.addfile(header, io.BytesIO(member))
+    return folder
+
+
+def run_on(folder: Path, bank: str) -> Run:
+    keys = {
+        "audio": str(folder / "sounds"), "images": str(folder / "images"), "workspace": str(folder / bank),
+        "retrieve": {"num_neighbours": 2}, "fit": QUICK_FIT, "render": {"guidance": 1},
+        "run": {"commit_slices": 1, "max_reject_fraction": 1}, "pool": {"num_workers": 0, "slice_size": 3},
+    }  # fmt: skip
+    return open_run(make_config(**keys))
+
+
+def steps_of(folder: Path, bank: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What a build, a rendering and the scores consist of; each step opens the bank anew, as the next process does."""
+    for stage in run_on(folder, bank).stages:
+        if stage.command == "build":
+            yield stage.name, lambda name=stage.name: do_stage(run_on(folder, bank), name)
+        if stage.name == "retrieve":
+            yield "an image goes", lambda: remove_an_image(run_on(folder, bank))
+    yield "render", lambda: do_render(run_on(folder, bank))
+    yield "score", lambda: score(run_on(folder, bank))
+
+
+def do_stage(run: Run, name: str) -> None:
+    run.do(next(stage for stage in run.stages if stage.name == name))
+
+
+def do_render(run: Run) -> None:
+    render(run, jobs_of(run, {"seeds": 2, "prompt": ["a photo of *", "a photo of {label} *"]}))
+
+
+def remove_an_image(run: Run) -> None:
+    """The first image of the first clip is no longer where it was, so that a part of a clip is rejected in `fit`."""
+    with run.query() as query:
+        [row] = query.table(
+            "SELECT uri FROM known_images JOIN (SELECT image_ids[1] AS image_id FROM neighbours ORDER BY clip_id "
+            "LIMIT 1) USING (image_id)"
+        ).to_pylist()
+    Path(row["uri"]).rename(f"{row['uri']}.moved") if os.path.exists(row["uri"]) else None
+
+
+def contents(run: Run) -> dict[str, list[str]]:
+    """All rows without their times and places, rejects included; rows of pictures with the picture."""
+    found = {}
+    for name in set(SCHEMAS) - {"runs"}:
+        rows = run.workspace.table(name).read().to_pylist()
+        for row in rows:
+            if name == "renders":
+                row["picture"] = len(read_picture(run.workspace, row))
+        found[name] = sorted(json.dumps(comparable(row), sort_keys=True) for row in rows)
+    return found
+
+
+def comparable(row: dict) -> dict:
+    return {name: rounded(value) for name, value in row.items() if name not in TIMES | PLACES}
+
+
+def rounded(value):
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return round(value, 3) + 0.0 if isinstance(value, float) else value
+
+
+@pytest.fixture
+def loaded_once(monkeypatch) -> None:
+    """Models stay in memory from one run to the next."""
+    for name in ("aai.models.clap.AudioEncoder", "aai.models.clip.ImageTextEncoder", "tasks.score.load_judge"):
+        monkeypatch.setattr(name, cache(resolve_name(name.rpartition(".")[0] + ":" + name.rpartition(".")[2])))
+    diffusion = cache(lambda: open_diffusion(make_config()))
+    for module in ("tasks.fit", "tasks.render"):
+        monkeypatch.setattr(f"{module}.open_diffusion", lambda config: diffusion())
+
+
+def test_killed_after_each_change_the_next_runs_leave_what_an_undisturbed_one_does(tmp_path, loaded_once):
+    folder = write_files(tmp_path)
+    for _, do in steps_of(folder, "undisturbed"):
+        do()
+    [moved] = (folder / "images").glob("*.moved")
+    moved.rename(moved.with_suffix(""))
+    expected = contents(run_on(folder, "undisturbed"))
+    assert {stage for row in expected["rejects"] if (stage := json.loads(row)["stage"])} == {
+        "ingest_images", "ingest_audio", "fit", "render",
+    }  # fmt: skip
+    num_killed = {name: resume_after_each_change(do) for name, do in steps_of(folder, "killed")}
+    idle = {"an image goes", "train_mapper", "describe_image_members", "describe_audio_members"}
+    assert min(num_killed[name] for name in num_killed.keys() - idle) > 0
+    run = run_on(folder, "killed")
+    assert contents(run) == expected
+    health = run.workspace.health()
+    assert (health.missing_shards, health.duplicates) == ([], {})
+    assert set(find_garbage(run.workspace, 0.0).shards) == set(health.orphan_shards) != set()
