@@ -1,0 +1,44 @@
+"""SkyPilot: a managed job on any cloud, whose nodes are independent drivers."""
+
+from pathlib import Path
+
+from aai.errors import BadConfig
+from flows.submit.places import check_places
+from flows.submit.submission import FOLDER, Submission
+from flows.submit.target import Target, check_secrets, fill
+
+_THERE = "/tmp/aai"
+
+
+def _render(submission: Submission) -> str:
+    local = Path(FOLDER, submission.name).absolute()
+    mounts = {f"{_THERE}/{name}": f"{local}/{name}" for name in submission.contents}
+    return fill("skypilot/task.yaml.j2", submission, {"files": mounts, "words": submission.there(_THERE)})
+
+
+def _check(submission: Submission) -> None:
+    check_secrets(submission)
+    options = submission.options
+    if options.image is None and not options.setup:
+        raise BadConfig(
+            "it is missing: name a container image with AAI (infra/docker builds one), or install AAI in submit.setup",
+            key="submit.image",
+        )
+    check_places(submission.config)
+
+
+def _command(submission: Submission, path: Path, wait: bool) -> list[str]:
+    submission.write_contents(path.with_suffix(""))
+    secrets = [part for name in submission.options.secrets for part in ("--secret", name)]
+    return ["sky", "jobs", "launch", "--yes", *([] if wait else ["--detach-run"]), *secrets, str(path)]
+
+
+SKYPILOT = Target(
+    name="skypilot",
+    program="sky",
+    render=_render,
+    check=_check,
+    command=_command,
+    suffix=".yaml",
+    watch="sky jobs queue\n  sky jobs logs --name {name}\n  sky jobs cancel --name {name}",
+)

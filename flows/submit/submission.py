@@ -1,0 +1,129 @@
+"""What is submitted: a command of `aai` with its configuration and its job file."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aai.errors import BadConfig
+from aai.yaml_reader import read_yaml
+from tasks.runtime.config import Config, load_keys
+from tasks.runtime.options import SubmitOptions
+from tasks.runtime.stage import sections_of
+from tasks.stages import STAGES, load_config
+
+FOLDER = "submissions"
+"""Where the files of submissions and Slurm's logs are, below the current folder."""
+
+_CONFIG, _JOBS = "aai.yaml", "jobs.yaml"
+_JOB_PATHS = ("source_images", "source_masks")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A command, and all that it reads besides the source folders."""
+
+    name: str
+    """Unique name of the job: letters, digits and hyphens."""
+    command: str
+    """The command of `aai`, such as `build`."""
+    words: tuple[str, ...]
+    """The command with its arguments, for nodes that see the current folder."""
+    config: Config
+    contents: Mapping[str, str]
+    """The configuration and the job file by file name, with absolute paths, for nodes that do not see the folder."""
+
+    @property
+    def options(self) -> SubmitOptions:
+        """The section `submit` of the configuration."""
+        return self.config.submit
+
+    @property
+    def title(self) -> str:
+        """The command as the first line of the file shows it."""
+        return f"Written by `aai submit` for `{self.here}`"
+
+    @property
+    def here(self) -> str:
+        """The command for a shell, on nodes that see the current folder."""
+        return shlex.join(["aai", *self.words])
+
+    def there(self, folder: str) -> str:
+        """The command for a shell, on nodes that have the contents in a folder."""
+        jobs = [f"{folder}/{_JOBS}"] if _JOBS in self.contents else []
+        return shlex.join(["aai", self.command, *jobs, "-c", f"{folder}/{_CONFIG}"])
+
+    def write(self, text: str, suffix: str) -> Path:
+        """Write the rendered file, readable to its owner alone.
+
+        Raises:
+            BadConfig: it cannot be written.
+        """
+        path = Path(FOLDER, f"{self.name}{suffix}").absolute()
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(text)
+        except OSError as error:
+            raise BadConfig(
+                f"it cannot be written ({error.strerror}): change to another folder", uri=str(path)
+            ) from error
+        return path
+
+    def write_contents(self, folder: Path) -> None:
+        """Write the configuration and the job file into a new folder.
+
+        Raises:
+            BadConfig: they cannot be written.
+        """
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+            for name, text in self.contents.items():
+                (folder / name).write_text(text)
+        except OSError as error:
+            raise BadConfig(f"it cannot be written ({error.strerror})", uri=str(folder)) from error
+
+
+def make_submission(
+    words: tuple[str, ...], config: Path, changes: Mapping[str, Any], jobs: Path | None = None
+) -> Submission:
+    """A command of `aai` as a submission.
+
+    Args:
+        words: the command with its arguments.
+        config: its configuration file.
+        changes: the keys that its `--set` changes.
+        jobs: its job file.
+
+    Raises:
+        BadConfig: the configuration is wrong, or the job file cannot be read.
+    """
+    loaded = load_config(config, changes)
+    contents = {_CONFIG: yaml.safe_dump(load_keys(config.absolute(), sections_of(STAGES), changes), sort_keys=False)}
+    if jobs is not None:
+        content = _with_absolute_paths(read_yaml(jobs, "name a job file"), jobs.absolute().parent)
+        contents[_JOBS] = yaml.safe_dump(content, sort_keys=False)
+    name = f"aai-{words[0]}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Submission(name, words[0], words, loaded, contents)
+
+
+def _with_absolute_paths(content: Any, folder: Path) -> Any:
+    """The content of a job file in which photos and masks are found from any folder."""
+    if isinstance(content, list):
+        return [_with_absolute_paths(item, folder) for item in content]
+    if not isinstance(content, Mapping):
+        return content
+    return {
+        key: _absolute(value, folder) if key in _JOB_PATHS else _with_absolute_paths(value, folder)
+        for key, value in content.items()
+    }
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item, folder) for item in value]
+    return str(folder / Path(value).expanduser()) if isinstance(value, str) and "://" not in value else value

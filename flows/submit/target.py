@@ -1,0 +1,81 @@
+"""The declaration of a target: a module per target has one `Target` at its end, and `targets.py` lists them."""
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from aai.errors import BadConfig
+from flows.infra import FOLDER
+from flows.submit.submission import Submission
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(FOLDER),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # these are shell and YAML: the templates quote with `shell` and `tojson`
+)
+_templates.filters["shell"] = lambda value: shlex.quote(str(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A place where commands of `aai` can run."""
+
+    name: str
+    """Its name for `--to`."""
+
+    program: str
+    """The program that takes jobs."""
+
+    render: Callable[[Submission], str]
+    """The file that it takes."""
+
+    check: Callable[[Submission], None]
+    """Raises `BadConfig` for what would fail later: a folder that nodes do not see, a token that is not there."""
+
+    command: Callable[[Submission, Path, bool], list[str]]
+    """Writes what it needs beside the file, and returns the program's call; with True it waits until the job ends."""
+
+    suffix: str
+    """File name extension of the file."""
+
+    watch: str
+    """Commands that show and stop the job; `{name}` is its name, `{address}` the option."""
+
+    def check_program(self) -> None:
+        """Check that the program is installed.
+
+        Raises:
+            BadConfig: it is not.
+        """
+        if not shutil.which(self.program):
+            raise BadConfig(
+                f"there is no `{self.program}` on this machine: submit where it is installed, or print the file with "
+                "--dry-run and hand it in yourself",
+                key=f"--to {self.name}",
+            )
+
+
+def fill(template: str, submission: Submission, values: Mapping[str, Any]) -> str:
+    """A template below `infra/` with the options of a submission, and further values."""
+    shown = submission.options.model_dump() | {"name": submission.name, "title": submission.title}
+    return _templates.get_template(template).render(shown | dict(values))
+
+
+def check_secrets(submission: Submission) -> None:
+    """Check that the secrets of a submission are variables of this shell.
+
+    Raises:
+        BadConfig: one is not.
+    """
+    for name in submission.options.secrets:
+        if name not in os.environ:
+            raise BadConfig(f"{name} is not set in this shell: export it, then submit", key="submit.secrets")

@@ -1,0 +1,52 @@
+"""`aai deploy` on a real Prefect server: what is scheduled, and that a second call changes nothing else."""
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.app.cli import app
+from tests.flows.submit.submissions import ON_BUCKETS
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "aai.yaml"
+    path.write_text(f"audio: {ON_BUCKETS['audio']}\nimages: {ON_BUCKETS['images']}\n")
+    return path
+
+
+def deploy(*words: str):
+    return CliRunner().invoke(app, ["deploy", *words])
+
+
+def test_a_deployment_is_scheduled_once(prefect_api, config, tmp_path):
+    from prefect.client.orchestration import get_client
+
+    for _ in range(2):
+        result = deploy("--jobs", "jobs.yaml", "--cron", "0 3 * * *", "--set", "fit.steps=3", "--pool", "mine")
+        assert result.exit_code == 0, result.output
+    assert "prefect worker start --pool mine" in result.output
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("nightly/nightly")
+        pool = client.read_work_pool("mine")
+        assert len(client.read_deployments()) == 1
+    [schedule] = found.schedules
+    assert (schedule.schedule.cron, schedule.schedule.timezone, schedule.active) == ("0 3 * * *", "UTC", True)
+    assert found.parameters == {
+        "config": str(config),
+        "jobs": str(tmp_path / "jobs.yaml"),
+        "changes": '{"fit": {"steps": 3}}',
+    }
+    assert found.global_concurrency_limit.limit == 1
+    assert found.concurrency_options.collision_strategy == "CANCEL_NEW"
+    assert (found.entrypoint, found.work_pool_name) == ("flows.app.nightly.nightly", "mine")
+    assert pool.type == "process"
+    result = deploy("--pool", "mine", "--kind", "kubernetes")
+    assert result.exit_code == 2
+    assert "is of kind process: name another" in result.output
+
+
+def test_without_a_server_it_is_a_sentence(config, monkeypatch):
+    result = deploy()
+    assert result.exit_code == 2
+    assert "PREFECT_API_URL: it is not set" in result.output

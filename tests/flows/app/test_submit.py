@@ -1,0 +1,84 @@
+"""`aai submit` reads the command as `aai` would, and hands one file to the target's program."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.app.cli import app
+from tests.flows.submit.submissions import ON_BUCKETS
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The current folder, with a configuration on buckets and no program but stand-ins."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "programs").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/programs:/usr/bin:/bin")
+    Path("aai.yaml").write_text(yaml.safe_dump(ON_BUCKETS | {"submit": {"nodes": 2}}))
+    return tmp_path
+
+
+def stand_in(name: str, text: str) -> None:
+    path = Path("programs", name)
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+def submit(*words: str):
+    return CliRunner().invoke(app, ["submit", *words])
+
+
+def test_a_dry_run_prints_the_file_and_hands_nothing_in(folder):
+    stand_in("sbatch", "touch handed-in")
+    result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "submit.nodes=3")
+    assert result.exit_code == 0
+    assert "#SBATCH --nodes=3" in result.output
+    assert not {"handed-in", "submissions"} & set(os.listdir())
+
+
+def test_the_program_gets_the_file_and_the_user_the_way_to_watch(folder):
+    stand_in("sbatch", 'cp "${@: -1}" handed-in; echo "$@" > call')
+    result = submit("--to", "slurm-array", "--wait", "--", "render", "jobs.yaml")
+    assert result.exit_code == 2
+    assert "jobs.yaml: there is no such file: name a job file" in result.output
+    Path("jobs.yaml").write_text("- prompt: a photo of *\n")
+    result = submit("--to", "slurm-array", "--wait", "--", "render", "jobs.yaml")
+    assert result.exit_code == 0, result.output
+    assert Path("call").read_text().startswith("--wait ")
+    assert "aai render jobs.yaml" in Path("handed-in").read_text()
+    assert "squeue --me --name=aai-render-" in result.output
+
+
+def test_the_exit_code_is_that_of_the_program(folder):
+    stand_in("sbatch", "exit 7")
+    assert submit("--to", "slurm", "--", "build").exit_code == 7
+
+
+def test_what_is_missing_is_a_sentence_before_anything_starts(folder):
+    Path("programs").rmdir()
+    os.environ["PATH"] = str(folder)
+    result = submit("--to", "slurm", "--", "build")
+    assert result.exit_code == 2
+    assert "there is no `sbatch` on this machine" in result.output
+    assert not Path("submissions").exists()
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--to", "slrum", "--", "build"), "choose from slurm, slurm-array, ray, kuberay, skypilot"),
+        (("--to", "slurm", "--", "demo"), "'demo' cannot be submitted"),
+        (("--to", "slurm", "--", "build", "--colour"), "No such option"),
+        (("--to", "slurm", "--", "build", "-c", "gone.yaml"), "gone.yaml: there is no such file"),
+        (("--to", "slurm", "--", "build", "--set", "submit.nodez=2"), "submit.nodez"),
+    ],
+)
+def test_a_wrong_command_is_reported_before_it_is_submitted(folder, words, said):
+    stand_in("sbatch", "touch handed-in")
+    result = submit(*words)
+    assert result.exit_code == 2
+    assert said in result.output.replace("\n", " ")
+    assert not Path("handed-in").exists()

@@ -1,0 +1,18 @@
+"""Submissions of small configurations."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.submit.submission import Submission, make_submission
+
+ON_BUCKETS = {"workspace": "s3://bucket/bank", "audio": ["s3://bucket/sounds"], "images": ["s3://bucket/images"]}
+
+
+def submission(folder: Path, words: tuple[str, ...] = ("build", "-c", "aai.yaml"), **keys: Any) -> Submission:
+    """A command with a configuration in a folder; `keys` are further keys, such as `submit`."""
+    path = folder / "aai.yaml"
+    path.write_text(yaml.safe_dump(ON_BUCKETS | keys))
+    jobs = folder / "jobs.yaml" if words[0] == "render" else None
+    return make_submission(words, path, {}, jobs)

@@ -1,0 +1,122 @@
+"""Slurm's scripts ask for what is configured, pass signals on, and are queued again after a stop."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from aai.errors import BadConfig
+from flows.submit.slurm import SLURM, SLURM_ARRAY
+from tests.flows.submit.submissions import submission
+
+
+def directives(text: str) -> dict[str, str]:
+    """The options in the lines for sbatch; one without a value is empty."""
+    lines = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH --")]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def test_the_script_asks_for_what_is_configured(tmp_path):
+    options = {
+        "nodes": 4,
+        "cpus": 16,
+        "gpus": 2,
+        "accelerator": "h100",
+        "memory_gib": 100,
+        "hours": 1.5,
+        "partition": "ai",
+    }
+    asked = directives(SLURM.render(submission(tmp_path, submit=options)))
+    assert asked["nodes"] == "4"
+    assert asked["cpus-per-task"] == "16"
+    assert asked["gres"] == "gpu:h100:2"
+    assert asked["mem"] == "100G"
+    assert asked["time"] == "90"
+    assert asked["partition"] == "ai"
+    assert asked["signal"] == "B:TERM@120"
+    assert "account" not in asked
+    assert {"requeue", "exclusive"} <= asked.keys()
+
+
+def test_an_array_has_a_task_for_each_share(tmp_path):
+    asked = directives(SLURM_ARRAY.render(submission(tmp_path, submit={"tasks": 4, "gpus": 0})))
+    assert (asked["array"], asked["nodes"]) == ("0-3", "1")
+    assert not {"gres", "exclusive"} & asked.keys()
+
+
+@pytest.mark.parametrize("target", [SLURM, SLURM_ARRAY])
+def test_the_script_is_valid_bash_whatever_the_words(target, tmp_path):
+    words = ("build", "--set", "fit.prompt='a \"b\" $(id) `id` \\'")
+    text = target.render(submission(tmp_path, words, submit={"env": {"NOTE": "it's $HOME; `id`"}}))
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_one_node_may_use_its_own_disk_and_several_may_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.submit.places.file_system_of", lambda location: "ext4")
+    SLURM.check(submission(tmp_path, workspace=str(tmp_path)))
+    for target, options in ((SLURM, {"nodes": 2}), (SLURM_ARRAY, {})):
+        with pytest.raises(BadConfig) as error:
+            target.check(submission(tmp_path, workspace=str(tmp_path), submit=options))
+        assert error.value.key == "workspace"
+
+
+def test_a_secret_must_be_set_in_the_shell(tmp_path, monkeypatch):
+    made = submission(tmp_path, submit={"secrets": ["MY_TOKEN"]})
+    with pytest.raises(BadConfig, match="MY_TOKEN is not set") as error:
+        SLURM.check(made)
+    assert error.value.key == "submit.secrets"
+    monkeypatch.setenv("MY_TOKEN", "hunter2")
+    SLURM.check(made)
+    assert "hunter2" not in SLURM.render(made)
+
+
+# The scripts at work, with stand-ins for Slurm's programs and for `aai`
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    stand_in(folder / "srun", 'while [[ "$1" == --* ]]; do shift; done; exec "$@"')
+    stand_in(folder / "scontrol", f'echo "$@" >> {tmp_path}/scontrol.log')
+    stand_in(folder / "sleep", "exit 0")
+    monkeypatch.setattr("sys.executable", str(folder / "python"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "submissions").mkdir()
+    return folder
+
+
+def stand_in(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+def started(tmp_path: Path) -> subprocess.Popen:
+    script = tmp_path / "job.sh"
+    script.write_text(SLURM_ARRAY.render(submission(tmp_path)))
+    job = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}
+    return subprocess.Popen(["bash", str(script)], env=os.environ | job)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_the_exit_code_is_that_of_the_command(programs, tmp_path, code):
+    stand_in(programs / "aai", f"exit {code}")
+    assert started(tmp_path).wait(10) == code
+    assert not (tmp_path / "scontrol.log").exists()
+
+
+def test_a_stop_reaches_the_command_and_the_job_is_queued_again(programs, tmp_path):
+    stand_in(
+        programs / "aai", f"trap 'exit 143' TERM; touch {tmp_path}/ready; while :; do read -t 0.05 < /dev/zero; done"
+    )
+    job = started(tmp_path)
+    while not (tmp_path / "ready").exists():
+        assert job.poll() is None
+        time.sleep(0.02)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(10) == 143
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 7_2\n"
+    assert list((tmp_path / "submissions").glob("*.pid")) == []

@@ -1,0 +1,69 @@
+"""A submission holds the command for nodes that see the folder, and all files for those that do not."""
+
+import stat
+
+import pytest
+import yaml
+
+from aai.errors import BadConfig
+from tests.flows.submit.submissions import submission
+
+
+def test_nodes_that_see_the_folder_run_the_command_as_it_was_given(tmp_path):
+    made = submission(tmp_path, ("build", "-c", "a file.yaml", "--set", "fit.steps=3"))
+    assert made.here == "aai build -c 'a file.yaml' --set fit.steps=3"
+    assert made.name.startswith("aai-build-")
+
+
+def test_other_nodes_get_the_configuration_with_its_changes_and_absolute_paths(tmp_path):
+    (tmp_path / "aai.yaml").write_text("audio: sounds\nworkspace: s3://bucket/bank\nfit:\n  steps: 3\n")
+    made = submission(tmp_path, audio="sounds", fit={"steps": 3})
+    content = yaml.safe_load(made.contents["aai.yaml"])
+    assert content["audio"] == str(tmp_path / "sounds")
+    assert content["workspace"] == "s3://bucket/bank"
+    assert content["fit"] == {"steps": 3}
+    assert made.there("/etc/aai") == "aai build -c /etc/aai/aai.yaml"
+
+
+def test_a_job_file_goes_along_and_finds_its_photos(tmp_path):
+    job = {"prompt": "a *", "mode": "edit", "source_images": ["photos/1.png", "s3://bucket/2.png"]}
+    (tmp_path / "jobs.yaml").write_text(yaml.safe_dump({"defaults": {"source_masks": "masks"}, "jobs": [job]}))
+    made = submission(tmp_path, ("render", "jobs.yaml"))
+    content = yaml.safe_load(made.contents["jobs.yaml"])
+    assert content["jobs"][0] == job | {"source_images": [str(tmp_path / "photos/1.png"), "s3://bucket/2.png"]}
+    assert content["defaults"] == {"source_masks": str(tmp_path / "masks")}
+    assert made.there("/etc/aai") == "aai render /etc/aai/jobs.yaml -c /etc/aai/aai.yaml"
+
+
+def test_written_files_are_for_their_owner_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = submission(tmp_path)
+    path = made.write("text", ".sh")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("text", 0o600)
+    made.write_contents(path.with_suffix(""))
+    assert stat.S_IMODE(path.with_suffix("").stat().st_mode) == 0o700
+    assert (path.with_suffix("") / "aai.yaml").read_text() == made.contents["aai.yaml"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = submission(tmp_path)
+    (tmp_path / "submissions").write_text("in the way")
+    with pytest.raises(BadConfig, match="cannot be written") as error:
+        made.write("text", ".sh")
+    assert error.value.uri == str(tmp_path / "submissions" / f"{made.name}.sh")
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "db_password", "AWS_ACCESS_KEY_ID"])
+def test_secrets_are_refused_among_the_readable_variables(tmp_path, name):
+    with pytest.raises(BadConfig, match="name it under submit.secrets") as error:
+        submission(tmp_path, submit={"env": {name: "hunter2"}})
+    assert error.value.key == "submit.env"
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["gpu; rm -rf /", "$(id)", "a b", "", "-x"])
+def test_values_that_could_end_a_line_of_a_script_are_refused(tmp_path, value):
+    with pytest.raises(BadConfig) as error:
+        submission(tmp_path, submit={"partition": value})
+    assert error.value.key == "submit.partition"
