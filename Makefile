@@ -31,8 +31,8 @@ demo: install ## Run the demo with the shipped models, offline, into demo/
 test: lint ## Run all checks and tests
 	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
 
-chaos: install ## Kill drivers, actors and nodes during stages (some minutes)
-	$(BIN)/pytest -m chaos tests
+chaos: install ## Kill drivers, actors and nodes during stages, and run the slow tests (some minutes)
+	$(BIN)/pytest -m "chaos or slow" tests
 
 fuzz: install ## Try 2,000 random inputs on each reader (half an hour); a failure prints what replays it
 	AAI_FUZZ_PROFILE=nightly $(BIN)/pytest tests/fuzz

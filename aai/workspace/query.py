@@ -14,10 +14,11 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TypeVar
 from uuid import uuid4
 
@@ -182,6 +183,7 @@ class Query:
         with store_errors("making a database in the folder of temporary files"):
             self._shared = _database_of(store.filesystem, os.getpid())
         self._database = self._shared.connect()
+        self._thread = ThreadPoolExecutor(1)
 
     def __enter__(self) -> "Query":
         return self
@@ -191,6 +193,7 @@ class Query:
 
     def close(self) -> None:
         """Close the connection, which drops its temporary tables."""
+        self._thread.shutdown()
         self._database.close()
 
     def reader(self, sql: str, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
@@ -222,10 +225,11 @@ class Query:
     def keep(self, name: str, sql: str) -> int:
         """Store a result as a temporary table, and return its number of rows."""
         self._prepare(sql)
+        create = f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}"
         with _reading():
-            self._awaited(lambda: self._database.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}"))
+            [row] = self._awaited(lambda: self._database.execute(create).fetchall())
         self._defined.add(name)
-        return self.number(f"SELECT count(*) FROM {name}")
+        return int(row[0])
 
     def renew(self, *names: str) -> None:
         """Read some stored tables as they are now, and no longer as they were when they were first named."""
@@ -272,13 +276,15 @@ class Query:
 
     def _awaited(self, query: Callable[[], Result]) -> Result:
         """The result of a query in another thread: while DuckDB works, this one would not see Ctrl-C."""
-        with ThreadPoolExecutor(1) as thread:
-            result = thread.submit(query)
-            try:
-                return result.result()
-            except BaseException:
-                self._database.interrupt()
-                raise
+        if current_thread() is not main_thread():
+            return query()
+        result = self._thread.submit(query)
+        try:
+            return result.result()
+        except BaseException:
+            self._database.interrupt()
+            wait([result])
+            raise
 
     def _prepare(self, sql: str) -> None:
         """Define the tables and views that a query names, directly or through views."""

@@ -40,7 +40,7 @@ def keys_of(folder: Path, bank: str, **pool) -> dict:
     return locations | quick | {"metadata": str(folder / "said.csv"), "pool": pool}
 
 
-@pytest.mark.chaos  # it kills nothing, but takes a minute
+@pytest.mark.slow
 def test_every_stage_runs_on_a_cluster_and_makes_what_this_process_makes(folder, nodes):
     cluster = nodes.whole()
     keys = keys_of(folder, "cluster", address=cluster.address, num_workers=1, cpus_per_worker=CPUS, slice_size=2)

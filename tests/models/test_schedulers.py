@@ -33,9 +33,9 @@ def latents_of(seed: int) -> torch.Tensor:
     return torch.randn(3, 4, 8, 6, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module")
 def folder(request):
-    return request.getfixturevalue(f"{request.param}_folder")
+    return request.getfixturevalue(f"{getattr(request, 'param', 'sd15')}_folder")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,7 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(diffusion, name):
     assert np.abs(together[0] - diffusion.render(PROMPTS[:1], [4], options=options)[0]).mean() > 5
 
 
+@pytest.mark.parametrize("folder", ["sd15", "sdxl"], indirect=True, scope="module")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_scheduler_is_the_librarys_with_the_checkpoints_settings(folder, diffusion, name):
     pipeline = DiffusionPipeline.from_pretrained(folder)

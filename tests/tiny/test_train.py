@@ -2,6 +2,7 @@
 
 import sys
 
+import pytest
 import torch
 
 from aai.models.options import RenderOptions
@@ -13,6 +14,7 @@ from aai.tiny.training.ship import ship
 from aai.tiny.world import World
 
 
+@pytest.mark.slow
 def test_all_stages_run_and_their_models_load(tmp_path, capsys):
     setup = TrainingSetup(
         tmp_path / "work", torch.device("cpu"), scale=1e-3, batch_scale=0.1, num_scenes=250, num_clips=60
