@@ -52,7 +52,7 @@ def test_a_clip_alone_gets_the_cue_that_it_gets_among_others():
     assert sorted(moved)[-2] > 1e-2, "fitting improves some of them"
 
 
-@pytest.mark.parametrize("max_rows", [1, 3, 4])
+@pytest.mark.parametrize("max_rows", [pytest.param(1, marks=pytest.mark.slow), 3, 4])
 def test_order_and_the_rows_in_a_pass_change_no_cue(model, mapper, max_rows):
     clips, num_clips = random_clips(5), {1: 1, 3: 1, 4: 2}
     fitter = Fitter(model, mapper, QUICK.model_copy(update={"max_rows": max_rows}), 0)

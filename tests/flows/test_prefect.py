@@ -240,6 +240,7 @@ def test_without_a_server_no_prefect_is_loaded_and_with_nothing_to_embed_no_torc
     assert second == [f"nothing to do: {run.workspace.uri} is up to date", ""]
 
 
+@pytest.mark.slow
 def test_after_a_ctrl_c_the_next_build_does_the_rest(config, run):
     keys = yaml.safe_load(config.read_text()) | {"run": {"commit_slices": 1}}
     config.write_text(yaml.safe_dump(keys | {"pools": {"embed_images": {"slice_size": 1}}}))

@@ -80,6 +80,7 @@ def test_the_command_has_nothing_left_to_do_loads_no_model_and_prints_the_table(
     assert "fit" not in ran.stdout
 
 
+@pytest.mark.slow
 def test_what_the_user_changed_stays_and_is_done(shown):
     folder = shown[0]
     jobs = folder / story.JOBS

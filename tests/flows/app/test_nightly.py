@@ -16,6 +16,7 @@ def config(tmp_path):
     return str(tmp_path / "aai.yaml")
 
 
+@pytest.mark.slow
 def test_a_night_makes_everything(prefect_api, config, tmp_path):
     from flows.app.nightly import nightly
 
