@@ -29,7 +29,7 @@ demo: install ## Run the demo with the shipped models, offline, into demo/
 	@$(BIN)/aai demo demo
 
 test: lint ## Run all checks and tests
-	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
 
 chaos: install ## Kill drivers, actors and nodes during stages, and run the slow tests (some minutes)
 	$(BIN)/pytest -m "chaos or slow" tests

@@ -5,7 +5,8 @@ from typing import Any
 
 _MAX_CHARS = 100
 
-_USER = re.compile(r"(\b[A-Za-z][\w+.-]*://)[^/?#\s'\"]*@")
+_USER = re.compile(r"(\b[A-Za-z][\w+.-]*://)(?:[^/?#\s'\"]*|[^/?#\s'\"@:]*:(?!\d+/)[^\s'\"@]*)@")
+"""The second form has a password with a slash, which no URL may have."""
 _QUERY = re.compile(r"(\b[A-Za-z][\w+.-]*://[^?\s'\"]*)\?[^\s'\"]+")
 
 

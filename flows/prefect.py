@@ -6,7 +6,6 @@ shows progress; items are Ray's business. This module alone imports Prefect (doc
 
 import logging
 import os
-import re
 
 # Prefect reads these when it is imported; settings of the user have precedence.
 os.environ.setdefault("DO_NOT_TRACK", "1")  # no usage reports
@@ -34,6 +33,7 @@ from prefect.states import Cancelled, State  # noqa: E402
 from prefect.utilities.annotations import quote  # noqa: E402
 
 from aai.errors import BadConfig, Transient  # noqa: E402
+from aai.format import without_secrets  # noqa: E402
 from aai.store_errors import store_errors  # noqa: E402
 from flows.steps import Do, Step, build  # noqa: E402
 from tasks.runtime.driver import Progress, StageSummary  # noqa: E402
@@ -46,8 +46,6 @@ RETRY_DELAYS_S = [1.0, 10.0, 60.0]
 
 _PROGRESS_S = 1.0
 _HEALTH_S = 10.0
-
-_USER, _QUERY = re.compile(r"//[^\s'\"]*@"), re.compile(r"\?[^\s'\"]*=[^\s'\"]*")
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +74,7 @@ def check_server() -> None:
         httpx.get(f"{url}/health", timeout=_HEALTH_S).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadConfig(
-            f"nothing answers at {_without_secrets(url)} ({type(error).__name__}): start `prefect server start` there, "
-            "or unset it",
+            f"nothing answers at {url} ({type(error).__name__}): start `prefect server start` there, or unset it",
             key="PREFECT_API_URL",
         ) from error
 
@@ -140,12 +137,7 @@ def _followed(name: str, steps: Steps, run: Run) -> list[StageSummary]:
 
 
 def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {_without_secrets(error)}"
-
-
-def _without_secrets(text: object) -> str:
-    """A text about a server without the user, password and query of its URL, which need not be a valid one."""
-    return _QUERY.sub("", _USER.sub("//", str(text)))
+    return f"{type(error).__name__}: {without_secrets(str(error))}"
 
 
 def _final_state(done: list[StageSummary]) -> State | None:

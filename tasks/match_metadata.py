@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from aai.format import without_secrets
 from aai.media.metadata import COLUMNS, ROWS, Metadata, address_in, load_metadata, merge
-from aai.media.tables import shown
 from aai.workspace import Query
 
 SIDECARS, TAR = -1, -2
@@ -114,10 +114,11 @@ class Disputes:
         """A sentence on them, if there are any."""
         if not self.num:
             return []
-        return [
+        sentence = (
             f"metadata: files of which several sources say different things: {self.num:,}, for example {self.example}; "
             "the later row counts, the later table, and a table more than sidecars"
-        ]
+        )
+        return [without_secrets(sentence)]
 
 
 def resolve(query: Query, name: str, statements: str, tables: Sequence[str]) -> Disputes:
@@ -169,12 +170,12 @@ class _Merging:
         first = said[0]
         other = next(one for one in said if one[0] != first[0])
         texts = " and ".join(f"{value!r} ({source})" for value, source in (first, other))
-        return f"{shown(rows[0]['uri'])}: {column} {texts}"
+        return f"{rows[0]['uri']}: {column} {texts}"
 
     def _source(self, row: dict[str, Any]) -> str:
         if row["source"] == SIDECARS:
             return "its sidecar"
-        return "its tar" if row["source"] == TAR else f"{shown(self.tables[row['source']])}, line {row['line']}"
+        return "its tar" if row["source"] == TAR else f"{self.tables[row['source']]}, line {row['line']}"
 
 
 def _value(row: dict[str, Any], column: str) -> Any:
@@ -205,22 +206,23 @@ def unmatched(query: Query, rows: str, missing: str, elsewhere: str, targets: st
         return []
     counts = query.table(f"SELECT r.source, count(*) AS num FROM ({rows}) r GROUP BY r.source")
     totals = dict(zip(counts["source"].to_pylist(), counts["num"].to_pylist(), strict=True))
-    return [
-        f"metadata: {shown(tables[row['source']])}: {num - row['num']:,} of {num:,} rows name a file that is there; "
+    sentences = (
+        f"metadata: {tables[row['source']]}: {num - row['num']:,} of {num:,} rows name a file that is there; "
         f"for example line {row['first']['line']}, {row['first']['name']}: "
         + _looked_for(query, row["first"], elsewhere, targets)
         for row in found.to_pylist()
         for num in [totals[row["source"]]]
-    ]
+    )
+    return [without_secrets(sentence) for sentence in sentences]
 
 
 def _looked_for(query: Query, row: dict[str, Any], elsewhere: str, targets: str) -> str:
     """Where a file was looked for, and a file with a similar name."""
     there = query.table(f"SELECT e.uri FROM {elsewhere} e WHERE e.number = {row['number']}")["uri"].to_pylist()
-    places = " or ".join(shown(uri) for uri in dict.fromkeys([row["uri"], *there]))
+    places = " or ".join(dict.fromkeys([row["uri"], *there]))
     name = row["name"].rpartition("/")[2].replace("'", "''")
     near = query.table(
         f"SELECT min(t.uri) AS uri FROM ({targets}) t "
         f"WHERE regexp_replace(lower(nfc_normalize(t.uri)), '^.*[/#]', '') = lower(nfc_normalize('{name}'))"
     )["uri"][0].as_py()
-    return f"there is no {places}" + (f"; perhaps {shown(near)} is meant" if near else "")
+    return f"there is no {places}" + (f"; perhaps {near} is meant" if near else "")

@@ -41,7 +41,7 @@ _WITHOUT_NUMBER = pa.schema(list(COMBINATION)[1:])
 _STORED = pa.schema(
     [
         *COMBINATION,
-        ("address", pa.string()),  # digest of all that its pictures depend on but the seed
+        ("address", pa.string()),  # all that its pictures depend on but the seed, as JSON
         ("seeds", pa.int32()),  # number of its list of seeds
         ("first", pa.int64()),  # position of its first picture among all, and the distance to the next one
         ("step", pa.int64()),
@@ -61,11 +61,10 @@ _PENDING = """
 """
 
 _DISTINCT = """
-    SELECT fault, seeds, count(*) AS num FROM (
-        SELECT arg_min(fault, combination) AS fault, list_sort(list(DISTINCT seeds)) AS seeds
-        FROM combinations GROUP BY address
-    ) GROUP BY ALL
+    SELECT fault, seeds, count(*) AS num
+    FROM (SELECT arg_min(fault, combination) AS fault, {seeds} AS seeds FROM combinations GROUP BY address) GROUP BY ALL
 """
+_ONE_LIST, _LISTS = "[min(seeds)]", "list_sort(list(DISTINCT seeds))"  # lists of most jobs would take most of the time
 _MAX_FAULTS = 3
 
 Seeds = int | tuple[int, ...]
@@ -165,7 +164,7 @@ class RenderSource:
             for combinations in (part for prompt in prompts for part in self._combinations(job, prompt, source)):
                 rows = combinations.num_rows
                 columns = [combinations[name] for name in _WITHOUT_NUMBER.names]
-                addresses = [blake2b(text, digest_size=_ID_BYTES).hexdigest() for text in self._addresses(combinations)]
+                addresses = list(self._addresses(combinations))
                 numbers = [[self._number_of(seeds)] * rows, range(first, first + rows * stride, stride), [step] * rows]
                 table = pa.table([range(num, num + rows), *columns, addresses, *numbers], schema=_STORED)
                 query.fill("combinations", _STORED, table)
@@ -176,9 +175,11 @@ class RenderSource:
     @cached_property
     def _distinct(self) -> dict[str | None, int]:
         """The number of different pictures by their fault; of most pictures it is None."""
-        every, counts = list(self._seed_lists), Counter[str | None]()
+        counts = Counter[str | None]()
         lengths: dict[tuple[int, ...], int] = {}
-        for row in self._combined.table(_DISTINCT).to_pylist():
+        combined, every = self._combined, list(self._seed_lists)
+        sql = _DISTINCT.format(seeds=_ONE_LIST if len(self._seed_lists) == 1 else _LISTS)
+        for row in combined.table(sql).to_pylist():
             key = tuple(row["seeds"])
             if key not in lengths:
                 lengths[key] = self._num_different([every[number] for number in key])
@@ -199,11 +200,11 @@ class RenderSource:
         query, every = self._combined, list(self._seed_lists)
         for first in range(0, query.number("SELECT count(*) FROM combinations"), _COMBINATIONS_AT_ONCE):
             rows = query.table(
-                f"SELECT * FROM combinations WHERE combination BETWEEN {first} AND {first + _COMBINATIONS_AT_ONCE - 1} "
-                "ORDER BY combination"
+                "SELECT combination, address, seeds, first, step FROM combinations "
+                f"WHERE combination BETWEEN {first} AND {first + _COMBINATIONS_AT_ONCE - 1} ORDER BY combination"
             )
             chosen = {number: self._listed(every[number], some) for number in rows["seeds"].unique().to_pylist()}
-            yield from _pictures(rows, self._addresses(rows), chosen)
+            yield from _pictures(rows, chosen)
 
     def _listed(self, seeds: Seeds, some: Set[int] | None = None) -> list[int]:
         """A list of seeds, or some of them."""
@@ -340,7 +341,7 @@ class RenderSource:
             self._photos[locations] = find_photos(job)
         return (edit | vars(photo) for photo in self._photos[locations])
 
-    def _addresses(self, combinations: pa.Table) -> Iterator[bytes]:
+    def _addresses(self, combinations: pa.Table) -> Iterator[str]:
         """All that the pictures of a combination depend on but the seed, as JSON."""
         start = json.dumps([self._run.recipe("cues"), self._model])[:-1]
         names = ("clip_ids", "prompt", "negative_prompt", "options", *PLAIN)
@@ -352,7 +353,7 @@ class RenderSource:
                 }
                 ends[key] = json.dumps([*rest[:2], *([special] if special else [])])[1:]
             quoted = '", "'.join(ids)
-            yield f'{start}, ["{quoted}"], {json.dumps(prompt)}, {ends[key]}'.encode()
+            yield f'{start}, ["{quoted}"], {json.dumps(prompt)}, {ends[key]}'
 
     def _select(self, cue_filter: CueFilter, columns: Sequence[str], key: str) -> pa.Table:
         """The cues that a filter selects, with some columns of their clips, in the order of their ids."""
@@ -373,18 +374,16 @@ class RenderSource:
         return self._run.recipes["renders"].models["diffusion"]
 
 
-def _pictures(
-    combinations: pa.Table, addresses: Iterable[bytes], seeds: Mapping[int, Sequence[int]]
-) -> Iterator[pa.Table]:
+def _pictures(combinations: pa.Table, seeds: Mapping[int, Sequence[int]]) -> Iterator[pa.Table]:
     """The pictures of some combinations with the lists of seeds that they name, in chunks."""
     texts = {number: [b"%d" % seed for seed in some] for number, some in seeds.items()}
-    names = ("seeds", "combination", "first", "step")
+    names = ("address", "seeds", "combination", "first", "step")
     columns: list[list[Any]] = [[], [], [], []]
-    for address, *numbers in zip(addresses, *(combinations[name].to_pylist() for name in names), strict=True):
-        own, combination, first, step = numbers
+    for text, own, combination, first, step in zip(*(combinations[name].to_pylist() for name in names), strict=True):
+        address = text.encode()
         for start in range(0, len(texts[own]), _PICTURES_AT_ONCE):
             some = texts[own][start : start + _PICTURES_AT_ONCE]
-            columns[0] += [blake2b(address + text, digest_size=_ID_BYTES).hexdigest() for text in some]
+            columns[0] += [blake2b(address + seed, digest_size=_ID_BYTES).hexdigest() for seed in some]
             columns[1] += seeds[own][start : start + len(some)]
             columns[2] += [combination] * len(some)
             columns[3] += range(first + start * step, first + (start + len(some)) * step, step)

@@ -35,6 +35,8 @@ def test_a_duration_has_at_most_two_units(seconds, text):
         ("postgresql+asyncpg://ann:pass@a.org/b", "postgresql+asyncpg://a.org/b"),
         ("sounds/a?.wav and ann@example.org: what?", "sounds/a?.wav and ann@example.org: what?"),
         ("a ?b://c d", "a ?b://c d"),
+        ("http://me:hunter2/@127.0.0.1:9/api", "http://127.0.0.1:9/api"),
+        ("http://minio:9000/bucket/a@2x.png", "http://minio:9000/bucket/a@2x.png"),
     ],
 )
 def test_users_passwords_and_queries_of_urls_are_not_shown(text, shown):

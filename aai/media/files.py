@@ -20,7 +20,6 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from aai.errors import BadConfig, BadItem, Unavailable
-from aai.format import without_secrets
 from aai.identity import content_id
 from aai.media.kinds import TAR_SUFFIX, TAR_SUFFIXES, count_kinds, is_ignored, left_aside, suffix_of
 from aai.media.metadata import SIDECAR_SUFFIXES, Metadata, Sidecar, Sidecars, describe, parse_sidecar
@@ -396,5 +395,5 @@ def _in_one_line(name: str) -> str:
 
 
 def _shown(location: str) -> str:
-    """A location in full, without the secrets of its URL, in UTF-8."""
-    return _printable(without_secrets(location) if "://" in location else os.path.abspath(location))
+    """A location in full, in UTF-8."""
+    return _printable(location if "://" in location else os.path.abspath(location))

@@ -40,7 +40,7 @@ def read_rows(path: str) -> Iterator[Row]:
     """
     name = path.lower()
     try:
-        with store_errors(f"reading {shown(path)}", "metadata"), fsspec.open(path, "rb") as stream:
+        with store_errors(f"reading {path}", "metadata"), fsspec.open(path, "rb") as stream:
             if name.endswith((".parquet", ".pq")):
                 yield from _parquet_rows(path, stream)
             elif name.endswith((".jsonl", ".ndjson", ".json")):
@@ -53,13 +53,8 @@ def read_rows(path: str) -> Iterator[Row]:
         raise _bad(path, f"cannot be read as a table of CSV, TSV, JSON lines or Parquet: {error}") from error
 
 
-def shown(location: str) -> str:
-    """A location without the query of its URL, which may hold secrets."""
-    return location.split("?", 1)[0]
-
-
 def _bad(path: str, sentence: str) -> BadConfig:
-    return BadConfig(sentence, key="metadata", uri=shown(path))
+    return BadConfig(sentence, key="metadata", uri=path)
 
 
 def _lines(path: str, stream: Any) -> Iterator[tuple[int, str]]:

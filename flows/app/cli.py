@@ -260,13 +260,14 @@ def deploy(  # noqa: PLR0913
     with sentences():
         from tasks.stages import load_config
 
-        load_config(config, _changed({}, changes))
+        keys = _changed({}, changes)
+        load_config(config, keys)
         if not os.environ.get("PREFECT_API_URL"):
             raise BadConfig("it is not set: start `prefect server start`, then set it", key="PREFECT_API_URL")
         from flows.app.deploy import DEPLOYMENT
         from flows.app.deploy import deploy as make_deployment
 
-        make_deployment(config, _changed({}, changes), jobs, cron, pool, kind)
+        make_deployment(config, keys, jobs, cron, pool, kind)
     typer.echo(f"scheduled {DEPLOYMENT} at {cron!r} UTC; start a worker where AAI is installed, and a run at once:")
     typer.echo(f"  prefect worker start --pool {pool}\n  prefect deployment run {DEPLOYMENT}")
 

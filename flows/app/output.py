@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aai.errors import BadConfig
+from aai.workspace.store import write_whole
 
 _REMEDY = "name another file"
 
@@ -42,13 +43,10 @@ def write_output(path: Path, data: bytes, key: str) -> None:
     Raises:
         BadConfig: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise _unwritable(path, key, error) from error
 
 

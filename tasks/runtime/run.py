@@ -101,11 +101,15 @@ class Run:
         return _revision(role, model.folder if isinstance(model, JudgeName) else model)
 
     def check_models(self) -> None:
-        """Check the folders of all models, without loading any; a file is read again only once it has changed.
+        """Check the folders of all models, without loading any; only the first call of a run does it.
 
         Raises:
             BadConfig: a model is damaged, or does not fit the others.
         """
+        return self._checked_models
+
+    @cached_property
+    def _checked_models(self) -> None:
         roles = sorted({role for recipe in self.recipes.values() for role in recipe.models})
         folders = {role: Path(_name(getattr(self.config.models, role))) for role in roles}
         check_folders({role: folder for role, folder in folders.items() if folder.is_dir()})

@@ -9,14 +9,7 @@ from typing import Any
 
 import pytest
 
-PENDING: dict[str, str] = {}
-"""Cases that fail, and why; empty unless a fault is known and not yet mended."""
-
 
 def params(cases: Sequence[Any]) -> list[Any]:
-    """The cases as parameters of a test; one that is pending must fail."""
-    return [pytest.param(case, id=case.name, marks=_marks(case.name)) for case in cases]
-
-
-def _marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
-    return (pytest.mark.xfail(reason=PENDING[name]),) if name in PENDING else ()
+    """The cases as parameters of a test."""
+    return [pytest.param(case, id=case.name) for case in cases]

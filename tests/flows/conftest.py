@@ -1,5 +1,6 @@
 """A real Prefect server that the tests of flows share, on loopback and with a home of its own."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -68,6 +69,8 @@ def _without_prefect(request, monkeypatch) -> None:
     """Other tests run without Prefect, whatever the developer's environment says."""
     if "prefect_api" not in request.fixturenames:
         monkeypatch.delenv("PREFECT_API_URL", raising=False)
+        for name in ("aai", "tasks"):  # a flow of another test has given them Prefect's handlers
+            monkeypatch.setattr(logging.getLogger(name), "handlers", [])
 
 
 def _flush() -> None:

@@ -30,6 +30,7 @@ def test_a_deployment_is_scheduled_once(prefect_api, config, tmp_path):
         found = client.read_deployment_by_name("nightly/nightly")
         pool = client.read_work_pool("mine")
         assert len(client.read_deployments()) == 1
+        client.delete_deployment(found.id)  # else its runs would stand among those of other tests
     [schedule] = found.schedules
     assert (schedule.schedule.cron, schedule.schedule.timezone, schedule.active) == ("0 3 * * *", "UTC", True)
     assert found.parameters == {
