@@ -1,32 +1,29 @@
 """The pictures that jobs ask for, as the items of the stage `render`.
 
-Jobs are expanded once, into two tables on disk: combinations of job, prompt, cues and source, and for each picture its
-id, its seed and its combination. A plan of many seeds needs the first only. Pictures come in the order in which they
-are best rendered: those with the same options beside one another, then those with the same prompt; all pictures from
-one source come together.
+Jobs are expanded once, into three tables on disk: blocks of combinations that have job and source in common,
+combinations of job, prompt, cues and source, and for each picture its id, its seed and its combination. A plan of many
+seeds does not need the last. Pictures come in the order in which they are best rendered: those with the same options
+beside one another, then those with the same prompt; all pictures from one source come together.
 """
 
-import json
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from aai.errors import BadConfig
 from aai.jobs.job import Job, fields_of, seeds_under
 from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
 from aai.workspace import Query
-from tasks.combinations import COMBINATION, PLAIN, TooLong, edit_of, filled_prompts, in_order, of_clips, options_of
-from tasks.runtime.photos import Photo, find_photos
+from tasks.combinations import BLOCK, COMBINATION, COMBINATIONS_AT_ONCE, Combinations
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
 
-_COMBINATIONS_AT_ONCE = 10_000
 _PICTURES_AT_ONCE = 100_000
 _EXPANDED_FOR_PLANS = 1_000_000
 """Up to this number of pictures a plan expands all: it takes two seconds, and rendering needs it."""
@@ -36,12 +33,11 @@ _BATCH_ROWS = 4_000
 
 _ID_BYTES = 16
 
-_WITHOUT_NUMBER = pa.schema(list(COMBINATION)[1:])
-
 _STORED = pa.schema(
     [
+        ("combination", pa.int64()),
+        ("block", pa.int64()),
         *COMBINATION,
-        ("address", pa.string()),  # all that its pictures depend on but the seed, as JSON
         ("seeds", pa.int32()),  # number of its list of seeds
         ("first", pa.int64()),  # position of its first picture among all, and the distance to the next one
         ("step", pa.int64()),
@@ -81,17 +77,16 @@ class RenderSource:
 
     def __init__(self, run: Run, jobs: Sequence[Job]) -> None:
         self._run, self._jobs = run, jobs
-        self._photos: dict[tuple[tuple[str, ...], ...], list[Photo]] = {}
         self._selected: dict[CueFilter, pa.Table] = {}
         self._labels: dict[str, int] = {}
         self._seed_lists: dict[Seeds, list[int]] = {}
-        self._too_long = TooLong(run)
         fields = {field for job in jobs for prompt in (*job.prompts, job.source_prompt) for field in fields_of(prompt)}
         columns = (*_CUE_COLUMNS, *(["caption"] if "caption" in fields else []))
         columns += ("attributes",) if fields - {"label", "caption", "clip_id", "licence"} else ()
         for job, key, cue_filter in self._filters():
             if cue_filter not in self._selected:
                 self._selected[cue_filter] = self._select(cue_filter, columns, f"{job.position}: {key}")
+        self._combinations = Combinations(run, jobs, self._selected)
 
     def warnings(self) -> list[str]:
         """A sentence for each filter that selects no cue, and for the most frequent faults of pictures."""
@@ -150,27 +145,44 @@ class RenderSource:
 
     @cached_property
     def _combined(self) -> Query:
-        """A connection with the table `combinations`."""
+        """A connection with the tables `blocks` and `combinations`."""
         self._check_number()
         query = self._run.query({"rejects": self._run.recipe("renders")})
         weakref.finalize(self, query.close)
-        query.fill("combinations", _STORED)
-        num = num_pictures = 0
-        for job, prompts, source in self._blocks():
-            seeds, size = self._seeds_of(job), self._num_combinations(job, prompts)
-            # Pictures from one source and seed come together, otherwise those of one combination.
-            stride, step = (1, size) if job.has_source else (_length(seeds), 1)
-            first = num_pictures
-            for combinations in (part for prompt in prompts for part in self._combinations(job, prompt, source)):
-                rows = combinations.num_rows
-                columns = [combinations[name] for name in _WITHOUT_NUMBER.names]
-                addresses = list(self._addresses(combinations))
-                numbers = [[self._number_of(seeds)] * rows, range(first, first + rows * stride, stride), [step] * rows]
-                table = pa.table([range(num, num + rows), *columns, addresses, *numbers], schema=_STORED)
-                query.fill("combinations", _STORED, table)
-                num, first = num + rows, first + rows * stride
-            num_pictures += size * _length(seeds)
+        for name, schema, tables in (("blocks", BLOCK, self._blocks()), ("combinations", _STORED, self._stored())):
+            query.fill(name, schema)
+            for table in _gathered(tables, COMBINATIONS_AT_ONCE):
+                query.fill(name, schema, table)
         return query
+
+    def _blocks(self) -> Iterator[pa.Table]:
+        for number, block in enumerate(self._combinations.blocks()):
+            yield pa.Table.from_pylist([{"block": number} | block.shared()], BLOCK)
+
+    def _stored(self) -> Iterator[pa.Table]:
+        """Rows of the table `combinations`."""
+        num = num_pictures = 0
+        for number, block in enumerate(self._combinations.blocks()):
+            seeds, size = self._seeds_of(block.job), self._combinations.num_of(block)
+            # Pictures from one source and seed come together, otherwise those of one combination.
+            stride, step = (1, size) if block.job.has_source else (_length(seeds), 1)
+            first = num_pictures
+            for combinations in self._combinations.of(block):
+                rows = combinations.num_rows
+                end = first + rows * stride
+                yield pa.table(
+                    [
+                        np.arange(num, num + rows),
+                        np.full(rows, number),
+                        *combinations.columns,
+                        np.full(rows, self._number_of(seeds)),
+                        np.arange(first, end, stride),
+                        np.full(rows, step),
+                    ],
+                    schema=_STORED,
+                )
+                num, first = num + rows, end
+            num_pictures += size * _length(seeds)
 
     @cached_property
     def _distinct(self) -> dict[str | None, int]:
@@ -198,13 +210,13 @@ class RenderSource:
     def _pictures(self, some: Set[int] | None = None) -> Iterator[pa.Table]:
         """All pictures, or those with some seeds, numbered among these, in chunks."""
         query, every = self._combined, list(self._seed_lists)
-        for first in range(0, query.number("SELECT count(*) FROM combinations"), _COMBINATIONS_AT_ONCE):
+        for first in range(0, query.number("SELECT count(*) FROM combinations"), COMBINATIONS_AT_ONCE):
             rows = query.table(
                 "SELECT combination, address, seeds, first, step FROM combinations "
-                f"WHERE combination BETWEEN {first} AND {first + _COMBINATIONS_AT_ONCE - 1} ORDER BY combination"
+                f"WHERE combination BETWEEN {first} AND {first + COMBINATIONS_AT_ONCE - 1} ORDER BY combination"
             )
-            chosen = {number: self._listed(every[number], some) for number in rows["seeds"].unique().to_pylist()}
-            yield from _pictures(rows, chosen)
+            for number in rows["seeds"].unique().to_pylist():
+                yield from _pictures(rows.filter(pc.field("seeds") == number), self._listed(every[number], some))
 
     def _listed(self, seeds: Seeds, some: Set[int] | None = None) -> list[int]:
         """A list of seeds, or some of them."""
@@ -233,8 +245,8 @@ class RenderSource:
             BadConfig: there are; `key` names the job with most of them.
         """
         nums: Counter[str] = Counter()
-        for job, prompts, _ in self._blocks():
-            nums[job.position] += self._num_combinations(job, prompts) * _length(self._seeds_of(job))
+        for block in self._combinations.blocks():
+            nums[block.job.position] += self._combinations.num_of(block) * _length(self._seeds_of(block.job))
         if (num := nums.total()) > (limit := self._run.config.run.max_pictures):
             raise BadConfig(
                 f"the jobs ask for {num:,} pictures, more than {limit:,}, and this one for most of them: lower its "
@@ -251,7 +263,9 @@ class RenderSource:
         query = self._expanded
         longest = query.number("SELECT max(len(clip_ids)) FROM pending JOIN combinations USING (combination)")
         query.keep(
-            "wanted", "SELECT p.*, c.* EXCLUDE (combination) FROM pending p JOIN combinations c USING (combination)"
+            "wanted",
+            "SELECT p.*, c.* EXCLUDE (combination, address, seeds, first, step) "
+            "FROM pending p JOIN combinations c USING (combination)",
         )
         others = "".join(
             f" LEFT JOIN (SELECT clip_id, vector FROM cues SEMI JOIN (SELECT clip_ids[{n}] AS clip_id FROM wanted) "
@@ -259,16 +273,18 @@ class RenderSource:
             for n in range(2, longest + 1)
         )
         vectors = ", ".join(["c.vector", *(f"c{n}.vector" for n in range(2, longest + 1))])
-        columns = f"w.*, c.num_tokens, c.dim, c.method, list_filter([{vectors}], lambda v: v IS NOT NULL) AS vectors"
-        streamed = "w.edit IS NULL AND len(w.clip_ids) > 0"
+        columns = "w.*, b.* EXCLUDE (block), c.num_tokens, c.dim, c.method"
+        columns += f", list_filter([{vectors}], lambda v: v IS NOT NULL) AS vectors"
+        streamed = "b.edit IS NULL AND len(w.clip_ids) > 0"
         for sql in (
-            f"SELECT {columns} FROM cues c JOIN wanted w ON c.clip_id = w.clip_ids[1] {others} WHERE {streamed}",
+            f"SELECT {columns} FROM cues c JOIN wanted w ON c.clip_id = w.clip_ids[1] {others} "
+            f"JOIN blocks b ON w.block = b.block WHERE {streamed}",
             f"SELECT {columns} FROM wanted w LEFT JOIN (SELECT * FROM cues SEMI JOIN (SELECT clip_ids[1] AS clip_id "
             f"FROM wanted) USING (clip_id)) c ON c.clip_id = w.clip_ids[1] {others} "
-            f"WHERE NOT ({streamed}) ORDER BY w.number",
+            f"JOIN blocks b ON w.block = b.block WHERE NOT ({streamed}) ORDER BY w.number",
         ):
             for rows in query.batches(sql, _BATCH_ROWS):
-                yield rows.sort_by("number").drop_columns(["number", "combination"])
+                yield rows.sort_by("number").drop_columns(["number", "combination", "block"])
 
     def _filters(self) -> Iterator[tuple[Job, str, CueFilter]]:
         """Each selection of cues, with the key under which the job has it."""
@@ -276,84 +292,6 @@ class RenderSource:
             for prompt in job.prompts:
                 for key, cue_filter in job.filters_of(prompt).items():
                     yield job, key, cue_filter
-
-    def _blocks(self) -> Iterator[tuple[Job, tuple[str, ...], dict[str, Any]]]:
-        """Jobs with some of their prompts and one of their sources, in the order in which they are rendered."""
-        for job, prompts in in_order(self._jobs):
-            for source in self._sources_of(job):
-                yield job, prompts, source
-
-    def _num_combinations(self, job: Job, prompts: Sequence[str]) -> int:
-        """The number of combinations of a job with some prompts and one source."""
-        num_positions = len(job.blend.positions) if job.blend else 1
-        return sum(self._num_groups(job, prompt) for prompt in prompts) * num_positions
-
-    def _num_groups(self, job: Job, prompt: str) -> int:
-        counts = [self._selected[cue_filter].num_rows for cue_filter in job.filters_of(prompt).values()]
-        if not counts:
-            return 1
-        return min(max(counts), job.limit or max(counts)) if all(counts) else 0
-
-    def _combinations(self, job: Job, prompt: str, source: dict[str, Any]) -> Iterator[pa.Table]:
-        """Rows of a job, prompt and source: one for each cue or group of cues and each position of a blend."""
-        shared = PLAIN | {"job": job.name, "mode": job.mode, "negative_prompt": job.negative_prompt}
-        shared |= {"options": options_of(job), "image_uri": None, "mask_uri": None} | source
-        shared |= {"prompt": prompt, "source_prompt": job.source_prompt}
-        shared |= {"fault": source.get("fault") or self._too_long.fault_of(job, prompt, job.source_prompt)}
-        positions = job.blend.positions if job.blend else (None,)
-        is_filled = bool(fields_of(prompt) or fields_of(job.source_prompt))
-        for tables in self._groups(job, prompt):
-            num = tables[0].num_rows if tables else 1
-            columns: dict[str, Any] = {name: [value] * num * len(positions) for name, value in shared.items()}
-            columns |= of_clips(tables, len(positions)) | {"blend": list(positions) * num}
-            if is_filled:
-                filled = [self._filled(job, prompt, clip, source.get("fault")) for clip in tables[0].to_pylist()]
-                for name in filled[0] if filled else ():
-                    columns[name] = [values[name] for values in filled for _ in positions]
-            yield pa.table({name: columns[name] for name in COMBINATION.names[1:]}, schema=_WITHOUT_NUMBER)
-
-    def _filled(self, job: Job, prompt: str, clip: dict[str, Any], fault: str | None) -> dict[str, Any]:
-        """The prompts with the clip's metadata, and why they cannot be rendered."""
-        filled = filled_prompts(prompt, job.source_prompt, clip, fault)
-        found = filled["fault"] or self._too_long.fault_of(job, filled["prompt"], filled.get("source_prompt"))
-        return filled | {"fault": found}
-
-    def _groups(self, job: Job, prompt: str) -> Iterator[list[pa.Table]]:
-        """The cues that come together in a prompt, in chunks: a table of each filter; shorter selections repeat."""
-        tables = [self._selected[cue_filter] for cue_filter in job.filters_of(prompt).values()]
-        if not tables:
-            yield []
-            return
-        num = self._num_groups(job, prompt)
-        for first in range(0, num, _COMBINATIONS_AT_ONCE):
-            indices = np.arange(first, min(first + _COMBINATIONS_AT_ONCE, num))
-            yield [table.take(pa.array(indices % table.num_rows)) for table in tables]
-
-    def _sources_of(self, job: Job) -> Iterable[dict[str, Any]]:
-        """The columns of each source of a job's pictures; a single one with nothing special if they have none."""
-        if not job.has_source:
-            return ({},)
-        edit = {"edit": edit_of(job)}
-        if not job.photos:
-            return (edit,)
-        locations = job.source_images, job.source_masks
-        if locations not in self._photos:
-            self._photos[locations] = find_photos(job)
-        return (edit | vars(photo) for photo in self._photos[locations])
-
-    def _addresses(self, combinations: pa.Table) -> Iterator[str]:
-        """All that the pictures of a combination depend on but the seed, as JSON."""
-        start = json.dumps([self._run.recipe("cues"), self._model])[:-1]
-        names = ("clip_ids", "prompt", "negative_prompt", "options", *PLAIN)
-        ends: dict[tuple[Any, ...], str] = {}
-        for ids, prompt, *rest in zip(*(combinations[name].to_pylist() for name in names), strict=True):
-            if (key := tuple(rest)) not in ends:
-                special = {
-                    name: value for (name, plain), value in zip(PLAIN.items(), rest[2:], strict=True) if value != plain
-                }
-                ends[key] = json.dumps([*rest[:2], *([special] if special else [])])[1:]
-            quoted = '", "'.join(ids)
-            yield f'{start}, ["{quoted}"], {json.dumps(prompt)}, {ends[key]}'
 
     def _select(self, cue_filter: CueFilter, columns: Sequence[str], key: str) -> pa.Table:
         """The cues that a filter selects, with some columns of their clips, in the order of their ids."""
@@ -369,29 +307,35 @@ class RenderSource:
                 self._labels = labels_of(query)
         return selected
 
-    @cached_property
-    def _model(self) -> str:
-        return self._run.recipes["renders"].models["diffusion"]
+
+def _pictures(combinations: pa.Table, seeds: Sequence[int]) -> Iterator[pa.Table]:
+    """The pictures of some combinations with these seeds, in chunks."""
+    for part in range(0, len(seeds), _PICTURES_AT_ONCE):
+        some = np.asarray(seeds[part : part + _PICTURES_AT_ONCE])
+        texts = [b"%d" % seed for seed in some.tolist()]
+        size = max(1, _PICTURES_AT_ONCE // len(some))
+        for rows in (combinations.slice(first, size) for first in range(0, combinations.num_rows, size)):
+            addresses = [text.encode() for text in rows["address"].to_pylist()]
+            first, step = (rows[name].to_numpy()[:, None] for name in ("first", "step"))
+            columns = [
+                [blake2b(text + seed, digest_size=_ID_BYTES).hexdigest() for text in addresses for seed in texts],
+                np.tile(some, len(addresses)),
+                np.repeat(rows["combination"].to_numpy(), len(some)),
+                (first + step * np.arange(part, part + len(some))).ravel(),
+            ]
+            yield pa.table(columns, schema=_PICTURE)
 
 
-def _pictures(combinations: pa.Table, seeds: Mapping[int, Sequence[int]]) -> Iterator[pa.Table]:
-    """The pictures of some combinations with the lists of seeds that they name, in chunks."""
-    texts = {number: [b"%d" % seed for seed in some] for number, some in seeds.items()}
-    names = ("address", "seeds", "combination", "first", "step")
-    columns: list[list[Any]] = [[], [], [], []]
-    for text, own, combination, first, step in zip(*(combinations[name].to_pylist() for name in names), strict=True):
-        address = text.encode()
-        for start in range(0, len(texts[own]), _PICTURES_AT_ONCE):
-            some = texts[own][start : start + _PICTURES_AT_ONCE]
-            columns[0] += [blake2b(address + seed, digest_size=_ID_BYTES).hexdigest() for seed in some]
-            columns[1] += seeds[own][start : start + len(some)]
-            columns[2] += [combination] * len(some)
-            columns[3] += range(first + start * step, first + (start + len(some)) * step, step)
-            if len(columns[0]) >= _PICTURES_AT_ONCE:
-                yield pa.table(columns, schema=_PICTURE)
-                columns = [[], [], [], []]
-    if columns[0]:
-        yield pa.table(columns, schema=_PICTURE)
+def _gathered(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+    """Tables of at least so many rows, except the last: an insertion takes a millisecond, however few rows it has."""
+    gathered: list[pa.Table] = []
+    for table in tables:
+        gathered.append(table)
+        if sum(each.num_rows for each in gathered) >= num_rows:
+            yield pa.concat_tables(gathered)
+            gathered = []
+    if gathered:
+        yield pa.concat_tables(gathered)
 
 
 def _length(seeds: Seeds) -> int:

@@ -350,8 +350,9 @@ def test_a_prompt_without_a_cue_edits_with_the_plain_model(run, photos):
 def test_many_edits_are_never_a_list(run, monkeypatch):
     """The photos are given; what else it takes to count 2,500 edits of them is less than an object for each."""
     found = [Photo(f"{number:032x}", f"/photos/{number}.jpg") for number in range(500)]
-    monkeypatch.setattr("tasks.render_source.find_photos", lambda job: found)
-    monkeypatch.setattr("tasks.render_source._COMBINATIONS_AT_ONCE", 500)
+    monkeypatch.setattr("tasks.combinations.find_photos", lambda job: found)
+    for module in ("combinations", "render_source"):
+        monkeypatch.setattr(f"tasks.{module}.COMBINATIONS_AT_ONCE", 500)
     source = RenderSource(run, jobs_of(run, PHOTO_EDIT | {"source_images": "/photos", "limit": 5}))
     tracemalloc.start()
     try:
