@@ -13,7 +13,16 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.cluster import TwoNodes, two_nodes  # noqa: E402
+from tests.loaded import keep_shipped  # noqa: E402
 from tests.models.shrunk import write_sd15, write_sdxl  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def models_stay() -> Iterator[None]:
+    """Stages that run in this process share the shipped models."""
+    with pytest.MonkeyPatch.context() as patch:
+        keep_shipped(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
