@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV   := .venv
-# Of the tests: one more than two cores, because some tests wait.
+# Of the tests: one more than two cores, because some tests wait. Their order is that of tests/conftest.py.
 PROCESSES ?= 3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -29,7 +29,7 @@ demo: install ## Run the demo with the shipped models, offline, into demo/
 	@$(BIN)/aai demo demo
 
 test: lint ## Run all checks and tests
-	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 chaos: install ## Kill drivers, actors and nodes during stages, and run the slow tests (some minutes)
 	$(BIN)/pytest -m "chaos or slow" tests

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import spearmanr
 
 _CLIP_SCORE_SCALE = 2.5  # Hessel et al. 2021, section 3: stretches typical cosines of CLIP ViT-B/32 to 0 to 1
 _MIN_FOR_RANKS = 3  # the rank correlation of two items is always 1, 0 or -1
@@ -112,6 +111,8 @@ def rank_correlation(truth: Float[np.ndarray, " items"], measured: Float[np.ndar
         return math.nan
     if np.ptp(measured) == 0:
         return 0.0
+    from scipy.stats import spearmanr  # takes a second, and only scores need it
+
     return float(spearmanr(truth, measured).statistic)
 
 

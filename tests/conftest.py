@@ -7,13 +7,43 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections import Counter  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 
 from tests.cluster import TwoNodes, two_nodes  # noqa: E402
+from tests.loaded import keep_shipped  # noqa: E402
 from tests.models.shrunk import write_sd15, write_sdxl  # noqa: E402
+
+_LONG = (
+    "test_cluster.py",
+    "test_bucket.py",
+    "test_driver.py",
+    "test_kills.py",
+    "test_prefect.py",
+    "test_ray_pool.py",
+    "test_editor.py",
+    "test_demo.py",
+    "test_steps.py",
+)
+"""Files that take longest, though they have few tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes, start the long files first and then those with many tests, so that all end together."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        num_tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (item.path.name not in _LONG, -num_tests[item.path]))
+
+
+@pytest.fixture(scope="session")
+def models_stay() -> Iterator[None]:
+    """Stages that run in this process share the shipped models."""
+    with pytest.MonkeyPatch.context() as patch:
+        keep_shipped(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -45,13 +45,16 @@ _LONG_COLUMNS = ("vector", "loss_curve", "image_ids")
 MEMORY_LIMIT = "1GB"
 """Above this the queries of a process spill to disk."""
 
-_ITEMS = """
+_LOOSE_ITEMS = """
     SELECT file_id, uri, NULL::BIGINT AS "offset", NULL::BIGINT AS num_bytes, label, caption, licence, attributes,
            is_present FROM known_{kind}_listing WHERE NOT is_tar
+"""
+_ITEMS = f"""
+    {_LOOSE_ITEMS}
     UNION ALL
-    SELECT m.file_id, l.uri, m."offset", m.num_bytes, {described}, l.is_present
-    FROM {kind}_members m JOIN known_{kind}_listing l ON m.tar_id = l.file_id
-    LEFT JOIN known_{kind}_member_metadata d ON m.file_id = d.file_id
+    SELECT m.file_id, l.uri, m."offset", m.num_bytes, {{described}}, l.is_present
+    FROM {{kind}}_members m JOIN known_{{kind}}_listing l ON m.tar_id = l.file_id
+    LEFT JOIN known_{{kind}}_member_metadata d ON m.file_id = d.file_id
 """
 _DESCRIBED = ", ".join(
     f"CASE WHEN d.file_id IS NULL THEN m.{name} ELSE d.{name} END AS {name}"
@@ -108,6 +111,8 @@ def _views_of(kind: str, table: str, key: str) -> dict[str, str]:
 
 VIEWS = _views_of("audio", "clips", "content_id") | _views_of("image", "images", "image_id")
 """Views by name; their SQL names tables and other views."""
+_WITHOUT = {f"{kind}_items": (f"{kind}_members", _LOOSE_ITEMS.format(kind=kind)) for kind in ("audio", "image")}
+"""Views that are simpler where a table has no rows: that table, and their SQL then."""
 
 _WORD = re.compile(r"[a-z_]+")
 
@@ -120,8 +125,7 @@ _PYTHON_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Timeout)?: ")
 class _Database:
     """The DuckDB database of a process: opening one takes 13 ms, a connection to it takes none.
 
-    Temporary tables and views belong to a connection. Spill files and empty tables are in `folder` until the process
-    ends.
+    Temporary tables belong to a connection. Spill files and empty tables are in `folder` until the process ends.
     """
 
     def __init__(self, filesystem: AbstractFileSystem) -> None:
@@ -138,6 +142,7 @@ class _Database:
         )
         if not isinstance(filesystem, LocalFileSystem):
             self._database.register_filesystem(ImmutableFiles(filesystem))
+        self._no_rows: dict[str, str] = {}
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A new connection."""
@@ -151,6 +156,15 @@ class _Database:
             pq.write_table(columns.empty_table(), unfinished)
             unfinished.replace(path)
         return str(path)
+
+    def no_rows(self, columns: pa.Schema) -> str:
+        """SQL for these columns without rows: no file is opened, and joins with it are not run at all."""
+        path = self.empty_file(columns)
+        if path not in self._no_rows:
+            types = self.connect().execute(f"DESCRIBE SELECT * FROM read_parquet({_as_list([path])})").fetchall()
+            nulls = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind, *_ in types)
+            self._no_rows[path] = f"SELECT {nulls} WHERE false"
+        return self._no_rows[path]
 
 
 @lru_cache
@@ -198,9 +212,9 @@ class Query:
 
     def reader(self, sql: str, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """The result as an Arrow stream; no other query may run until it ends."""
-        self._prepare(sql)
+        prepared = self._prepared(sql)
         with _reading():
-            return self._database.sql(sql).to_arrow_reader(rows)
+            return self._database.sql(prepared).to_arrow_reader(rows)
 
     def batches(self, sql: str, rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
         """The result as a stream of tables of up to `rows` rows; no other query may run until it ends."""
@@ -211,21 +225,18 @@ class Query:
 
     def table(self, sql: str) -> pa.Table:
         """The whole result."""
-        self._prepare(sql)
-        with _reading():
-            return self._awaited(lambda: self._database.sql(sql).to_arrow_table())
+        return self._table(self._prepared(sql))
 
     def number(self, sql: str) -> int:
         """The result of a query with a single number; null counts as 0."""
-        self._prepare(sql)
+        prepared = self._prepared(sql)
         with _reading():
-            [row] = self._awaited(lambda: self._database.execute(sql).fetchall())
+            [row] = self._awaited(lambda: self._database.execute(prepared).fetchall())
         return int(row[0] or 0)
 
     def keep(self, name: str, sql: str) -> int:
         """Store a result as a temporary table, and return its number of rows."""
-        self._prepare(sql)
-        create = f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}"
+        create = f"CREATE OR REPLACE TEMP TABLE {name} AS {self._prepared(sql)}"
         with _reading():
             [row] = self._awaited(lambda: self._database.execute(create).fetchall())
         self._defined.add(name)
@@ -233,7 +244,8 @@ class Query:
 
     def renew(self, *names: str) -> None:
         """Read some stored tables as they are now, and no longer as they were when they were first named."""
-        self._defined.difference_update(names)
+        for name in names:
+            self._files.pop(name, None)
 
     def fill(self, name: str, schema: pa.Schema, rows: pa.Table | None = None) -> None:
         """Append rows to a temporary table, which the first call creates; it spills to disk."""
@@ -263,16 +275,20 @@ class Query:
 
         An incremental run thus reads the vectors of new items only. `ids` is a temporary table.
         """
-        self._prepare(sql)
-        for table, files in list(self._files.items()):
+        self._prepared(sql)
+        for table, files in self._files.items():
             if self._tables[table].schema.key != (key,) or not files:
                 continue
-            found = self.table(
+            found = self._table(
                 f"SELECT DISTINCT filename FROM read_parquet({_as_list(files)}, filename = true) t "
                 f"SEMI JOIN {ids} i ON t.{key} = i.id"
             )
             needed = set(found["filename"].to_pylist())
-            self._define(table, [path for path in files if path in needed])
+            self._files[table] = [path for path in files if path in needed]
+
+    def _table(self, prepared: str) -> pa.Table:
+        with _reading():
+            return self._awaited(lambda: self._database.sql(prepared).to_arrow_table())
 
     def _awaited(self, query: Callable[[], Result]) -> Result:
         """The result of a query in another thread: while DuckDB works, this one would not see Ctrl-C."""
@@ -286,33 +302,55 @@ class Query:
             wait([result])
             raise
 
-    def _prepare(self, sql: str) -> None:
-        """Define the tables and views that a query names, directly or through views."""
+    def _prepared(self, sql: str) -> str:
+        """A query after the definitions of the tables and views that it names, directly or through views.
+
+        They are not views of the database, because DuckDB binds each of those when it is made and whenever it is named.
+        """
+        found: dict[str, str] = {}
+        self._find(sql, found)
+        definitions = ", ".join(f"{name} AS NOT MATERIALIZED ({text})" for name, text in found.items())
+        return f"WITH {definitions} {sql}" if found else sql
+
+    def _find(self, sql: str, found: dict[str, str]) -> None:
+        """Add the definitions of what a query names; what a definition names comes before it."""
         for name in _WORD.findall(sql):
-            if name in self._defined:
+            if name in self._defined or name in found:
                 continue
             if name in self._extra:
                 self._defined.add(name)
                 self._database.register(name, self._extra[name])
             elif name in VIEWS:
-                self._defined.add(name)
-                self._prepare(VIEWS[name])
-                self._database.execute(f"CREATE TEMP VIEW {name} AS {VIEWS[name]}")
-            elif name in self._recipes and name in self._tables:
-                self._defined.add(name)
-                self._define(name, [self._path(path) for path in self._tables[name].files(self._recipes[name])])
+                text = self._view(name)
+                self._find(text, found)
+                found[name] = text
+            elif self._is_stored(name):
+                found[name] = self._stored(name)
 
-    def _define(self, name: str, files: list[str]) -> None:
-        """Define a table as a view of data files; an empty file provides columns that older files lack."""
-        self._files[name] = files
-        schema = self._tables[name].schema.columns
-        empty = self._shared.empty_file(schema)
-        columns = ", ".join(f'"{column}"' for column in schema.names)
+    def _view(self, name: str) -> str:
+        """SQL of a view."""
+        table, simpler = _WITHOUT.get(name, ("", ""))
+        is_hidden = table in self._defined or table in self._extra
+        return simpler if self._is_stored(table) and not is_hidden and not self._files_of(table) else VIEWS[name]
+
+    def _is_stored(self, name: str) -> bool:
+        return name in self._recipes and name in self._tables
+
+    def _stored(self, name: str) -> str:
+        """SQL of a stored table; an empty file provides columns that older files lack."""
+        schema, files = self._tables[name].schema.columns, self._files_of(name)
         with _reading():
-            self._database.execute(
-                f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} "
-                f"FROM read_parquet({_as_list([empty, *files])}, union_by_name = true, hive_partitioning = false)"
-            )
+            if not files:
+                return self._shared.no_rows(schema)
+            paths = _as_list([self._shared.empty_file(schema), *files])
+        columns = ", ".join(f'"{column}"' for column in schema.names)
+        return f"SELECT {columns} FROM read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
+
+    def _files_of(self, name: str) -> list[str]:
+        """Data files of a stored table, as they were when it was first named."""
+        if name not in self._files:
+            self._files[name] = [self._path(path) for path in self._tables[name].files(self._recipes[name])]
+        return self._files[name]
 
     def _path(self, path: str) -> str:
         return path if self._store.is_local else f"{self._store.protocol}://{path}"

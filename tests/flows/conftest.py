@@ -22,6 +22,11 @@ _QUIET = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _models_stay(models_stay) -> None:
+    """As the fixture of that name says, for all tests here."""
+
+
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory) -> Iterator[Path]:
     """Prefect's folder, set before it is imported, so that no test writes to the user's."""

@@ -9,6 +9,11 @@ from tasks.runtime.run import Run
 from tests.collection import build, run_on, write_collection
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _models_stay(models_stay) -> None:
+    """As the fixture of that name says, for all tests here."""
+
+
 @pytest.fixture(scope="session")
 def original(tmp_path_factory) -> Path:
     """Copies of a collection, `files`, and of its bank, `bank`, which was built at `collection` in the same folder."""

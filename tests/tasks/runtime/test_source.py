@@ -109,14 +109,13 @@ def test_an_incremental_run_reads_no_vectors_of_finished_items(run, monkeypatch)
     fitted, fresh = [{"clip_id": clip_id, "vector": [1.0]} for clip_id in (CLIPS[0], content_id(b"new"))]
     append(run, "audio_vectors", [fitted])
     append(run, "audio_vectors", [fresh])
-    defined = []
-    define = Query._define
-    monkeypatch.setattr(
-        Query, "_define", lambda query, name, files: (defined.append((name, files)), define(query, name, files))
-    )
+    queries = []
+    reader = Query.reader
+    monkeypatch.setattr(Query, "reader", lambda query, *given: (queries.append(query), reader(query, *given))[1])
     pending = QuerySource(run, stage).pending()
     assert pending.num == 1 and ids_of(pending.rows) == [fresh["clip_id"]]
-    assert len([files for name, files in defined if name == "audio_vectors"][-1]) == 1
+    [query] = queries
+    assert len(query._files["audio_vectors"]) == 1
 
 
 def test_the_run_counts_as_its_configuration_asks(run):
