@@ -1,22 +1,25 @@
 """Embed: the frozen encoders turn clips and images into vectors."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from pydantic import Field
 
-from aai.errors import BadConfig, BadItem
+from aai.errors import BadConfig
 from aai.media import audio, images
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
+from aai.models.clap import AudioEncoder
+from aai.models.clip import ImageTextEncoder
 from aai.options import SPEED_ONLY, Options
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import constants, to_lists
+from tasks.runtime.loader import Loader, RecentResults, Row, default_threads
 from tasks.runtime.models import open_audio, open_image_text
 from tasks.runtime.stage import Context, Stage
-from tasks.runtime.work import Batched, Outcome, Reject, batches
+from tasks.runtime.work import Batched, Outcome, Reject
 
 
 class EmbedOptions(Options):
@@ -38,29 +41,22 @@ class AudioEmbedder(Batched):
         self.options, self.revision = context.options(IngestOptions).audio, context.revisions["audio"]
         check_window(self.options.window_s, self.encoder.duration_s)
         self.batch_size = context.options(EmbedOptions).batch_size
+        self._decoded = RecentResults(self._decode, default_threads())
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice; a recording that holds several of its clips is decoded once."""
-        waves: dict[str, np.ndarray] = {}
-        rejects = []
         rows = rows.sort_by([("content_id", "ascending"), ("start_s", "ascending")])
-        decode = _RememberLast(self._decode)
-        for row in rows.to_pylist():
-            try:
-                waves[row["clip_id"]] = self._cut(row, decode)
-            except BadItem as error:
-                rejects.append(Reject.of(row["clip_id"], error, row["uri"]))
-        vectors = self.encoder.embed_clips(list(waves.values()), self.encoder.rate_hz, self.batch_size).numpy()
-        return Outcome(_vector_rows("audio_vectors", list(waves), vectors, self.revision), rejects)
+        return _embedded("audio_vectors", self.encoder, self._load, rows, self.batch_size, self.revision)
+
+    def _load(self, row: Row) -> np.ndarray:
+        """A clip as the encoder takes it."""
+        wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
+        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
+        return self.encoder.prepare(np.ascontiguousarray(window), rate_hz)
 
     def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:
         recording = audio.decode(read_content(uri, offset, num_bytes, digest), uri, self.options)
         return audio.to_mono(recording.samples), recording.rate_hz
-
-    def _cut(self, row: dict[str, Any], decode: "_RememberLast") -> np.ndarray:
-        wave, rate_hz = decode(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
-        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
-        return audio.resample(np.ascontiguousarray(window), rate_hz, self.encoder.rate_hz)
 
 
 def check_window(window_s: float, heard_s: float) -> None:
@@ -87,33 +83,33 @@ class ImageEmbedder(Batched):
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice, a batch of decoded images at a time."""
-        ids: list[str] = []
-        vectors, rejects = [np.empty((0, self.encoder.dim), np.float32)], []
-        for batch in batches(rows.to_pylist(), self.batch_size):
-            pixels = {}
-            for row in batch:
-                try:
-                    data = read_content(row["uri"], row["offset"], row["num_bytes"], row["image_id"])
-                    pixels[row["image_id"]] = images.decode(data, row["uri"], self.options).pixels
-                except BadItem as error:
-                    rejects.append(Reject.of(row["image_id"], error, row["uri"]))
-            ids += pixels
-            vectors.append(self.encoder.embed_images(list(pixels.values()), self.batch_size).numpy())
-        return Outcome(_vector_rows("image_vectors", ids, np.concatenate(vectors), self.revision), rejects)
+        return _embedded("image_vectors", self.encoder, self._load, rows, self.batch_size, self.revision)
+
+    def _load(self, row: Row) -> np.ndarray:
+        """An image as the encoder takes it."""
+        data = read_content(row["uri"], row["offset"], row["num_bytes"], row["image_id"])
+        return self.encoder.prepare(images.decode(data, row["uri"], self.options).pixels)
 
 
-class _RememberLast:
-    """Remembers the last result of a function, because neighbouring rows are from one file."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._key: tuple | None = None
-        self._value: Any = None
-
-    def __call__(self, *key: Any) -> Any:
-        if key != self._key:
-            self._value, self._key = self._function(*key), key
-        return self._value
+def _embedded(  # noqa: PLR0913
+    table: str,
+    encoder: AudioEncoder | ImageTextEncoder,
+    load: Callable[[Row], np.ndarray],
+    rows: pa.Table,
+    batch_size: int,
+    revision: tuple[str, str],
+) -> Outcome:
+    """The vectors of a slice, which stay on the encoder's device until its end, so that nothing waits for it."""
+    rejects: list[Reject] = []
+    ids: list[str] = []
+    vectors = [torch.empty(0, encoder.dim)]
+    key = SCHEMAS[table].id
+    loader = Loader(load, lambda row, error: rejects.append(Reject.of(row[key], error, row["uri"])))
+    for loaded, batch in loader.stacked(rows.to_pylist(), batch_size):
+        ids += [row[key] for row in loaded]
+        vectors.append(encoder.embed_prepared(batch))
+    joined = torch.cat([some.cpu() for some in vectors]).numpy()
+    return Outcome(_vector_rows(table, ids, joined, revision), rejects)
 
 
 def _vector_rows(table: str, ids: list[str], vectors: np.ndarray, revision: tuple[str, str]) -> pa.Table:

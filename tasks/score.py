@@ -1,10 +1,12 @@
 """Score: metrics of the rendered pictures, by the image-text encoder and, if there is one, the judge."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from jaxtyping import Float, Float32, UInt8
 from pydantic import Field
 
@@ -18,10 +20,11 @@ from aai.workspace import SCHEMAS
 from aai.workspace.shards import read_picture
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
+from tasks.runtime.loader import Loader, Row
 from tasks.runtime.models import open_image_text
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Context, Stage
-from tasks.runtime.work import Batched, Outcome, Reject, batches
+from tasks.runtime.work import Batched, Outcome, Reject
 
 Scores = Float[np.ndarray, " pictures"]
 Pictures = Sequence[UInt8[np.ndarray, "height width 3"]]
@@ -59,30 +62,30 @@ class Scorer(Batched):
         """Map a slice, a batch of decoded pictures at a time."""
         rejects: list[Reject] = []
         scores: list[dict[str, Any]] = []
-        for batch in batches(rows.to_pylist(), self.batch_size):
-            pictures = dict(self._decoded(batch, rejects))
-            vectors = self._embedded(pictures, rejects)
-            good = [row for row in batch if row["render_id"] in vectors]
-            if good:
-                pixels = [pictures[row["render_id"]] for row in good]
-                own = np.stack([vectors[row["render_id"]] for row in good])
-                scores += _long(good, self._measured(good, pixels, own, rejects))
+        loader = Loader(self._load, lambda row, error: rejects.append(Reject.of(row["render_id"], error, row["shard"])))
+        with closing(loader.batches(rows.to_pylist(), self.batch_size)) as loaded:
+            for batch in loaded:
+                good, pixels, vectors = self._embedded(batch, rejects)
+                if good:
+                    scores += _long(good, self._measured(good, pixels, vectors, rejects))
         return Outcome(pa.Table.from_pylist(scores, schema=SCHEMAS["scores"].columns), rejects)
 
-    def _decoded(self, batch: Sequence[dict], rejects: list[Reject]) -> Iterator[tuple[str, np.ndarray]]:
-        for row in batch:
-            try:
-                data = read_picture(self.workspace, row)
-                yield row["render_id"], images.decode(data, row["shard"], images.RENDERED).pixels
-            except BadItem as error:
-                rejects.append(Reject.of(row["render_id"], error, row["shard"]))
+    def _load(self, row: Row) -> tuple[np.ndarray, np.ndarray]:
+        """A picture, and the same as the encoder takes it."""
+        pixels = images.decode(read_picture(self.workspace, row), row["shard"], images.RENDERED).pixels
+        return pixels, self.encoder.prepare(pixels)
 
-    def _embedded(self, pictures: dict[str, np.ndarray], rejects: list[Reject]) -> dict[str, np.ndarray]:
-        """The vectors of decoded pictures by id; in the scores NaN says that a metric has no opinion."""
-        vectors = self.encoder.embed_images(list(pictures.values()), self.batch_size).numpy()
-        finite = dict(zip(pictures, np.isfinite(vectors).all(axis=1), strict=True))
-        rejects += [Reject.of(id, BadItem(_NOT_FINITE)) for id in pictures if not finite[id]]
-        return {id: vector for id, vector in zip(pictures, vectors, strict=True) if finite[id]}
+    def _embedded(self, batch: Sequence[tuple[Row, tuple]], rejects: list[Reject]) -> tuple[list, list, np.ndarray]:
+        """Rows, pixels and vectors of pictures; in the scores NaN says that a metric has no opinion."""
+        prepared = torch.from_numpy(np.stack([prepared for _, (_, prepared) in batch]))
+        vectors = self.encoder.embed_prepared(prepared).cpu().numpy()
+        is_finite = np.isfinite(vectors).all(axis=1)
+        rejects += [
+            Reject.of(row["render_id"], BadItem(_NOT_FINITE))
+            for (row, _), finite in zip(batch, is_finite, strict=True) if not finite
+        ]  # fmt: skip
+        good = [each for each, finite in zip(batch, is_finite, strict=True) if finite]
+        return [row for row, _ in good], [pixels for _, (pixels, _) in good], vectors[is_finite]
 
     def _measured(
         self, batch: list[dict], pixels: Pictures, pictures: np.ndarray, rejects: list[Reject]

