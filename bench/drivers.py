@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -151,13 +151,12 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=10, help="seconds for the processes to import")
     parser.add_argument("--s3", action="store_true")
     options = parser.parse_args()
-    for number in range(options.runs):
-        with tempfile.TemporaryDirectory() as folder:
-            if options.s3:
-                with bucket() as requests:
-                    print(run_once(f"s3://{BUCKET}/{number}", Path(folder), options), dict(requests), flush=True)
-            else:
-                print(run_once(f"{folder}/bank", Path(folder), options), flush=True)
+    with bucket() if options.s3 else nullcontext(Counter[str]()) as requests:
+        for number in range(options.runs):
+            requests.clear()
+            with tempfile.TemporaryDirectory() as folder:
+                uri = f"s3://{BUCKET}/{number}" if options.s3 else f"{folder}/bank"
+                print(run_once(uri, Path(folder), options), dict(requests) or "", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ class Presence:
         self._store, self._name, self._stage, self._clock = store, name, stage, clock
         self._lock = threading.RLock()
         self._end = threading.Event()
-        self._process = Process.here()
+        self.process = Process.here()
+        """What the file says of this driver."""
         self._held: dict[str, bytes | None] = {}
         self._begun_s: dict[str, float] = {}
         self._num_finished = self._renewals = 0
@@ -162,7 +163,7 @@ class Presence:
 
     def rank(self) -> tuple[int, int]:
         """This driver's number among those at work, by the time of their start, and how many they are."""
-        own = (self._process.since, self._name)
+        own = (self.process.since, self._name)
         others = [(other.file.process.since if other.file else "", other.name) for other in self.others.living()]
         return sum(other < own for other in others), len(others) + 1
 
@@ -180,7 +181,7 @@ class Presence:
         self._renewals += 1
         claims = None if self.is_alone else DriverFile.encoded(b"".join(self._hashes()))
         file = DriverFile(
-            process=self._process,
+            process=self.process,
             num_finished=self._num_finished,
             longest_s=self._longest_s,
             renewals=self._renewals,

@@ -43,7 +43,7 @@ def join(store, clock, request):
     def join(process: Process | None = None) -> Presence:
         presence = Presence(store, "cues", RECIPE, "fit", clock)
         request.addfinalizer(presence.end)
-        presence._process = process or presence._process
+        presence.process = process or presence.process
         presence.begin()
         return presence
 
