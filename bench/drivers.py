@@ -57,7 +57,8 @@ class Numbers:
 
     def pending(self, retry_rejects: bool = False) -> Pending:
         """The clips without a vector."""
-        return Pending(self.num_items, len(self._new()), 0, self._rows())
+        num = len(self._new())
+        return Pending(self.num_items, num, 0, self._rows() if num else ())
 
     def _new(self) -> list[str]:
         done = set(self.workspace.table(TABLE).ids(RECIPE).to_pylist())

@@ -24,10 +24,10 @@ from aai.workspace.store import Store
 from tasks.runtime.hashes import from_bytes, hash_of
 from tasks.runtime.others import RENEW_S, Other, Others, described
 
-_LOOK_SHARE = 0.01
+_LOOK_SHARE = 0.03
 """Maximum share of the time in which the thread lists the files."""
 
-_MIN_PAUSE_S, _MAX_PAUSE_S = 0.2, 5.0
+_MIN_PAUSE_S, _MAX_PAUSE_S = 0.2, 2.0
 _END_S = 10.0
 """How long the end of a stage may wait for a store that does not answer."""
 
@@ -55,6 +55,8 @@ class Presence:
         self.others = Others(store, table, recipe, name, stage, clock, _of_this_process)
         self.is_alone = True
         """Whether no other driver is known, so that everything is claimed."""
+        self.num_met = 0
+        """How often others came after this driver had been alone."""
         self._store, self._name, self._stage, self._clock = store, name, stage, clock
         self._lock = threading.RLock()
         self._end = threading.Event()
@@ -173,6 +175,7 @@ class Presence:
         if living := self.others.living():
             if self.is_alone:
                 self.is_alone = False
+                self.num_met += 1
                 self._write()
             self._announce(living)
         self._is_blind = False

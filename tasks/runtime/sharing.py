@@ -103,8 +103,9 @@ class SharedSlices:
         self._finished, self._id_column, self._size, self._stop = finished, id_column, size, stop
         self._may_jump = may_jump
         self._num_given = self._num_done = 0
-        self._has_jumped = False
-        self._left = NONE
+        self._num_met = 0
+        self._has_met = False
+        self._left: list[np.ndarray] = []
         self._pace = _Pace()
         self.num_by_others = 0
         """Pending items that other drivers have finished."""
@@ -117,9 +118,8 @@ class SharedSlices:
             has_given = self._num_given > num_before
             while self._num_done < self._num_given:
                 yield None
-            if self._stop.is_set() or not (self._has_jumped or self._is_some_free()):
+            if not self._is_some_free():
                 return
-            self._commit()
             pending = self._again()
             self.num_by_others = max(0, self._pending.num - self._num_given - pending.num)
 
@@ -129,20 +129,21 @@ class SharedSlices:
         self._presence.finish(num_items)
 
     def _pass(self, pending: Pending, may_jump: bool) -> Generator[pa.Table | None]:
-        """Go once through pending rows. Without a jump, what is not given is in the hands of others."""
+        """Go once through pending rows; `_left` has the others."""
         num_left, num_to_skip = pending.num, self._first(pending.num) if may_jump else 0
-        self._has_jumped, self._left = False, NONE
+        self._left = []
         with closing_stream(pending.rows):
             slices = slices_of(pending.rows, self._size)
             while chunk := list(islice(slices, self._num_to_claim(num_left))):
                 rows = pa.concat_tables(chunk)
                 num_left -= rows.num_rows
                 if num_to_skip > 0:
-                    num_to_skip, self._has_jumped = num_to_skip - rows.num_rows, True
+                    num_to_skip -= rows.num_rows
+                    self._left.append(hashes_of(rows[self._id_column].to_pylist()))
                     continue
-                num_met = len(self._left)
+                self._has_met = False
                 yield from self._claimed(rows)
-                if may_jump and len(self._left) > num_met and num_left > 0:
+                if may_jump and self._has_met and num_left > 0:
                     num_to_skip = _random.randrange(num_left)
 
     def _first(self, num: int) -> int:
@@ -159,8 +160,9 @@ class SharedSlices:
 
     def _claimed(self, rows: pa.Table) -> Generator[pa.Table | None]:
         """Those of some rows that this driver may do, in slices."""
-        if self._presence.is_alone:
-            self._finished.look_now_and_then()
+        num_met, is_alone = self._presence.num_met, self._presence.is_alone
+        if is_alone:
+            self._look_alone(num_met)
         elif self._presence.others.have_everything():
             yield from self._until_known()
         rows = self._without_known(rows)
@@ -173,12 +175,20 @@ class SharedSlices:
             if self._stop.is_set():
                 return
             start_s = time.monotonic()
-        if not self._presence.is_alone:
+        if not (is_alone and self._presence.num_met == num_met):
             rows = self._mine(rows, ids, is_mine)
             self._pace.claimed(start_s)
         for mine in slices_of([rows], self._size):
             self._num_given += mine.num_rows
             yield mine
+
+    def _look_alone(self, num_met: int) -> None:
+        """Look at commits: once after others were there, and then now and then for drivers that cannot be seen."""
+        if num_met == self._num_met:
+            self._finished.look_now_and_then()
+        else:
+            self._finished.look()
+            self._num_met = num_met
 
     def _without_known(self, rows: pa.Table) -> pa.Table:
         """Rows without those that others have finished or in hand, as far as is known without another look."""
@@ -188,7 +198,7 @@ class SharedSlices:
         is_finished = self._finished.have(hashes)
         is_taken = self._presence.others.have(hashes) & ~is_finished
         self.num_by_others += int(is_finished.sum())
-        self._left = np.concatenate([self._left, hashes[is_taken]])
+        self._leave(hashes[is_taken])
         return rows.filter(pa.array(~(is_finished | is_taken)))
 
     def _mine(self, rows: pa.Table, ids: list[str], is_mine: np.ndarray) -> pa.Table:
@@ -198,10 +208,15 @@ class SharedSlices:
         is_finished = self._finished.have(hashes)
         self._presence.release([ids[number] for number in np.flatnonzero(is_mine & is_finished)], is_done=False)
         self.num_by_others += int(is_finished.sum())
-        self._left = np.concatenate([self._left, hashes[~is_mine & ~is_finished]])
+        self._leave(hashes[~is_mine & ~is_finished])
         is_mine = is_mine & ~is_finished
         self._finished.add(hashes[is_mine])
         return rows.filter(pa.array(is_mine))
+
+    def _leave(self, hashes: np.ndarray) -> None:
+        """Take in that others have some items in hand."""
+        self._left.append(hashes)
+        self._has_met = self._has_met or len(hashes) > 0
 
     def _until_known(self) -> Generator[None]:
         """Wait until the others have seen this driver."""
@@ -214,26 +229,27 @@ class SharedSlices:
             start_s = time.monotonic()
 
     def _is_some_free(self) -> bool:
-        """Wait until what others have in hand is finished, or is free to be done here because they are gone."""
-        if not len(self._left):
+        """Wait until all that was left is finished, or some of it is in nobody's hands."""
+        left = np.concatenate([NONE, *self._left])
+        if not len(left):
             return False
         self._commit()  # the others may wait for it
         begun_s = said_s = time.monotonic()
         while not self._stop.is_set():
             start_s = time.monotonic()
             is_known = self._presence.look()
-            is_free = ~self._presence.others.have(self._left)
+            is_free = ~self._presence.others.have(left)
             self._finished.look()  # after the claims, as above
-            is_open = ~self._finished.have(self._left)
-            is_free, self._left = is_free[is_open], self._left[is_open]
-            if not len(self._left):
+            is_open = ~self._finished.have(left)
+            is_free, left = is_free[is_open], left[is_open]
+            if not len(left):
                 return False
             if is_known and is_free.any():
                 time.sleep(_random.uniform(0, 2 * _MIN_WAIT_S))  # others may wait for it, too
                 return True
             if said_s == begun_s and start_s - begun_s > _QUIET_S:
                 said_s = start_s
-                self._presence.say_waiting(self._left)
+                self._presence.say_waiting(left)
             self._presence.give_up_hanging()
             _wait_after(start_s)
         return False

@@ -160,6 +160,27 @@ def test_a_driver_that_comes_later_takes_part_and_waits_for_the_last_slice_of_th
     assert sorted([*first.mine, *second.mine]) == sorted(rows) and len(second.mine) >= SIZE
 
 
+def test_what_another_driver_did_and_left_meanwhile_is_not_done_again(tmp_path):
+    rows: dict[str, int] = {}
+    first, second = (Simulated(number, tmp_path, rows, 40) for number in range(2))
+    presence = Presence(first.store, "cues", "ab12", "fit")
+    presence.begin()
+    finished = Finished([first.of_others])
+    slices = SharedSlices(presence, first.pending(), list, first.pending, finished, "id", SIZE, first.stop)
+    for number, taken in enumerate(slices):
+        first.mine += taken["id"].to_pylist()
+        if number == 0:  # another one comes, does a slice, and goes, while this one is at work
+            with Presence(first.store, "cues", "ab12", "fit") as other:
+                presence.tend()
+                assert other.claim([str(number) for number in range(20, 30)]).all()
+                rows |= dict.fromkeys((str(number) for number in range(20, 30)), second.number)
+            presence.tend()
+            assert presence.is_alone
+        slices.finish(len(taken))
+    assert first.mine == [str(number) for number in (*range(20), *range(30, 40))]
+    presence.end()
+
+
 def test_a_driver_that_waits_can_be_stopped(tmp_path):
     with Presence(open_store(tmp_path), "cues", "ab12", "fit") as presence:
         presence.claim(["0"])
