@@ -1,6 +1,7 @@
 """Index: image vectors become searchable. New images make a new version of the artifact, grown from the last."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,13 @@ def build_index(run: Run) -> StageSummary:
                 raise BadConfig("no image could be used: look into the table `rejects`", key="images")
             is_grown = before is None or num_clips >= _MEAN_GROWTH * max(before.num_clips, 1)
             if newest and not (num_new or num_gone or is_grown):
-                return run.make_artifact("index", newest.version, lambda folder: 0)
+                return run.make_artifact("index", newest.version, lambda folder, beat: 0)
             version = newest.version + 1 if newest else 1
             base = None if num_gone else before
-            return run.make_artifact("index", version, lambda folder: _write(run, query, base, folder))
+            return run.make_artifact("index", version, lambda folder, beat: _write(run, query, base, folder, beat))
 
 
-def _write(run: Run, query: Query, before: ImageIndex | None, folder: Path) -> int:
+def _write(run: Run, query: Query, before: ImageIndex | None, folder: Path, beat: Callable[[], None]) -> int:
     """Write a version of the artifact, and return the number of images that were added."""
     options, num_images = run.config.options(IndexOptions), query.number("SELECT count(*) FROM wanted")
     if before and not keeps_kind(before, num_images, options):
@@ -71,6 +72,7 @@ def _write(run: Run, query: Query, before: ImageIndex | None, folder: Path) -> i
     for rows in query.batches(sql):
         writer.add(rows["image_id"].to_pylist(), to_array(rows["vector"]))
         num_added += rows.num_rows
+        beat()
     writer.finish(*_mean_query(query, sample.shape[1]))
     return num_added
 

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,10 +138,10 @@ def train_mapper(run: Run) -> StageSummary:
         BadConfig: no clip has neighbours to train on.
         Transient: the store failed, or a worker failed too often.
     """
-    return run.make_artifact("mapper", 1, lambda folder: _train(run, folder))
+    return run.make_artifact("mapper", 1, partial(_train, run))
 
 
-def _train(run: Run, folder: Path) -> int:
+def _train(run: Run, folder: Path, beat: Callable[[], None]) -> int:
     """Train where the GPUs are, and write the mapper's files."""
     clip_ids, start_s = _sample(run), time.monotonic()
     rounds = _Rounds(run.config.options(TrainMapperOptions).steps, clip_ids)
@@ -154,6 +154,7 @@ def _train(run: Run, folder: Path) -> int:
                 if done.outcome.rejects:
                     raise BadConfig(f"training failed: {done.outcome.rejects[0].sentence}", key="train_mapper")
                 rounds.finish(done.outcome.files)
+                beat()
             if progress and finished:
                 progress(rounds.step, rounds.num_steps, rounds.step / (time.monotonic() - start_s))
     if _WEIGHTS not in rounds.files:

@@ -3,6 +3,7 @@
 <table>/recipe=<recipe>/*.parquet        rows, visible once the Delta log in <table>/_delta_log names their file
 artifacts/<name>/<recipe>/v<version>/    an index or a mapper, published atomically
 shards/<table>/recipe=<recipe>/*.tar     pictures, visible once a row names their shard
+drivers/*.json                           who is at work; files that are left behind have no meaning
 """
 
 import os

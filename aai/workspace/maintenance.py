@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 from aai.store_errors import store_errors
 from aai.workspace import Workspace
 from aai.workspace.artifacts import ARTIFACTS, Artifact, leftovers
+from aai.workspace.drivers import DRIVERS
 from aai.workspace.health import SHARDS, shards_named_by
-from aai.workspace.store import Store
+from aai.workspace.store import Store, changed_s
 
 _S_PER_H = 3600
 
@@ -24,9 +24,11 @@ class Garbage:
     """Shards and unfinished shards from killed runs."""
     artifact_files: list[str]
     """Files of unpublished artifacts."""
+    driver_files: list[str]
+    """Files of drivers that were killed."""
 
     def __len__(self) -> int:
-        return len(self.data_files) + len(self.shards) + len(self.artifact_files)
+        return len(self.data_files) + len(self.shards) + len(self.artifact_files) + len(self.driver_files)
 
 
 def find_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
@@ -43,6 +45,7 @@ def find_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
         [f"{table.name}/{path}" for table in tables for path in table.vacuum(older_than_h, dry_run=True)],
         list(_old(store, written - named, older_than_h)),
         list(_old(store, leftovers(store, store.files(ARTIFACTS)), older_than_h)),
+        list(_old(store, store.files(DRIVERS), older_than_h)),
     )
 
 
@@ -55,7 +58,7 @@ def remove_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
     garbage = find_garbage(workspace, older_than_h)
     for name in workspace.schemas:
         workspace.table(name).vacuum(older_than_h, dry_run=False)
-    for path in (*garbage.shards, *garbage.artifact_files):
+    for path in (*garbage.shards, *garbage.artifact_files, *garbage.driver_files):
         _remove(workspace.store, path)
     return garbage
 
@@ -79,16 +82,8 @@ def _old(store: Store, paths: Iterable[str], older_than_h: float) -> Iterator[st
                 info = store.filesystem.info(store.path(path))
             except FileNotFoundError:  # its run has just renamed or removed it
                 continue
-        if _changed_s(info) <= limit_s:
+        if changed_s(info) <= limit_s:
             yield path
-
-
-def _changed_s(info: dict[str, object]) -> float:
-    """Time of the last change in seconds since 1970; 0 if the store does not provide it."""
-    changed = next((info[name] for name in ("mtime", "LastModified", "last_modified", "updated") if name in info), 0.0)
-    if isinstance(changed, datetime):
-        return changed.timestamp()
-    return float(changed) if isinstance(changed, int | float) else 0.0
 
 
 def _remove(store: Store, path: str) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,14 @@ class Store:
                 write_whole(Path(self.path(path)), data)
             else:
                 self.filesystem.pipe_file(self.path(path), data)
+
+
+def changed_s(info: Mapping[str, object]) -> float:
+    """Time of a file's last change in seconds since 1970 by the store's clock; 0 if the store does not provide it."""
+    changed = next((info[name] for name in ("mtime", "LastModified", "last_modified", "updated") if name in info), 0.0)
+    if isinstance(changed, datetime):
+        return changed.timestamp()
+    return float(changed) if isinstance(changed, int | float) else 0.0
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -111,6 +111,8 @@ class Table:
         handle = self._open()
         if handle is not None:
             self._stored_keys(handle, recipe)
+        else:
+            self._stored[recipe] = NO_KEYS  # so that the first commit counts as one since this call
         return ids_of(self._news.pop(recipe, []))
 
     def recipes(self) -> dict[str, int]:

@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from aai.errors import BadConfig
 from aai.retrieve.index import faiss_build
+from aai.workspace.drivers import list_drivers, read_drivers
 from tasks.list_files import look
 from tasks.runtime.run import Run
 from tasks.views.plan import metadata_notes
@@ -45,7 +47,7 @@ def examine(run: Run | None) -> list[Finding]:
     Raises:
         Transient: the store failed.
     """
-    return [*_software(), _gpu(), *([*_sources(run), *_workspace(run), *_metadata(run)] if run else [])]
+    return [*_software(), _gpu(), *([*_sources(run), *_drivers(run), *_workspace(run), *_metadata(run)] if run else [])]
 
 
 def _software() -> list[Finding]:
@@ -99,6 +101,17 @@ def _workspace(run: Run) -> list[Finding]:
     num_duplicates = sum(keys.num_rows for keys in health.duplicates.values())
     remedy = "two runs wrote without Delta's conflict check: use one row per key, and report this bug"
     return [*findings, Finding(f"{num_duplicates} keys with several rows", remedy if num_duplicates else None)]
+
+
+def _drivers(run: Run) -> Iterator[Finding]:
+    """Who is at work, as far as can be known without waiting for the next sign of life."""
+    store = run.workspace.store
+    listed = list_drivers(store)
+    files = read_drivers(store, [driver.name for driver in listed])
+    for driver in listed:
+        if driver.name in files and not files[driver.name].process.is_known_dead():
+            renewed = f"{datetime.fromtimestamp(driver.renewed_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            yield Finding(f"at work on {driver.table}: {files[driver.name].process}; last sign of life {renewed}")
 
 
 def _metadata(run: Run) -> list[Finding]:

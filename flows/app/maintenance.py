@@ -101,6 +101,7 @@ def _garbage_lines(garbage: Garbage) -> Iterator[str]:
         (garbage.data_files, "data files that no commit names"),
         (garbage.shards, "shards that no row names"),
         (garbage.artifact_files, "files of artifacts that were not published"),
+        (garbage.driver_files, "files of drivers that were killed"),
     ):
         if paths:
             yield f"{len(paths):,} {what}, such as {paths[0]}"

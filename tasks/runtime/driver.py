@@ -21,6 +21,7 @@ from aai.media.kinds import left_aside
 from aai.workspace import Workspace
 from aai.workspace.shards import remove_unnamed
 from tasks.runtime.options import PoolOptions, RunOptions
+from tasks.runtime.presence import Presence
 from tasks.runtime.rejects import RejectLog
 from tasks.runtime.sharing import Finished, SharedSlices, closing_stream
 from tasks.runtime.signals import stopping_on_signals
@@ -121,19 +122,20 @@ def _work(
     stop: Event,
 ) -> None:
     workers = open_pool(stage.make_worker, buffer.id_column, pool, stage.gpu)
-    slices = _slices(stage, pending, buffer, _slice_size(pool, pending.num, workers))
+    size = _slice_size(pool, pending.num, workers)
     with stopping_on_signals(stop):
-        # An error releases the workers first, then commits what is finished.
-        with closing_stream(iter(slices)) as given, buffer, closing_stream(workers.map(given, stop)) as results:
-            for finished in results:
-                for done in finished:
-                    buffer.add(done)
-                    slices.finish(done.num_items)
-                if buffer.commit_if_due():
-                    slices.meet()
-                buffer.check_rejects()
-                if progress and finished:
-                    progress(*buffer.progress(slices.num_by_others))
+        with buffer.presence as presence:
+            slices = _slices(stage, pending, buffer, presence, size, stop)
+            # An error releases the workers first, then commits what is finished, then takes leave of other drivers.
+            with closing_stream(iter(slices)) as given, buffer, closing_stream(workers.map(given, stop)) as results:
+                for finished in results:
+                    for done in finished:
+                        buffer.add(done)
+                        slices.finish(done.num_items)
+                    buffer.commit_if_due()
+                    buffer.check_rejects()
+                    if progress and finished:
+                        progress(*buffer.progress(slices.num_by_others))
         if phrase := left_aside(buffer.left_aside):
             _log.warning("%s: left aside %s", stage.name, phrase)
         if stop.is_set():
@@ -144,14 +146,21 @@ def _work(
             )
 
 
-def _slices(stage: StageRun, pending: Pending, buffer: "CommitBuffer", size: int) -> SharedSlices:
+def _slices(  # noqa: PLR0913
+    stage: StageRun, pending: Pending, buffer: "CommitBuffer", presence: Presence, size: int, stop: Event
+) -> SharedSlices:
     """The slices of a stage; in the order of the rows where rejected items are tried again."""
-
-    def again() -> Pending:
-        buffer.commit()
-        return stage.source.pending()
-
-    return SharedSlices(pending, again, buffer.finished_by_others(), buffer.id_column, size, buffer.may_jump)
+    return SharedSlices(
+        presence,
+        pending,
+        buffer.commit,
+        stage.source.pending,
+        buffer.finished_by_others(),
+        buffer.id_column,
+        size,
+        stop,
+        buffer.may_jump,
+    )
 
 
 def _slice_size(pool: PoolOptions, num_items: int, workers: Pool) -> int:
@@ -191,6 +200,9 @@ class CommitBuffer:
         self._buffered: list[Done] = []
         self._oldest_s = 0.0
         self._last_reject: Reject | None = None
+        self._ids: list[str] = []
+        self.presence = Presence(workspace.store, stage.table, stage.recipe, stage.name)
+        """This driver among those of the stage; what is committed is no longer in its hands."""
 
     def __enter__(self) -> "CommitBuffer":
         return self
@@ -222,20 +234,22 @@ class CommitBuffer:
         outcome = done.outcome
         self.left_aside += outcome.left_aside
         self._last_reject = next(reversed(outcome.rejects), self._last_reject)
-        num_new = 0 if outcome.rows is None else len(pc.unique(outcome.rows[self.id_column]))
-        self.num_new += num_new
-        self.num_rejected_items += done.num_items - num_new
+        new = [] if outcome.rows is None else pc.unique(outcome.rows[self.id_column]).to_pylist()
+        self._ids += [*new, *(reject.id for reject in outcome.rejects if reject.part_of is None)]
+        self.num_new += len(new)
+        self.num_rejected_items += done.num_items - len(new)
         self.num_rejected += len(outcome.rejects)
 
-    def commit_if_due(self) -> bool:
-        """Commit when enough slices are buffered, or the oldest has waited long enough; as `commit`."""
+    def commit_if_due(self) -> None:
+        """Commit when enough slices are buffered, or the oldest has waited long enough."""
         now_s = time.monotonic()
         max_wait_s = max(self._options.commit_s, (now_s - self._start_s) * _COMMIT_SHARE)
         is_due = self._buffered and now_s - self._oldest_s >= max_wait_s
-        return self.commit() if is_due or len(self._buffered) >= self._commit_slices else False
+        if is_due or len(self._buffered) >= self._commit_slices:
+            self.commit()
 
-    def commit(self) -> bool:
-        """Commit what is buffered, and return whether another run has committed some of it before.
+    def commit(self) -> None:
+        """Commit what is buffered.
 
         Repeating an append adds nothing. What belongs to an item is committed before the row that marks it as done, so
         that a kill in between loses nothing.
@@ -246,11 +260,11 @@ class CommitBuffer:
             self._workspace.table(name).append(recipe, *tables)
         self._rejects.append([reject for outcome in outcomes for reject in outcome.rejects])
         rows = [outcome.rows for outcome in outcomes if outcome.rows is not None]
-        is_late = self._sink.append(recipe, *rows) < sum(map(len, rows))
-        if is_late:
+        if self._sink.append(recipe, *rows) < sum(map(len, rows)):  # another driver has committed some of it before
             remove_unnamed(self._workspace, self._stage.table, recipe, rows)
         self._buffered.clear()
-        return is_late
+        self.presence.release(self._ids)
+        self._ids.clear()
 
     def check_rejects(self) -> None:
         """Stop a stage that rejects most of its items, because then the stage or its options are wrong.

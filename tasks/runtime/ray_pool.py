@@ -126,7 +126,7 @@ class RayPool:
             self._room = _room(self._options)
             self._counted_s = time.monotonic()
         in_flight = sum(len(actor.slices) for actor in self._actors)
-        wanted = min(self._room, in_flight + queue.waiting(self._room))
+        wanted = min(self._room, in_flight + queue.waiting(max(0, self._room - in_flight)))
         if not self._actors:
             self._loading_since_s = time.monotonic()
         while len(self._actors) < wanted:

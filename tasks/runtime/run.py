@@ -25,11 +25,17 @@ from aai.profiles import JudgeName, ModelName
 from aai.workspace import SCHEMAS, Query, Table, Workspace
 from tasks.runtime.config import Config
 from tasks.runtime.driver import Progress, StageRun, StageSummary, run_stage
+from tasks.runtime.presence import Presence
+from tasks.runtime.sharing import is_sole_maker
 from tasks.runtime.source import QuerySource
 from tasks.runtime.stage import Context, Pending, Source, Stage
 
 Watch = Callable[[str], Progress]
 """Makes a progress callback for a stage."""
+
+Make = Callable[[Path, Callable[[], None]], int]
+"""Writes the files of an artifact into a folder, and returns the number of items in them; it calls the function that it
+gets now and then, as a sign that it does not hang."""
 
 
 @dataclass(frozen=True)
@@ -165,19 +171,22 @@ class Run:
             self.record(started_at, summary)
         return summary
 
-    def make_artifact(self, name: str, version: int, make: Callable[[Path], int]) -> StageSummary:
+    def make_artifact(self, name: str, version: int, make: Make) -> StageSummary:
         """Publish one version of an artifact, and log it; if the version exists, nothing is done.
 
-        `make` writes the files into the folder it gets, and returns the number of items in them.
+        If another driver is making it, this one waits, and makes it only if the other one dies.
         """
         stage, recipe = self.stage_of(name), self.recipe(name)
         artifact = self.workspace.artifact(name, recipe, version)
         if artifact.exists():
             return StageSummary.nothing(stage.name, recipe, done=1)
-        self.register(name)
-        started_at, start_s = datetime.now(UTC), time.monotonic()
-        with artifact.publish() as folder:
-            num = make(folder)
+        with Presence(self.workspace.store, name, recipe, stage.name) as presence:
+            if not is_sole_maker(presence, f"version {version}", artifact.exists, self.stop):
+                return StageSummary(stage.name, recipe, int(artifact.exists()), 0, 0, 0.0, self.stop.is_set())
+            self.register(name)
+            started_at, start_s = datetime.now(UTC), time.monotonic()
+            with artifact.publish() as folder:
+                num = make(folder, presence.finish)
         summary = StageSummary(stage.name, recipe, done=0, new=num, rejected=0, took_s=time.monotonic() - start_s)
         self.record(started_at, summary)
         return summary

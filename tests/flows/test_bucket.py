@@ -16,11 +16,13 @@ from aai.jobs.jobfile import make_jobs
 from aai.media.files import find_files
 from aai.media.kinds import AUDIO_SUFFIXES
 from aai.workspace import Workspace
+from aai.workspace.drivers import list_drivers
 from aai.workspace.maintenance import remove_garbage
 from flows import steps
 from flows.app.export import export
 from flows.app.report import report
 from tasks.render import RenderSectionOptions
+from tasks.runtime.presence import Presence
 from tasks.runtime.run import Run
 from tests.collection import NUM_CLIPS, NUM_IMAGES, run_on, write_collection
 from tests.workspace.rows import OLD, rows_of
@@ -117,6 +119,23 @@ def test_a_table_on_s3_is_compacted_and_pruned(bucket):
     assert table.compact() == (2, 1)
     garbage = remove_garbage(workspace, 0.0)
     assert len(garbage.data_files) == 2 and sorted(table.ids(OLD).to_pylist()) == ["a", "b"]
+
+
+def test_drivers_on_s3_know_of_each_other_and_leave_what_others_have_in_hand(bucket):
+    store = Workspace(f"{bucket}/shared").store
+    first, second = (Presence(store, "cues", OLD, "fit") for _ in range(2))
+    for driver in (first, second):
+        driver.begin()
+    assert second.claim(["a"]) is None and not second.look()
+    first.claim(["a", "b"])
+    first.tend()
+    assert second.look() and second.claim(["b", "c"]).tolist() == [False, True]
+    assert len(list_drivers(store)) == 2 and all(file.renewed_s > 0 for file in list_drivers(store))
+    second.end()
+    first.tend()
+    assert first.is_alone
+    first.end()
+    assert list_drivers(store) == []
 
 
 def test_a_file_that_another_program_put_into_the_bucket_is_found(bucket):

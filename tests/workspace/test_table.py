@@ -385,3 +385,11 @@ def test_the_ids_that_other_writers_commit_are_news_once(workspace):
     own.compact()
     assert "e" in set(own.ids_of_others(OLD)), "a compaction hides nothing"
     assert own.append(OLD, rows_of("clips", ["a", "b", "d", "e"])) == 0
+
+
+def test_the_first_rows_of_a_table_that_others_create_are_theirs(tmp_path):
+    own, other = (Workspace(tmp_path / "bank").table("clips") for _ in range(2))
+    assert list(own.ids_of_others(OLD)) == []
+    other.append(OLD, rows_of("clips", ["a"]))
+    assert list(own.ids_of_others(OLD)) == ["a"]
+    assert own.append(OLD, rows_of("clips", ["a", "b"])) == 1

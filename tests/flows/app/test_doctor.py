@@ -1,5 +1,6 @@
 """`aai doctor`: what is in order, what is not, and the exit code that says so."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from aai.workspace import Workspace
 from flows.app.cli import app
 from flows.app.doctor import Finding, examine
+from tasks.runtime.presence import Presence
 from tests.bank import add_cues, run_on
 
 
@@ -46,6 +48,16 @@ def test_orphans_are_found_with_their_remedy_and_exit_code_1(run, tmp_path):
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1 and "WRONG  1 shards that no row names" in done.output
     assert CliRunner().invoke(app, ["doctor", "--set", "workspace=other"]).exit_code == 0
+
+
+def test_who_is_at_work_is_listed_and_a_driver_that_was_killed_is_not(run):
+    with Presence(run.workspace.store, "cues", run.recipe("cues"), "fit") as presence:
+        [text] = [finding.text for finding in examine(run) if "at work" in finding.text]
+        assert text.startswith(f"at work on cues: host {presence.process.host}, process {os.getpid()}, since 20")
+        presence.process = presence.process.model_copy(update={"created_s": 1.0})
+        presence.begin()
+        assert not any("at work" in finding.text for finding in examine(run))
+        assert wrong(examine(run)) == {}
 
 
 def test_metadata_without_effect_is_found_and_a_location_that_is_not_there(run, tmp_path):

@@ -25,6 +25,7 @@ from aai.tiny.scenes import Scene
 from aai.tiny.scenes import render as render_scenes
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from aai.workspace import SCHEMAS, table
+from aai.workspace.drivers import DRIVERS
 from aai.workspace.maintenance import find_garbage
 from aai.workspace.shards import read_picture
 from tasks.render import render
@@ -56,6 +57,8 @@ class Killer:
 
     def guard(self, change: Callable) -> Callable:
         def guarded(*args, **options):
+            if self.num_left >= 0 and f"/{DRIVERS}/" in str(args):
+                return change(*args, **options)  # tells other drivers of this one, and is no part of the bank
             if self.num_left <= 0:
                 self.num_left = -1
                 raise Killed

@@ -86,7 +86,7 @@ def test_a_recipe_is_stored_once(tmp_path):
 def test_an_artifact_is_made_once(tmp_path):
     run = run_on(tmp_path)
 
-    def make(folder):
+    def make(folder, beat):
         (folder / "numbers").write_text("1 2 3")
         return 3
 
@@ -98,13 +98,13 @@ def test_an_artifact_is_made_once(tmp_path):
 def test_an_artifact_that_could_not_be_made_is_made_by_the_next_run(tmp_path):
     run = run_on(tmp_path)
 
-    def fail(folder):
+    def fail(folder, beat):
         (folder / "half").write_text("1 2")
         raise BadConfig("no images", key="images")
 
     with pytest.raises(BadConfig, match="no images"):
         run.make_artifact("index", 1, fail)
-    assert run.make_artifact("index", 1, lambda folder: (folder / "all").write_text("1 2 3")).new == 5
+    assert run.make_artifact("index", 1, lambda folder, beat: (folder / "all").write_text("1 2 3")).new == 5
 
 
 def test_the_rate_of_a_stage_is_that_of_its_last_run(tmp_path):
