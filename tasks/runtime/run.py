@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from aai.errors import BadConfig
 from aai.identity import recipe_of
-from aai.models.folders import check_folders
+from aai.models.folders import check_folders, check_hub_model
 from aai.models.revisions import resolve_revision
 from aai.profiles import JudgeName, ModelName
 from aai.workspace import SCHEMAS, Query, Table, Workspace
@@ -111,8 +111,8 @@ class Run:
     @cached_property
     def _checked_models(self) -> None:
         roles = sorted({role for recipe in self.recipes.values() for role in recipe.models})
-        folders = {role: Path(_name(getattr(self.config.models, role))) for role in roles}
-        check_folders({role: folder for role, folder in folders.items() if folder.is_dir()})
+        folders = {role: _folder(role, getattr(self.config.models, role)) for role in roles}
+        check_folders({role: folder for role, folder in folders.items() if folder})
 
     def context(self) -> Context:
         """What workers are made from."""
@@ -234,11 +234,12 @@ class Run:
         return f"{name}@{revision}" if dtype == "float32" else f"{name}@{revision}/{dtype}"
 
 
-def _name(model: ModelName | JudgeName | str) -> str:
-    """Folder of a model, or its name on the hub."""
-    if isinstance(model, JudgeName):
-        return model.folder
-    return model if isinstance(model, str) else model.name
+def _folder(role: str, model: ModelName | JudgeName | str) -> Path | None:
+    """The folder of a model, on the hub that in the cache; None if it must be downloaded first."""
+    name = model.folder if isinstance(model, JudgeName) else model if isinstance(model, str) else model.name
+    if Path(name).is_dir():
+        return Path(name)
+    return check_hub_model(role, name, model.revision) if isinstance(model, ModelName) else None
 
 
 def _revision(role: str, model: ModelName | str | None) -> tuple[str, str]:
