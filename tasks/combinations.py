@@ -1,8 +1,9 @@
 """Combinations of job, prompt, cues and source, of which each becomes a picture per seed: their columns."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ COMBINATION = pa.schema(
     [
         ("combination", pa.int64()),
         ("job", pa.string()),
+        ("job_file", pa.string()),
         ("mode", pa.string()),
         ("clip_ids", pa.list_(pa.string())),  # of the cues that the prompt names, in order; of a blend both ends
         ("labels", pa.list_(pa.string())),
@@ -35,6 +37,14 @@ COMBINATION = pa.schema(
     ]
 )
 """A row has these columns, `render_id`, `seed`, and of its cues `num_tokens`, `dim`, `method` and `vectors`."""
+
+PICTURE = pa.schema(
+    [("render_id", pa.string()), ("seed", pa.int64()), ("combination", pa.int64()), ("number", pa.int64())]
+)
+"""A picture: its id, its seed, its combination, and its position among all."""
+
+_PICTURES_AT_ONCE = 100_000
+_ID_BYTES = 16
 
 PLAIN = {"mode": "generate", "blend": None, "source_prompt": None, "edit": None, "image_id": None, "mask_id": None}
 """What most pictures have in common; it is no part of their ids."""
@@ -84,6 +94,26 @@ def filled_prompts(prompt: str, source_prompt: str | None, clip: dict[str, Any],
         return {name: fill(text, values) for name, text in texts.items()} | {"fault": fault}
     except BadItem as error:
         return texts | {"fault": fault or error.sentence}
+
+
+def pictures_of(combinations: pa.Table, seeds: Mapping[int, Sequence[int]]) -> Iterator[pa.Table]:
+    """The pictures of some combinations with the lists of seeds that they name, in chunks."""
+    texts = {number: [b"%d" % seed for seed in some] for number, some in seeds.items()}
+    names = ("address", "seeds", "combination", "first", "step")
+    columns: list[list[Any]] = [[], [], [], []]
+    for text, own, combination, first, step in zip(*(combinations[name].to_pylist() for name in names), strict=True):
+        address = text.encode()
+        for start in range(0, len(texts[own]), _PICTURES_AT_ONCE):
+            some = texts[own][start : start + _PICTURES_AT_ONCE]
+            columns[0] += [blake2b(address + seed, digest_size=_ID_BYTES).hexdigest() for seed in some]
+            columns[1] += seeds[own][start : start + len(some)]
+            columns[2] += [combination] * len(some)
+            columns[3] += range(first + start * step, first + (start + len(some)) * step, step)
+            if len(columns[0]) >= _PICTURES_AT_ONCE:
+                yield pa.table(columns, schema=PICTURE)
+                columns = [[], [], [], []]
+    if columns[0]:
+        yield pa.table(columns, schema=PICTURE)
 
 
 class TooLong:

@@ -9,9 +9,8 @@ one source come together.
 import json
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -21,20 +20,28 @@ from aai.errors import BadConfig
 from aai.jobs.job import Job, fields_of, seeds_under
 from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
 from aai.workspace import Query
-from tasks.combinations import COMBINATION, PLAIN, TooLong, edit_of, filled_prompts, in_order, of_clips, options_of
+from tasks.combinations import (
+    COMBINATION,
+    PICTURE,
+    PLAIN,
+    TooLong,
+    edit_of,
+    filled_prompts,
+    in_order,
+    of_clips,
+    options_of,
+    pictures_of,
+)
 from tasks.runtime.photos import Photo, find_photos
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
 
 _COMBINATIONS_AT_ONCE = 10_000
-_PICTURES_AT_ONCE = 100_000
 _EXPANDED_FOR_PLANS = 1_000_000
 """Up to this number of pictures a plan expands all: it takes two seconds, and rendering needs it."""
 
 _BATCH_ROWS = 4_000
 """Rows in memory at a time: 25 MB of cues of 2 x 768 numbers, 66 MB of SDXL's."""
-
-_ID_BYTES = 16
 
 _WITHOUT_NUMBER = pa.schema(list(COMBINATION)[1:])
 
@@ -48,10 +55,6 @@ _STORED = pa.schema(
     ]
 )
 """The table `combinations`."""
-
-_PICTURE = pa.schema(
-    [("render_id", pa.string()), ("seed", pa.int64()), ("combination", pa.int64()), ("number", pa.int64())]
-)
 
 _CUE_COLUMNS = ("clip_id", "label", "licence", "uri")
 
@@ -122,7 +125,7 @@ class RenderSource:
             pending = self.pending(retry_rejects)
             return pending.total, pending.num, pending.rejected
         rendered = set(query.table("SELECT DISTINCT seed FROM renders")["seed"].to_pylist())
-        asked = pa.schema([_PICTURE.field("render_id")])
+        asked = pa.schema([PICTURE.field("render_id")])
         query.fill("asked", asked)
         for pictures in self._pictures(rendered) if rendered else ():
             query.fill("asked", asked, pictures.select(["render_id"]))
@@ -147,6 +150,20 @@ class RenderSource:
         excluded = "" if retry_rejects else "ANTI JOIN rejected x ON p.render_id = x.id"
         num = query.keep("pending", _PENDING.format(rejected=excluded))
         return Pending(total, num, 0 if retry_rejects else rejected, self._rows() if num else ())
+
+    def forgotten(self) -> pa.Table:
+        """Ids of rejected pictures that the same job files asked for before, and no longer do.
+
+        Raises:
+            BadConfig, Transient: as for `pending`.
+        """
+        query = self._combined
+        query.keep_ids("job_files", sorted({job.file for job in self._jobs}))
+        rejects = "SELECT id FROM rejects WHERE job_file IS NULL OR job_file IN (SELECT id FROM job_files)"
+        if not query.number(f"SELECT count(*) FROM ({rejects})"):
+            return pa.table({"id": pa.array([], pa.string())})
+        query = self._expanded
+        return query.table(f"SELECT DISTINCT r.id FROM ({rejects}) r ANTI JOIN pictures p ON r.id = p.render_id")
 
     @cached_property
     def _combined(self) -> Query:
@@ -190,9 +207,9 @@ class RenderSource:
     def _expanded(self) -> Query:
         """A connection with the tables `combinations` and `pictures`."""
         query = self._combined
-        query.fill("pictures", _PICTURE)
+        query.fill("pictures", PICTURE)
         for pictures in self._pictures():
-            query.fill("pictures", _PICTURE, pictures)
+            query.fill("pictures", PICTURE, pictures)
         return query
 
     def _pictures(self, some: Set[int] | None = None) -> Iterator[pa.Table]:
@@ -204,7 +221,7 @@ class RenderSource:
                 f"WHERE combination BETWEEN {first} AND {first + _COMBINATIONS_AT_ONCE - 1} ORDER BY combination"
             )
             chosen = {number: self._listed(every[number], some) for number in rows["seeds"].unique().to_pylist()}
-            yield from _pictures(rows, chosen)
+            yield from pictures_of(rows, chosen)
 
     def _listed(self, seeds: Seeds, some: Set[int] | None = None) -> list[int]:
         """A list of seeds, or some of them."""
@@ -296,7 +313,12 @@ class RenderSource:
 
     def _combinations(self, job: Job, prompt: str, source: dict[str, Any]) -> Iterator[pa.Table]:
         """Rows of a job, prompt and source: one for each cue or group of cues and each position of a blend."""
-        shared = PLAIN | {"job": job.name, "mode": job.mode, "negative_prompt": job.negative_prompt}
+        shared = PLAIN | {
+            "job": job.name,
+            "job_file": job.file,
+            "mode": job.mode,
+            "negative_prompt": job.negative_prompt,
+        }
         shared |= {"options": options_of(job), "image_uri": None, "mask_uri": None} | source
         shared |= {"prompt": prompt, "source_prompt": job.source_prompt}
         shared |= {"fault": source.get("fault") or self._too_long.fault_of(job, prompt, job.source_prompt)}
@@ -372,26 +394,6 @@ class RenderSource:
     @cached_property
     def _model(self) -> str:
         return self._run.recipes["renders"].models["diffusion"]
-
-
-def _pictures(combinations: pa.Table, seeds: Mapping[int, Sequence[int]]) -> Iterator[pa.Table]:
-    """The pictures of some combinations with the lists of seeds that they name, in chunks."""
-    texts = {number: [b"%d" % seed for seed in some] for number, some in seeds.items()}
-    names = ("address", "seeds", "combination", "first", "step")
-    columns: list[list[Any]] = [[], [], [], []]
-    for text, own, combination, first, step in zip(*(combinations[name].to_pylist() for name in names), strict=True):
-        address = text.encode()
-        for start in range(0, len(texts[own]), _PICTURES_AT_ONCE):
-            some = texts[own][start : start + _PICTURES_AT_ONCE]
-            columns[0] += [blake2b(address + seed, digest_size=_ID_BYTES).hexdigest() for seed in some]
-            columns[1] += seeds[own][start : start + len(some)]
-            columns[2] += [combination] * len(some)
-            columns[3] += range(first + start * step, first + (start + len(some)) * step, step)
-            if len(columns[0]) >= _PICTURES_AT_ONCE:
-                yield pa.table(columns, schema=_PICTURE)
-                columns = [[], [], [], []]
-    if columns[0]:
-        yield pa.table(columns, schema=_PICTURE)
 
 
 def _length(seeds: Seeds) -> int:

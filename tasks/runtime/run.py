@@ -25,6 +25,7 @@ from aai.profiles import JudgeName, ModelName
 from aai.workspace import SCHEMAS, Query, Table, Workspace
 from tasks.runtime.config import Config
 from tasks.runtime.driver import Progress, StageRun, StageSummary, run_stage
+from tasks.runtime.outdated import remove_outdated
 from tasks.runtime.source import QuerySource
 from tasks.runtime.stage import Context, Pending, Source, Stage
 
@@ -132,7 +133,7 @@ class Run:
 
     def pending(self, stage: Stage, extra: dict[str, pa.Table] | None = None) -> Pending:
         """What a stage has to do."""
-        return QuerySource(self, stage, extra or {}).pending(self.config.run.retry_rejects)
+        return QuerySource(self, stage, extra or {}, counts_outdated=True).pending(self.config.run.retry_rejects)
 
     def do(self, stage: Stage, source: Source | None = None) -> StageSummary:
         """Run a stage and log what it did; a second call does nothing.
@@ -149,6 +150,7 @@ class Run:
         assert stage.worker is not None, "a stage has a worker or makes itself"
         recipe = self.recipe(stage.table)
         self.register(stage.table)
+        remove_outdated(self, stage)
         work = StageRun(
             stage.name,
             source or QuerySource(self, stage),
@@ -156,6 +158,7 @@ class Run:
             recipe,
             partial(stage.worker, self.context()),
             stage.gpu,
+            stage.note,
         )
         progress = self.watch(stage.name) if self.watch else None
         started_at = datetime.now(UTC)
