@@ -1,7 +1,7 @@
 """Dry run of a build: pending items and estimated time per stage, computed from the tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -71,8 +71,11 @@ def plan(run: Run) -> BuildPlan:
             stage_plan = StagePlan(stage.name, found.num - num_new, num_new, 0, 0, None)
         elif stage.rows:
             # What a listing found is among the pending items already.
-            upstream = [plans[name].new for name in stage.upstream(run.config)[:1] if name in plans.keys() - listings]
-            stage_plan = _plan(run, stage, sum(upstream), rates.get(stage.name), extra)
+            upstream = [name for name in stage.upstream(run.config)[:1] if name in plans.keys() - listings]
+            coming = sum(plans[name].new for name in upstream)
+            stage_plan = _plan(run, stage, coming, rates.get(stage.name), extra)
+            kept = [plans[name].done for name in upstream if run.stage_of(name).outdated_ids(run.config)]
+            stage_plan = replace(stage_plan, done=min([stage_plan.done, *kept]))
         else:
             continue
         plans |= dict.fromkeys((stage.table, *stage.also), stage_plan)
