@@ -3,6 +3,7 @@
 AaiError
   BadItem      this clip, image or job is unusable: it becomes a row of `rejects`, the run goes on
     Unavailable  its file cannot be read now: the next run tries it again
+    Unlabelled   its metadata lacks a label: it is tried again once the label has changed
   Transient    the store, the network or a node failed: retry
   BadConfig    the run cannot start: stop and say which key to change
 
@@ -49,6 +50,10 @@ class BadItem(AaiError):
 
 class Unavailable(BadItem):
     """An item whose file cannot be read at present. Its reject does not keep the next run from trying again."""
+
+
+class Unlabelled(BadItem):
+    """An item without a label that can be used. Its reject is removed once its label has changed."""
 
 
 class Transient(AaiError):

@@ -11,6 +11,7 @@ from tasks.render_source import RenderSource
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
+from tasks.views.left_out import left_out
 from tasks.views.metadata import disputed_contents
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def build(run: Run, do: Do = at_once) -> list[StageSummary]:
             done.append(do(stage.name, _step(stage), run))
             if done[-1].stopped:
                 break
-    for note in disputed_contents(run):
+    for note in [*disputed_contents(run), *left_out(run)]:
         _log.warning(note)
     return done
 

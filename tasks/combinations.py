@@ -24,6 +24,7 @@ BLOCK = pa.schema(
     [
         ("block", pa.int64()),
         ("job", pa.string()),
+        ("job_file", pa.string()),
         ("mode", pa.string()),
         ("edit", pa.string()),  # options as JSON; this and the next four: null without a source
         ("image_id", pa.string()),
@@ -66,8 +67,8 @@ class Block:
     def shared(self) -> dict[str, Any]:
         """What its combinations have in common."""
         job = self.job
-        row = {"job": job.name, "mode": job.mode, "negative_prompt": job.negative_prompt, "options": options_of(job)}
-        return PLAIN | row | self.source
+        row = {"job": job.name, "job_file": job.file, "mode": job.mode, "options": options_of(job)}
+        return PLAIN | row | {"negative_prompt": job.negative_prompt} | self.source
 
 
 class Combinations:

@@ -7,7 +7,7 @@ count more than sidecars.
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -76,12 +76,15 @@ class MemberListing:
     """Rows to append: members with other metadata, with the columns of the table except `listed_at`."""
     warnings: list[str]
     """Sentences on rows that name no member, on disputed metadata, and on sidecars without effect."""
+    corrections: list[str] = field(default_factory=list)
+    """A sentence on members of which one source corrects another."""
 
     @property
     def notes(self) -> list[str]:
         """Sentences on changed metadata, and on metadata without effect."""
         num = self.changes.num_rows
-        return [*([f"tar members with other metadata than before: {num:,}"] if num else []), *self.warnings]
+        changed = [f"tar members with other metadata than before: {num:,}"] if num else []
+        return [*changed, *self.corrections, *self.warnings]
 
 
 def look(run: Run, kind: str, listing: pa.Table | None = None) -> MemberListing:
@@ -113,7 +116,7 @@ def look(run: Run, kind: str, listing: pa.Table | None = None) -> MemberListing:
             f" UNION SELECT uri FROM current_{kind}_listing WHERE is_tar" if listing is None else ""
         )
         warnings = [*_unmatched(query, tars, run.config.metadata), *disputes.notes, *_broken(query)]
-        return MemberListing(num, query.table(_CHANGED), warnings)
+        return MemberListing(num, query.table(_CHANGED), warnings, disputes.corrections)
 
 
 def _match(query: Query, run: Run, kind: str) -> None:
@@ -130,8 +133,10 @@ def _match(query: Query, run: Run, kind: str) -> None:
 
 def _unmatched(query: Query, tars: str, tables: tuple[str, ...]) -> list[str]:
     rows = of_members("SELECT * FROM of_tars", "beside_tar_elsewhere", tars)
-    counted = f"SELECT r.* FROM of_tars r SEMI JOIN ({rows}) c ON r.number = c.number"
-    missing = f"SELECT r.* FROM ({counted}) r ANTI JOIN pairs p ON r.number = p.number"
+    candidates = f"SELECT r.* FROM of_tars r SEMI JOIN ({rows}) c ON r.number = c.number"
+    missing = f"SELECT r.* FROM ({candidates}) r ANTI JOIN pairs p ON r.number = p.number"
+    known = f"SELECT number FROM loose UNION SELECT number FROM pairs UNION SELECT number FROM ({missing})"
+    counted = f"SELECT r.* FROM metadata_rows r SEMI JOIN ({known}) c ON r.number = c.number"
     return unmatched(query, counted, missing, "beside_tar_elsewhere", "SELECT uri FROM members", tables)
 
 

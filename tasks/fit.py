@@ -11,6 +11,7 @@ import pyarrow as pa
 from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.identity import seed_of
 from aai.media.options import IngestOptions
+from aai.retrieve.options import RetrieveOptions
 from aai.workspace import SCHEMAS, Query
 from tasks.runtime.arrow import constants, to_array, to_lists
 from tasks.runtime.config import Config
@@ -135,6 +136,18 @@ def _with_images(query: Query, folder: Path, rows: Iterable[pa.Table]) -> Iterat
     return with_images(rows, image_locations(query, folder))
 
 
+# Cues that were fitted on images which retrieval by label no longer finds, because labels were corrected.
+_OUTDATED = """
+    SELECT c.clip_id FROM cues c LEFT JOIN neighbours n ON c.clip_id = n.clip_id
+    WHERE n.clip_id IS NULL OR NOT list_has_all(n.image_ids, c.image_ids)
+"""
+
+
+def _outdated(config: Config) -> str:
+    has_retrieval = "retrieve" in config.sections
+    return _OUTDATED if has_retrieval and config.options(RetrieveOptions).method == "label" else ""
+
+
 CUES = Stage(
     name="fit",
     table="cues",
@@ -149,6 +162,7 @@ CUES = Stage(
     worker=_fitter,
     gpu=True,
     slice_size=64,
+    outdated=_outdated,
     code_version=3,
     label="cues",
 )

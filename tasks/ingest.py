@@ -21,8 +21,10 @@ _MAX_GAP_BYTES = 2**20
 _MAX_RANGE_BYTES = 2**26
 """Neighbouring tar members are read together, up to 64 MB, if the gaps between them are small."""
 
-Read = Callable[[bytes, str], list[dict[str, Any]]]
-"""Bytes and the name of their file to rows; raises BadItem."""
+Rows = list[dict[str, Any]]
+
+Read = Callable[[bytes, str], tuple[Rows, dict[str, Any]]]
+"""Bytes and the name of their file to rows, and further columns of the file; raises BadItem."""
 
 
 class Ingester:
@@ -40,12 +42,13 @@ class Ingester:
             try:
                 if isinstance(data, BadItem):
                     raise data
-                found = self.read(data, row["name"])
+                found, about = self.read(data, row["name"])
             except BadItem as error:
                 rejects.append(Reject.of(row["file_id"], error, row["name"]))
                 continue
             items += found
-            files.append({"file_id": row["file_id"], "content_id": content_id(data), "num_items": len(found)})
+            own = {"file_id": row["file_id"], "content_id": content_id(data), "num_items": len(found)}
+            files.append(own | about)
         extra = {self.items: pa.Table.from_pylist(items, schema=SCHEMAS[self.items].columns)}
         return Outcome(pa.Table.from_pylist(files, schema=SCHEMAS[self.files].columns), rejects, extra)
 
@@ -97,8 +100,8 @@ def _is_next(run: list[dict[str, Any]], row: dict[str, Any]) -> bool:
     return bool(is_near and row["offset"] + row["num_bytes"] - run[0]["offset"] <= _MAX_RANGE_BYTES)
 
 
-def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> list[dict[str, Any]]:
-    """A row of `clips` for each window of a recording that is not silent.
+def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> tuple[Rows, dict[str, Any]]:
+    """A row of `clips` for each window of a recording that is not silent, and how much of it is left out.
 
     Raises:
         BadItem: the recording cannot be used, or no window has sound.
@@ -108,6 +111,7 @@ def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> list[dict
     found = audio.windows(wave, rate_hz, options)
     if not found:
         raise BadItem(audio.no_window(wave, rate_hz, options), uri=name)
+    left_out = audio.left_out(len(wave), rate_hz, found, options)
     return [
         {
             "clip_id": clip_id(digest, window.start_s, window.duration_s),
@@ -119,10 +123,10 @@ def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> list[dict
             "level_dbfs": audio.level_dbfs(audio.cut(wave, rate_hz, window)),
         }
         for window in found
-    ]
+    ], {"duration_s": recording.duration_s} | left_out._asdict()
 
 
-def read_image(data: bytes, name: str, options: images.ImageOptions) -> list[dict[str, Any]]:
+def read_image(data: bytes, name: str, options: images.ImageOptions) -> tuple[Rows, dict[str, Any]]:
     """The row of `images` of an image file.
 
     Raises:
@@ -130,7 +134,7 @@ def read_image(data: bytes, name: str, options: images.ImageOptions) -> list[dic
     """
     decoded = images.decode(data, name, options)
     height, width = decoded.pixels.shape[:2]
-    return [{"image_id": image_id(data), "width": width, "height": height, "format": decoded.format}]
+    return [{"image_id": image_id(data), "width": width, "height": height, "format": decoded.format}], {}
 
 
 def _audio(context: Context) -> Ingester:

@@ -87,6 +87,8 @@ class Listing:
     """Files whose address is no longer listed; one with other contents is not gone, but new."""
     warnings: list[str]
     """Sentences on rows of metadata tables that name no file, on disputed metadata, and on sidecars without effect."""
+    corrections: list[str]
+    """A sentence on files of which one source corrects another."""
     left_aside: str = ""
     """A sentence on files that are of no known kind."""
 
@@ -100,7 +102,7 @@ class Listing:
         """Sentences on changed and removed files, on those left aside, and on metadata without effect."""
         changed = [f"files with other metadata than before: {self.num_changed:,}"] if self.num_changed else []
         gone = [f"files gone from the source folders: {self.num_gone:,}"] if self.num_gone else []
-        return [*changed, *gone, *([self.left_aside] if self.left_aside else []), *self.warnings]
+        return [*changed, *gone, *([self.left_aside] if self.left_aside else []), *self.corrections, *self.warnings]
 
 
 def look(run: Run, table: str, images: pa.Table | None = None) -> Listing:
@@ -138,6 +140,7 @@ def look(run: Run, table: str, images: pa.Table | None = None) -> Listing:
         num_gone=num_gone,
         left_aside=f"{key}: left aside {others}" if (others := _others(found, run.config, suffixes)) else "",
         warnings=warnings,
+        corrections=disputes.corrections,
     )
 
 

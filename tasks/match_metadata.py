@@ -107,16 +107,32 @@ class Disputes:
     """Files of which several sources say different things."""
 
     num: int = 0
+    """Those of which rows of metadata tables do."""
     example: str = ""
+    num_corrected: int = 0
+    """The others: a row corrects sidecars, or the row of the file corrects that of its tar."""
+    corrected: str = ""
+    """An example of these."""
 
     @property
     def notes(self) -> list[str]:
-        """A sentence on them, if there are any."""
+        """A sentence on contradictory rows, if there are any."""
         if not self.num:
             return []
         sentence = (
-            f"metadata: files of which several sources say different things: {self.num:,}, for example {self.example}; "
-            "the later row counts, the later table, and a table more than sidecars"
+            f"metadata: files of which several rows say different things: {self.num:,}, for example {self.example}; "
+            "the later row counts, and the later table"
+        )
+        return [without_secrets(sentence)]
+
+    @property
+    def corrections(self) -> list[str]:
+        """A sentence on corrected files, if there are any."""
+        if not self.num_corrected:
+            return []
+        sentence = (
+            f"metadata: files of which one source corrects another: {self.num_corrected:,}, for example "
+            f"{self.corrected}; a row counts more than sidecars, and both more than the row of a tar"
         )
         return [without_secrets(sentence)]
 
@@ -144,7 +160,7 @@ def resolve(query: Query, name: str, statements: str, tables: Sequence[str]) -> 
     columns = ", ".join(f"s.{column}" for column in _DESCRIBED.names)
     single = f"SELECT {columns} FROM {name}_all s ANTI JOIN {name}_several o ON s.file_id = o.file_id"
     query.keep(name, f"{single} UNION ALL SELECT * FROM {name}_merged")
-    return Disputes(merging.num, merging.example)
+    return Disputes(merging.num, merging.example, merging.num_corrected, merging.corrected)
 
 
 @dataclass
@@ -154,6 +170,8 @@ class _Merging:
     tables: Sequence[str]
     num: int = 0
     example: str = ""
+    num_corrected: int = 0
+    corrected: str = ""
 
     def merged(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for file_id, group in groupby(rows, key=lambda row: row["file_id"]):
@@ -162,8 +180,18 @@ class _Merging:
             metadata, disputed = merge(said)
             yield {"file_id": file_id} | {name: getattr(metadata, name) for name in COLUMNS}
             if disputed:
-                self.num += 1
-                self.example = self.example or self._example(found, disputed[0])
+                self._count(found, disputed)
+
+    def _count(self, rows: list[dict[str, Any]], disputed: Sequence[str]) -> None:
+        """Count a file: contradictory rows of tables are a fault, a correction by another kind of source is none."""
+        of_tables = [row for row in rows if row["source"] >= 0]
+        column = next((name for name in disputed if len(_values(of_tables, name)) > 1), None)
+        if column:
+            self.num += 1
+            self.example = self.example or self._example(of_tables, column)
+        else:
+            self.num_corrected += 1
+            self.corrected = self.corrected or self._example(rows, disputed[0])
 
     def _example(self, rows: list[dict[str, Any]], column: str) -> str:
         said = [(value, self._source(row)) for row in rows if (value := _value(row, column)) is not None]
@@ -176,6 +204,15 @@ class _Merging:
         if row["source"] == SIDECARS:
             return "its sidecar"
         return "its tar" if row["source"] == TAR else f"{self.tables[row['source']]}, line {row['line']}"
+
+
+def _values(rows: Iterable[dict[str, Any]], column: str) -> list[Any]:
+    """The different values of a column, in the order of the rows; none for null."""
+    found: list[Any] = []
+    for row in rows:
+        if (value := _value(row, column)) is not None and value not in found:
+            found.append(value)
+    return found
 
 
 def _value(row: dict[str, Any], column: str) -> Any:

@@ -35,7 +35,7 @@ class TarReader:
                 continue
             found += members
             others += count_kinds(left)
-        return Outcome(pa.Table.from_pylist(found, schema=_SCHEMA), rejects, left_aside=others)
+        return Outcome(pa.Table.from_pylist(found, schema=_SCHEMA), rejects, counts=others)
 
     def _members(self, tar_id: str, uri: str, fault: str | None) -> tuple[list[dict[str, object]], list[str]]:
         if fault:
@@ -60,6 +60,10 @@ class TarReader:
         return rows, contents.left_aside
 
 
+def _note(counts: Counter[str]) -> str:
+    return f"left aside {phrase}" if (phrase := left_aside(counts)) else ""
+
+
 def _audio_tars(context: Context) -> TarReader:
     return TarReader(AUDIO_SUFFIXES)
 
@@ -78,6 +82,7 @@ IMAGE_TARS = Stage(
     worker=_image_tars,
     slice_size=4,
     code_version=2,
+    note=_note,
 )
 AUDIO_TARS = Stage(
     name="read_audio_tars",
@@ -87,4 +92,5 @@ AUDIO_TARS = Stage(
     worker=_audio_tars,
     slice_size=4,
     code_version=2,
+    note=_note,
 )

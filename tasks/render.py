@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,7 @@ from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.models import open_diffusion
+from tasks.runtime.outdated import remove_rejects
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject, batches
@@ -97,7 +98,21 @@ def render(run: Run, jobs: Sequence[Job], source: RenderSource | None = None) ->
         BadConfig: there are no cues, or a job's SQL condition is wrong.
         Transient: the store failed, or a slice failed too often.
     """
-    return run.do(RENDERS, source or RenderSource(run, jobs))
+    source = source or RenderSource(run, jobs)
+    forget_rejects(run, source)
+    return run.do(RENDERS, source)
+
+
+def forget_rejects(run: Run, source: RenderSource) -> None:
+    """Remove rejects of pictures that the job file no longer asks for, such as those of a photo since repaired.
+
+    Raises:
+        BadConfig: a job's photos do not exist.
+        Transient: the store failed.
+    """
+    forgotten = source.forgotten()
+    if forgotten.num_rows:
+        remove_rejects(run, "renders", forgotten)
 
 
 def shards_of(run: Run, picture_format: str) -> str:
@@ -265,7 +280,8 @@ def _scheduler_of(row: dict, options: RenderOptions) -> str | None:
 
 def _reject(row: dict, error: BadItem) -> Reject:
     """The reject of a picture. If the error names no file, it is the photo, else the clip's recording."""
-    return Reject.of(row["render_id"], error, row["image_uri"] or row["uri"])
+    reject = Reject.of(row["render_id"], error, row["image_uri"] or row["uri"])
+    return replace(reject, job_file=row["job_file"])
 
 
 def _source_columns(row: dict) -> dict[str, object]:
@@ -285,6 +301,11 @@ def _slice_size(config: Config) -> int:
     return config.options(RenderSectionOptions).shard_size
 
 
+_OF_CUES = """
+    SELECT render_id FROM (SELECT render_id, unnest(clip_ids) AS clip_id FROM renders) r
+    SEMI JOIN outdated o ON r.clip_id = o.id
+"""
+
 RENDERS = Stage(
     name="render",
     table="renders",
@@ -295,6 +316,7 @@ RENDERS = Stage(
     worker=Renderer,
     gpu=True,
     slice_size=_slice_size,
+    made_from={"cues": _OF_CUES},
     code_version=2,
     command="render",
     label="pictures",

@@ -143,6 +143,20 @@ class RenderSource:
         num = query.keep("pending", _PENDING.format(rejected=excluded))
         return Pending(total, num, 0 if retry_rejects else rejected, self._rows() if num else ())
 
+    def forgotten(self) -> pa.Table:
+        """Ids of rejected pictures that the same job files asked for before, and no longer do.
+
+        Raises:
+            BadConfig, Transient: as for `pending`.
+        """
+        query = self._combined
+        query.keep_ids("job_files", sorted({job.file for job in self._jobs}))
+        rejects = "SELECT id FROM rejects WHERE job_file IS NULL OR job_file IN (SELECT id FROM job_files)"
+        if not query.number(f"SELECT count(*) FROM ({rejects})"):
+            return pa.table({"id": pa.array([], pa.string())})
+        query = self._expanded
+        return query.table(f"SELECT DISTINCT r.id FROM ({rejects}) r ANTI JOIN pictures p ON r.id = p.render_id")
+
     @cached_property
     def _combined(self) -> Query:
         """A connection with the tables `blocks` and `combinations`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from aai.errors import BadConfig, BadItem
+from aai.errors import BadConfig, BadItem, Unlabelled
 from aai.identity import seed_of
 from aai.retrieve.image_index import ImageIndex
 from aai.retrieve.neighbours import retrieve
@@ -18,6 +18,9 @@ from tasks.runtime.arrow import to_array
 from tasks.runtime.config import Config
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Reject, Worker
+
+_NO_LABEL = "it has no label, which retrieve.method `label` needs: give one in the metadata"
+_LABELLED = "SELECT image_id, label FROM present_images SEMI JOIN image_vectors USING (image_id) WHERE label <> ''"
 
 
 class Retriever:
@@ -54,10 +57,7 @@ class LabelRetriever:
         self.num, self.seed = context.options(RetrieveOptions).num_neighbours, context.config.seed
         self.by_label: dict[str, list[str]] = {}
         with context.query() as query:
-            sql = (
-                "SELECT image_id, label FROM present_images SEMI JOIN image_vectors USING (image_id) WHERE label <> ''"
-            )
-            for batch in query.batches(sql):
+            for batch in query.batches(_LABELLED):
                 for image_id, label in zip(batch["image_id"].to_pylist(), batch["label"].to_pylist(), strict=True):
                     self.by_label.setdefault(label, []).append(image_id)
         for ids in self.by_label.values():
@@ -86,13 +86,13 @@ class LabelRetriever:
         """Images with the clip's label.
 
         Raises:
-            BadItem: it has no label, or no image has it.
+            Unlabelled: it has no label, or no image has it.
         """
         if not label:
-            raise BadItem("it has no label, which retrieve.method `label` needs: give one in the metadata", id=clip_id)
+            raise Unlabelled(_NO_LABEL, id=clip_id)
         ids = self.by_label.get(label, [])
         if not ids:
-            raise BadItem(f"no image has its label {label!r}: give images labels in the metadata", id=clip_id)
+            raise Unlabelled(f'no image has its label "{label}": give images labels in the metadata', id=clip_id)
         rng = np.random.default_rng(seed_of(self.seed, "retrieve", clip_id, "label"))
         return [ids[number] for number in rng.permutation(len(ids))[: self.num]]
 
@@ -121,6 +121,25 @@ def _settings(config: Config) -> dict[str, object]:
     return options.settings() | ({"seed": config.seed} if options.method == "label" else {})
 
 
+# A clip is retrieved again if one of its images has another label now; if it was rejected, once images have its label,
+# or the reason is another one.
+_OUTDATED = f"""
+    SELECT n.clip_id FROM (SELECT clip_id, unnest(image_ids) AS image_id FROM neighbours) n
+    JOIN (SELECT clip_id, label FROM present_clips) c ON n.clip_id = c.clip_id
+    JOIN (SELECT image_id, label FROM known_images) i ON n.image_id = i.image_id
+    WHERE c.label IS DISTINCT FROM i.label
+    UNION
+    SELECT r.id FROM rejects r JOIN (SELECT clip_id, label FROM present_clips) c ON r.id = c.clip_id
+    WHERE r.error = '{Unlabelled.__name__}' AND (
+        c.label IN (SELECT label FROM ({_LABELLED}))
+        OR CASE WHEN c.label IS NULL THEN r.sentence <> $${_NO_LABEL}$$ ELSE strpos(r.sentence, c.label) = 0 END)
+"""
+
+
+def _outdated(config: Config) -> str:
+    return _OUTDATED if config.options(RetrieveOptions).method == "label" else ""
+
+
 NEIGHBOURS = Stage(
     name="retrieve",
     table="neighbours",
@@ -130,5 +149,6 @@ NEIGHBOURS = Stage(
     options=RetrieveOptions,
     settings=_settings,
     worker=_retriever,
+    outdated=_outdated,
     code_version=2,
 )

@@ -161,8 +161,9 @@ def _caption(row: dict) -> str | None:
 def _long(batch: list[dict], measured: dict[str, Scores]) -> list[dict[str, Any]]:
     """A row per picture and metric that it has."""
     return [
-        {"render_id": row["render_id"], "metric": name, "value": float(values[index])}
+        {"render_id": row["render_id"], "metric": name, "value": float(values[index]), "labels": labels}
         for index, row in enumerate(batch)
+        for labels in [[label or "" for label in row["labels"] or []]]
         for name, values in measured.items()
         if not np.isnan(values[index])
     ]
@@ -188,6 +189,22 @@ _ROWS = f"""
     ) m ON r.render_id = m.render_id WHERE len(r.clip_ids) <> 1
 """
 
+# Captions and the judge depend on labels, so that pictures of relabelled clips are measured again.
+_LABELS = """
+    SELECT r.render_id, [coalesce(c.label, '')] AS labels
+    FROM renders r LEFT JOIN (SELECT clip_id, label FROM known_clips) c ON c.clip_id = r.clip_ids[1]
+    WHERE len(r.clip_ids) = 1
+    UNION ALL
+    SELECT render_id, list(coalesce(c.label, '') ORDER BY position)
+    FROM (SELECT render_id, unnest(clip_ids) AS clip_id, generate_subscripts(clip_ids, 1) AS position
+          FROM renders WHERE len(clip_ids) > 1) u
+    LEFT JOIN (SELECT clip_id, label FROM known_clips) c ON u.clip_id = c.clip_id GROUP BY render_id
+"""
+_OUTDATED = f"""
+    SELECT s.render_id FROM scores s JOIN ({_LABELS}) n ON s.render_id = n.render_id
+    WHERE s.labels IS DISTINCT FROM n.labels
+"""
+
 SCORES = Stage(
     name="score",
     table="scores",
@@ -199,4 +216,7 @@ SCORES = Stage(
     worker=Scorer,
     gpu=True,
     command="score",
+    outdated=_OUTDATED,
+    made_from={"renders": "SELECT render_id FROM scores s SEMI JOIN outdated o ON s.render_id = o.id"},
+    code_version=2,
 )

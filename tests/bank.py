@@ -78,6 +78,16 @@ def add_listing(run: Run, kind: str, files: Sequence[Mapping[str, Any]]) -> list
     return ids
 
 
+def relabel(run: Run, kind: str, labels: Mapping[str, str | None]) -> None:
+    """Correct the labels of files, by uri, as a later listing does."""
+    with run.query() as query:
+        rows = query.table(f"SELECT * FROM known_{kind}_listing").to_pylist()
+    changed = [
+        row | {"label": labels[row["uri"]], "listed_at": row["listed_at"] + 1} for row in rows if row["uri"] in labels
+    ]
+    append(run, f"{kind}_listing", changed)
+
+
 def add_files(run: Run, kind: str, files: Sequence[Mapping[str, Any]]) -> None:
     """List files and ingest them; each has a content_id, too."""
     ids = add_listing(run, kind, files)

@@ -1,11 +1,14 @@
 """Fixtures of several folders of tests."""
 
 import os
+import tempfile
 
 # As in `aai`: threads that wait by spinning take the processor from one another. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+os.environ.setdefault("AAI_CACHE", os.path.join(tempfile.gettempdir(), f"aai-cache-{os.getuid()}"))
 
 from collections import Counter  # noqa: E402
 from collections.abc import Iterator  # noqa: E402

@@ -38,6 +38,9 @@ class Job(Options):
     position: str
     """Position in the job file, such as `jobs.yaml: job 3`, for messages."""
 
+    file: str = ""
+    """The job file, as an absolute path; empty for a job from Python."""
+
     prompts: tuple[str, ...]
     """Prompts. `*` is the cue, and {label} a column of the first clip's metadata. A prompt without `*` is rendered by
     the plain model, as a baseline: once per clip if it names metadata, else once."""

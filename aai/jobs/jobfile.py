@@ -23,7 +23,7 @@ from aai.options import PLACEHOLDER
 from aai.yaml_reader import read_yaml
 
 _NOT_PER_JOB = ("batch_size", "shard_size")
-_JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "position"}
+_JOB_KEYS = {"prompt"} | set(Job.model_fields) - {"options", "position", "file"}
 _BLEND_KEYS = [str(field.alias or name) for name, field in Blend.model_fields.items()]
 _EDIT_KEYS = list(EditOptions.model_fields)
 _PATHS = ("source_images", "source_masks")
@@ -42,7 +42,8 @@ def load_jobs(path: str | Path, options: RenderOptions) -> tuple[Job, ...]:
     Raises:
         BadConfig: the file does not exist or is not YAML, or a job is wrong; `key` names the job and its key.
     """
-    return make_jobs(read_yaml(path, "name a job file"), options, str(path), Path(path).parent)
+    jobs = make_jobs(read_yaml(path, "name a job file"), options, str(path), Path(path).parent)
+    return tuple(job.model_copy(update={"file": os.path.abspath(path)}) for job in jobs)
 
 
 def make_jobs(

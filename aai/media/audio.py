@@ -6,7 +6,9 @@ infinity.
 
 import io
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -69,8 +71,8 @@ class AudioOptions(Options):
     leaves out what is between them."""
 
     min_window_s: float = Field(1.0, ge=0)
-    """Minimum length in seconds of the last window; a shorter one, the end of the recording, is left out without a
-    reject, unless it is the only one. 0 keeps every end."""
+    """Minimum length in seconds of the last window; a shorter one, the end of the recording, is left out (and counted
+    in audio_files.end_s), unless it is the only one. 0 keeps every end."""
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> "AudioOptions":
@@ -99,6 +101,17 @@ class Window(NamedTuple):
 
     start_s: float
     duration_s: float
+
+
+class LeftOut(NamedTuple):
+    """How much of a recording is in none of its clips, in seconds."""
+
+    end_s: float
+    """Its end, shorter than min_window_s."""
+    silent_s: float
+    """In silent windows."""
+    between_s: float
+    """Between two windows, where hop_s is more than window_s."""
 
 
 class _Bytes(io.BytesIO):
@@ -175,14 +188,45 @@ def loudest_dbfs(wave: Float32[np.ndarray, " samples"], rate_hz: int) -> float:
 
 def windows(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioOptions) -> list[Window]:
     """Windows of a recording without the silent ones; if none is left, `no_window` says why."""
+    return [
+        Window(start / rate_hz, (end - start) / rate_hz)
+        for start, end in _positions(len(wave), rate_hz, options)
+        if not _is_short_end(start, end, rate_hz, options)
+        and loudest_dbfs(wave[start:end], rate_hz) >= options.silence_dbfs
+    ]
+
+
+def left_out(num_samples: int, rate_hz: int, kept: Sequence[Window], options: AudioOptions) -> LeftOut:
+    """How much of a recording is in none of the windows that `windows` found."""
+    starts = {round(window.start_s * rate_hz) for window in kept}
+    spans: list[list[tuple[int, int]]] = [[], [], []]  # kept, silent, too short
+    for start, end in _positions(num_samples, rate_hz, options):
+        kind = 0 if start in starts else 2 if _is_short_end(start, end, rate_hz, options) else 1
+        spans[kind].append((start, end))
+    edges = np.unique([0, num_samples, *chain.from_iterable(chain.from_iterable(spans))])
+    covered = np.stack([_covered(edges, some) for some in spans] + [np.ones(len(edges) - 1, bool)])
+    lengths_s = np.bincount(covered.argmax(axis=0), np.diff(edges), minlength=4) / rate_hz
+    return LeftOut(end_s=float(lengths_s[2]), silent_s=float(lengths_s[1]), between_s=float(lengths_s[3]))
+
+
+def _positions(num_samples: int, rate_hz: int, options: AudioOptions) -> Iterator[tuple[int, int]]:
+    """First and last sample of all windows; none after one that reaches the end."""
     length, hop = round(options.window_s * rate_hz), round(options.hop_s * rate_hz)
-    kept = []
-    for start in range(0, max(len(wave) - max(0, length - hop), 1), hop):  # no window after one that reaches the end
-        part = wave[start : start + length]
-        too_short = start > 0 and len(part) < options.min_window_s * rate_hz
-        if not too_short and loudest_dbfs(part, rate_hz) >= options.silence_dbfs:
-            kept.append(Window(start / rate_hz, len(part) / rate_hz))
-    return kept
+    for start in range(0, max(num_samples - max(0, length - hop), 1), hop):
+        yield start, min(start + length, num_samples)
+
+
+def _is_short_end(start: int, end: int, rate_hz: int, options: AudioOptions) -> bool:
+    return start > 0 and end - start < options.min_window_s * rate_hz
+
+
+def _covered(edges: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """For each interval between two edges, whether some span covers it."""
+    changes = np.zeros(len(edges), np.int64)
+    first, last = (np.searchsorted(edges, [span[side] for span in spans]) for side in (0, 1))
+    np.add.at(changes, first, 1)
+    np.add.at(changes, last, -1)
+    return changes.cumsum()[:-1] > 0
 
 
 def no_window(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioOptions) -> str:

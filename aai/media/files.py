@@ -34,6 +34,7 @@ MAX_MEMBER_BYTES = 2**30
 _MAX_SIDECAR_BYTES = 2**20
 
 _GONE = "the file is gone since it was listed: put it back, and the next run reads it"
+_NO_FILE = "a pipe or device, which is never opened: store the sound or image as a file"
 _FORBIDDEN = "this user may not read the file: change its permissions, then run with --set run.retry_rejects=true"
 _CHANGED = "the file changed since it was ingested: run `aai build` again"
 
@@ -120,7 +121,8 @@ def find_files(key: str, locations: Sequence[str], suffixes: frozenset[str]) -> 
         listed, siblings = _list(key, location)
         files = [file for file in listed if suffix_of(file.uri) in suffixes or file.is_tar]
         others |= {file.uri: file for file in listed if not (suffix_of(file.uri) in suffixes or file.is_tar)}
-        beside |= {file.uri: file for file in (*siblings, *listed) if suffix_of(file.uri) in SIDECAR_SUFFIXES}
+        possible = (file for file in (*siblings, *listed) if file.fault != _NO_FILE)
+        beside |= {file.uri: file for file in possible if suffix_of(file.uri) in SIDECAR_SUFFIXES}
         if not files:
             but = f", but {phrase}" if (phrase := left_aside(count_kinds(file.uri for file in listed))) else ""
             raise BadConfig(
@@ -260,8 +262,8 @@ def _find(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str, dict[st
 
 
 def _files(filesystem: fsspec.AbstractFileSystem, infos: dict[str, Any], root: str) -> list[File]:
-    files = [_file(filesystem, info) for name, info in infos.items() if not is_ignored(_below(name, root))]
-    return [file for file in files if file]
+    files = {name: info for name, info in infos.items() if info["type"] != "directory" or info.get("islink")}
+    return [_file(filesystem, info) for name, info in files.items() if not is_ignored(_below(name, root))]
 
 
 def _at(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -296,8 +298,8 @@ def _read_sidecar(uri: str, name: str, num_bytes: int, offset: int | None = None
         return Sidecar({}, f"{_printable(name)}: {error.sentence}")
 
 
-def _file(filesystem: fsspec.AbstractFileSystem, info: dict[str, Any]) -> File | None:
-    """A file, or a link to a folder, whose address ends with /; none for a pipe or a device, or a link to one."""
+def _file(filesystem: fsspec.AbstractFileSystem, info: dict[str, Any]) -> File:
+    """A file, or a link to a folder, whose address ends with /."""
     uri, changed = filesystem.unstrip_protocol(info["name"]).removeprefix("file://"), _changed(info)
     shown = _printable(uri)
     fault = None if shown == uri else "the file's name is not UTF-8: rename it"
@@ -309,11 +311,10 @@ def _file(filesystem: fsspec.AbstractFileSystem, info: dict[str, Any]) -> File |
         else:
             if S_ISDIR(there.st_mode):
                 return File(f"{shown}/", 0, changed)
-            if not S_ISREG(there.st_mode):
-                return None
+            fault = fault or (None if S_ISREG(there.st_mode) else _NO_FILE)
             changed = str(there.st_mtime)
     elif info["type"] != "file":
-        return None
+        fault = fault or _NO_FILE
     return File(shown, info["size"] or 0, changed, fault)
 
 

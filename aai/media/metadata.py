@@ -198,10 +198,10 @@ def _plain(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str:
-    """A label, caption or licence as text: 3.0, which pandas makes of 3 where values are missing, is 3."""
+    """A label, caption or licence as text, a truth value as in JSON; 3.0, which pandas makes of 3, is 3."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, dict | list):
+    if isinstance(value, dict | list | bool):
         return _as_json_value(value)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")

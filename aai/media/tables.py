@@ -49,7 +49,7 @@ def read_rows(path: str) -> Iterator[Row]:
                 yield from _csv_rows(path, _lines(path, stream), name.endswith((".tsv", ".tab")))
     except FileNotFoundError as error:
         raise _bad(path, "there is no such file: name one that exists") from error
-    except (OSError, ValueError, ImportError, csv.Error) as error:  # ValueError: also of pyarrow
+    except (OSError, ValueError, OverflowError, ImportError, csv.Error) as error:  # ValueError: also of pyarrow
         raise _bad(path, f"cannot be read as a table of CSV, TSV, JSON lines or Parquet: {error}") from error
 
 
@@ -76,6 +76,8 @@ def _csv_rows(path: str, lines: Iterator[tuple[int, str]], is_tsv: bool) -> Iter
     before, header = next(((number - 1, line) for number, line in lines if _is_header(line)), (0, ""))
     if not header:
         return
+    if "\r" in header.rstrip("\r\n"):
+        raise _bad(path, "its lines end as those of old Macs (CR): save it with the line ends of Unix or Windows")
     delimiter = _delimiter(header, is_tsv)
     reader = csv.reader(chain([header], (line for _, line in lines)), delimiter=delimiter, strict=True)
     names: _Names = ()
@@ -154,10 +156,20 @@ def _parquet_rows(path: str, stream: Any) -> Iterator[Row]:
     file, number = pq.ParquetFile(stream), 0
     names = _column_names(path, tuple(file.schema_arrow.names))
     for batch in file.iter_batches(_BATCH_ROWS):
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = [_values_of(column) for column in batch.columns]
         for fields in zip(*columns, strict=True):
             number += 1
             yield _row(number, names, fields)
+
+
+def _values_of(column: Any) -> list[Any]:
+    """The values of a column; times that Python has no type for, as those of the year 100,000, as texts."""
+    import pyarrow as pa
+
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError):  # ValueError: nanoseconds without pandas
+        return column.cast(pa.string()).to_pylist()
 
 
 def _row(number: int, names: _Names, fields: Sequence[Any]) -> Row:

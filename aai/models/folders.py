@@ -1,7 +1,7 @@
 """Checks of model folders before any work, without loading a model: this module imports neither torch nor transformers.
 
 Files are there and whole, the configuration is that of the right kind of model, sizes fit one another, and all weights
-are finite. Models on the hub are checked when they are loaded.
+are finite. Of models on the hub this is checked of the files in the cache, before the others are downloaded.
 """
 
 import json
@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from aai.errors import BadConfig
 from aai.models.encoders import embedding_dims
+from aai.models.remembered import remembered
 
 _AGAIN = "copy or download the model again"
 _KINDS = {"audio": "clap", "image_text": "clip"}
@@ -47,6 +48,37 @@ def check_folders(folders: Mapping[str, Path]) -> None:
         except BadConfig as error:
             raise BadConfig(error.sentence, key=f"models.{role}", uri=error.uri) from error
     _check_sizes(folders)
+
+
+class MissingFile(BadConfig):
+    """A file of a model is not there."""
+
+
+def check_hub_model(role: str, name: str, revision: str | None) -> Path | None:
+    """Check the files of a model on the hub that are in the cache; its folder there if it is complete.
+
+    Raises:
+        BadConfig: one is damaged, or some are not there and the hub does not answer.
+    """
+    from aai.models.hub import cached_folder, is_online  # models in folders do not need it
+
+    folder = cached_folder(name, revision)
+    try:
+        check_folder(role, folder)
+    except MissingFile as error:
+        if not is_online():
+            missing = str(error.uri).removeprefix(f"{folder}/") if folder.is_dir() else "any of its files"
+            raise BadConfig(
+                f"the cache ({folder.parents[2]}) has not {missing}, and the hub does not answer: go online, or name a "
+                "folder with the model",
+                key=f"models.{role}",
+                uri=name,
+            ) from error
+        return None
+    except BadConfig as error:
+        remedy = "delete it there, so that it is downloaded again"
+        raise BadConfig(f"{error.sentence}; {remedy}", key=f"models.{role}", uri=error.uri) from error
+    return folder
 
 
 def check_folder(role: str, folder: Path) -> None:
@@ -87,10 +119,10 @@ def _check_part(folder: Path, kind: str | None = None, allow_bin: bool = False) 
         raise BadConfig(f"{sentence}: name another folder", uri=str(folder / "config.json"))
     weights = _weights(folder)
     if not weights and not (allow_bin and (folder / "pytorch_model.bin").is_file()):
-        raise BadConfig(f"it has no weights (safetensors): {_AGAIN}", uri=str(folder))
+        raise MissingFile(f"it has no weights (safetensors): {_AGAIN}", uri=str(folder))
     for path in weights:
         if not path.is_file():
-            raise BadConfig(f"the file is missing: {_AGAIN}", uri=str(path))
+            raise MissingFile(f"the file is missing: {_AGAIN}", uri=str(path))
         check_weights(path)
 
 
@@ -109,7 +141,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise BadConfig(f"the file is missing: {_AGAIN}", uri=str(path)) from error
+        raise MissingFile(f"the file is missing: {_AGAIN}", uri=str(path)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise BadConfig(f"it cannot be read as JSON: {_AGAIN}", uri=str(path)) from error
     if not isinstance(values, dict):
@@ -118,8 +150,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _fault(path: Path, *state: int) -> str | None:
-    """What is wrong with a safetensors file; looked for again only once its state has changed."""
+def _fault(path: Path, *state: int) -> str:
+    """What is wrong with a safetensors file; looked for again only once its state has changed. Empty if nothing is."""
+    return remembered("whole and finite", path, _find_fault)
+
+
+def _find_fault(path: Path) -> str:
     try:
         with safe_open(path, "numpy"):  # compares the header with the size
             pass
@@ -129,7 +165,7 @@ def _fault(path: Path, *state: int) -> str | None:
         for first in range(0, len(numbers), _CHUNK):
             if ((numbers[first : first + _CHUNK] & mask) == mask).any():
                 return f"its weight {name} is not finite"
-    return None
+    return ""
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray, np.unsignedinteger]]:

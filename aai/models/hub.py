@@ -7,6 +7,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
 
 _PROBE_S = 5.0
 
@@ -16,8 +17,19 @@ def use_hub(name: str | Path) -> None:
 
     The libraries would otherwise try for 25 s per file.
     """
-    if not Path(name).is_dir() and not constants.HF_HUB_OFFLINE and not _answers(constants.ENDPOINT):
+    if not Path(name).is_dir() and not is_online():
         constants.HF_HUB_OFFLINE = True
+
+
+def is_online() -> bool:
+    """Whether models can be downloaded."""
+    return not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)
+
+
+def cached_folder(name: str, revision: str | None) -> Path:
+    """The folder in the hub's cache with the files of a model's revision that were downloaded; it may not be there."""
+    repository = repo_folder_name(repo_id=name, repo_type="model")
+    return Path(constants.HF_HUB_CACHE, repository, "snapshots", revision or "main")
 
 
 @cache

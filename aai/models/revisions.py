@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from aai.errors import BadConfig
+from aai.models.remembered import remembered
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _READ_SUFFIXES = (".bin", ".json", ".safetensors", ".txt")
@@ -45,5 +46,9 @@ def _digest(folder: Path) -> str:
 @lru_cache(maxsize=4096)
 def _digest_of_file(path: Path, *state: int) -> bytes:
     """A file's digest, read again only once its state has changed: gigabytes of weights are in many recipes."""
+    return bytes.fromhex(remembered("blake2b", path, _read_digest))
+
+
+def _read_digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+        return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -151,6 +151,15 @@ _FILES = _schema(
 )
 """Ingested files and tar members. Files with equal bytes are one recording or image."""
 
+_AUDIO_FILES = _schema(
+    "file_id",
+    *_FILES.columns,
+    _optional("duration_s", _SECONDS, "Duration of the recording in seconds."),
+    _optional("end_s", _SECONDS, "Seconds at its end that are in no clip, as they are less than min_window_s."),
+    _optional("silent_s", _SECONDS, "Seconds that are in no clip, as their windows are silent."),
+    _optional("between_s", _SECONDS, "Seconds between two windows that are in no clip, as hop_s is above window_s."),
+)
+
 SCHEMAS = {
     "recipes": _schema(
         "stage",
@@ -177,7 +186,7 @@ SCHEMAS = {
     "image_members": _MEMBERS,
     "audio_member_metadata": _MEMBER_METADATA,
     "image_member_metadata": _MEMBER_METADATA,
-    "audio_files": _FILES,
+    "audio_files": _AUDIO_FILES,
     "image_files": _FILES,
     "clips": _schema(
         "clip_id",
@@ -262,6 +271,7 @@ SCHEMAS = {
         _RENDER,
         _column("metric", _TEXT, "Name of the metric."),
         _column("value", pa.float64(), "Value of the metric."),
+        _optional("labels", _TEXTS, "Labels of the picture's clips when it was measured; empty texts without one."),
     ),
     "rejects": _schema(
         "id stage rejected_at",
@@ -272,5 +282,6 @@ SCHEMAS = {
         _optional("uri", _TEXT, "The file at fault."),
         _column("error", _TEXT, "Class of the error."),
         _column("sentence", _TEXT, "What is wrong, and the remedy."),
+        _optional("job_file", _TEXT, "The job file that asked for the picture; empty for jobs from Python."),
     ),
 }

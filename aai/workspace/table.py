@@ -201,12 +201,14 @@ class Table:
                 yield from table.append_column(schema.field(RECIPE), pa.repeat(value, batch.num_rows)).to_batches()
 
         transaction = (handle.transaction_version(self._app(recipe)) or 0) + 1
+        added = set(schema.names) - {field.name for field in handle.schema().fields}
         with table_errors("rewriting", self.uri):
             write_deltalake(
                 handle,
                 pa.RecordBatchReader.from_batches(schema, with_recipe()),
                 mode="overwrite",
                 predicate=f"{RECIPE} = '{recipe}'",
+                schema_mode="merge" if added else None,
                 writer_properties=_COMPRESSION,
                 commit_properties=CommitProperties(app_transactions=[Transaction(self._app(recipe), transaction)]),
             )

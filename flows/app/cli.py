@@ -112,7 +112,7 @@ def render(
 ) -> None:
     """Render the pictures of a job file into webdataset shards. A second run renders only what is new."""
     from aai.jobs.jobfile import load_jobs
-    from tasks.render import RenderSectionOptions, plan_render, shards_of
+    from tasks.render import RenderSectionOptions, forget_rejects, plan_render, shards_of
     from tasks.render_source import RenderSource
 
     with sentences():
@@ -125,6 +125,8 @@ def render(
         if not planned.total:
             fail("the jobs ask for no picture: see above which filters select no cue")
         if dry_run or not planned.new:
+            if not dry_run:
+                forget_rejects(run, source)
             typer.echo(pictures_line(planned))
             return
         with at_work(run):

@@ -118,9 +118,10 @@ def _metadata(run: Run) -> list[Finding]:
     if not (run.config.audio and run.config.images):
         return []
     try:
-        notes = metadata_notes(run)
+        faults, corrections = metadata_notes(run)
     except BadConfig as error:
         if error.key in ("audio", "images"):
             return []  # a location, of which `_sources` tells
         return [Finding(str(error), "`aai build` needs it, too")]
-    return [Finding(note, "docs/METADATA.md has the rules") for note in notes] or [Finding("metadata: nothing to mend")]
+    wrong = [Finding(note, "docs/METADATA.md has the rules") for note in faults]
+    return [*map(Finding, corrections), *(wrong or [Finding("metadata: nothing to mend")])]

@@ -17,7 +17,6 @@ from types import TracebackType
 import pyarrow.compute as pc
 
 from aai.errors import BadConfig
-from aai.media.kinds import left_aside
 from aai.workspace import Workspace
 from aai.workspace.shards import remove_unnamed
 from tasks.runtime.options import PoolOptions, RunOptions
@@ -25,7 +24,7 @@ from tasks.runtime.presence import Presence
 from tasks.runtime.rejects import RejectLog
 from tasks.runtime.sharing import Finished, SharedSlices, closing_stream
 from tasks.runtime.signals import stopping_on_signals
-from tasks.runtime.stage import Pending, Source
+from tasks.runtime.stage import Note, Pending, Source
 from tasks.runtime.work import Done, LocalPool, Pool, Reject, Worker
 
 _REJECTS = "rejects"
@@ -50,6 +49,8 @@ class StageRun:
     """Called in the worker's process, because it loads a model."""
     gpu: bool = False
     """Whether a worker takes a GPU, if the cluster has any."""
+    note: Note | None = None
+    """What to log of the counts of all outcomes."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def _work(
                     buffer.check_rejects()
                     if progress and finished:
                         progress(*buffer.progress(slices.num_by_others))
-        if phrase := left_aside(buffer.left_aside):
-            _log.warning("%s: left aside %s", stage.name, phrase)
+        if stage.note and (sentence := stage.note(buffer.counts)):
+            _log.warning("%s: %s", stage.name, sentence)
         if stop.is_set():
             _log.warning(
                 "%s: stopped with %d of %d items finished; starting it again does the rest",
@@ -190,7 +191,7 @@ class CommitBuffer:
         self.num_new = 0
         self.num_rejected = 0
         self.num_rejected_items = 0
-        self.left_aside: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._workspace, self._stage, self._options, self._pending = workspace, stage, options, pending
         self._sink = workspace.table(stage.table)
         self._reject_table = workspace.table(_REJECTS)
@@ -232,7 +233,7 @@ class CommitBuffer:
             self._oldest_s = time.monotonic()
         self._buffered.append(done)
         outcome = done.outcome
-        self.left_aside += outcome.left_aside
+        self.counts += outcome.counts
         self._last_reject = next(reversed(outcome.rejects), self._last_reject)
         new = [] if outcome.rows is None else pc.unique(outcome.rows[self.id_column]).to_pylist()
         self._ids += [*new, *(reject.id for reject in outcome.rejects if reject.part_of is None)]

@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from aai.errors import BadConfig
 from aai.identity import recipe_of
-from aai.models.folders import check_folders
+from aai.models.folders import check_folders, check_hub_model
 from aai.models.revisions import resolve_revision
 from aai.profiles import JudgeName, ModelName
 from aai.workspace import SCHEMAS, Query, Table, Workspace
 from tasks.runtime.config import Config
 from tasks.runtime.driver import Progress, StageRun, StageSummary, run_stage
+from tasks.runtime.outdated import remove_outdated
 from tasks.runtime.presence import Presence
 from tasks.runtime.sharing import is_sole_maker
 from tasks.runtime.source import QuerySource
@@ -117,8 +118,8 @@ class Run:
     @cached_property
     def _checked_models(self) -> None:
         roles = sorted({role for recipe in self.recipes.values() for role in recipe.models})
-        folders = {role: Path(_name(getattr(self.config.models, role))) for role in roles}
-        check_folders({role: folder for role, folder in folders.items() if folder.is_dir()})
+        folders = {role: _folder(role, getattr(self.config.models, role)) for role in roles}
+        check_folders({role: folder for role, folder in folders.items() if folder})
 
     def context(self) -> Context:
         """What workers are made from."""
@@ -138,7 +139,7 @@ class Run:
 
     def pending(self, stage: Stage, extra: dict[str, pa.Table] | None = None) -> Pending:
         """What a stage has to do."""
-        return QuerySource(self, stage, extra or {}).pending(self.config.run.retry_rejects)
+        return QuerySource(self, stage, extra or {}, counts_outdated=True).pending(self.config.run.retry_rejects)
 
     def do(self, stage: Stage, source: Source | None = None) -> StageSummary:
         """Run a stage and log what it did; a second call does nothing.
@@ -155,6 +156,7 @@ class Run:
         assert stage.worker is not None, "a stage has a worker or makes itself"
         recipe = self.recipe(stage.table)
         self.register(stage.table)
+        remove_outdated(self, stage)
         work = StageRun(
             stage.name,
             source or QuerySource(self, stage),
@@ -162,6 +164,7 @@ class Run:
             recipe,
             partial(stage.worker, self.context()),
             stage.gpu,
+            stage.note,
         )
         progress = self.watch(stage.name) if self.watch else None
         started_at = datetime.now(UTC)
@@ -243,11 +246,12 @@ class Run:
         return f"{name}@{revision}" if dtype == "float32" else f"{name}@{revision}/{dtype}"
 
 
-def _name(model: ModelName | JudgeName | str) -> str:
-    """Folder of a model, or its name on the hub."""
-    if isinstance(model, JudgeName):
-        return model.folder
-    return model if isinstance(model, str) else model.name
+def _folder(role: str, model: ModelName | JudgeName | str) -> Path | None:
+    """The folder of a model, on the hub that in the cache; None if it must be downloaded first."""
+    name = model.folder if isinstance(model, JudgeName) else model if isinstance(model, str) else model.name
+    if Path(name).is_dir():
+        return Path(name)
+    return check_hub_model(role, name, model.revision) if isinstance(model, ModelName) else None
 
 
 def _revision(role: str, model: ModelName | str | None) -> tuple[str, str]:

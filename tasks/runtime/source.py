@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ class QuerySource:
     stage: Stage
     extra: dict[str, pa.Table] = field(default_factory=dict)
     """Tables in memory that the SQL sees instead of stored ones of the same name."""
+    counts_outdated: bool = False
+    """Whether outdated items count as pending, before a run removes their rows."""
 
     def pending(self, retry_rejects: bool = False) -> Pending:
         """Count the items; rows are streamed once they are iterated over.
@@ -62,16 +65,25 @@ class QuerySource:
             sql = f"SELECT r.* FROM ({self.stage.rows}) r SEMI JOIN pending p ON r.{self._key} = p.id"
             yield from query.batches(sql, _BATCH_ROWS)
 
-    def _query(self) -> Query:
-        return self.run.query({"rejects": self.run.recipe(self.stage.table)}, self.extra)
+    @contextmanager
+    def _query(self) -> Iterator[Query]:
+        with self.run.query({"rejects": self.run.recipe(self.stage.table)}, self.extra) as query:
+            if self._outdated:
+                query.keep("outdated", f"SELECT DISTINCT id FROM ({self._outdated}) o(id)")
+            yield query
+
+    @property
+    def _outdated(self) -> str:
+        return self.stage.outdated_ids(self.run.config) if self.counts_outdated else ""
 
     @property
     def _states(self) -> str:
         """SQL for the ids of all items, whether each has a row, and whether it was rejected."""
         items = self.stage.items or self.stage.rows
+        holds = f" AND {self._key} NOT IN (SELECT id FROM outdated)" if self._outdated else ""
         return (
-            f"SELECT {self._key} AS id, {self._key} IN (SELECT {self._key} FROM {self.stage.table}) AS is_done, "
-            f"{self._key} IN ({_REJECTED}) AS is_rejected FROM ({items})"
+            f"SELECT {self._key} AS id, {self._key} IN (SELECT {self._key} FROM {self.stage.table}){holds} AS is_done, "
+            f"{self._key} IN ({_REJECTED}){holds} AS is_rejected FROM ({items})"
         )
 
     @property

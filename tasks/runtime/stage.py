@@ -4,8 +4,9 @@ A stage is one module: a worker, and one `Stage` at its end. Recipes, the plan, 
 the configuration, the keys of `pools`, resources and the report's totals follow from it. `tasks/stages.py` lists all.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 Names = tuple[str, ...]
+
+Note = Callable[[Counter[str]], str]
+"""The counts of a run to a sentence on what it left out; an empty one if there is nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,15 @@ class Stage:
     is_needed: Callable[[Config], bool] = lambda config: True
     """Whether a configuration has this stage at all."""
 
+    note: Note | None = None
+    """What to log of the counts that its workers return."""
+
+    outdated: str | Callable[[Config], str] = ""
+    """SQL for ids of items whose rows or rejects were made from metadata that has changed since: made again."""
+
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    """By table upstream, SQL for the ids of its rows that were made from the items in a table `outdated`."""
+
     schema: Schema | None = None
     """The schema of `table`, if `aai.workspace.SCHEMAS` does not have it."""
 
@@ -140,6 +153,10 @@ class Stage:
     def roles(self, config: Config) -> Names:
         """The roles of the models that it uses under a configuration."""
         return self.models(config) if callable(self.models) else self.models
+
+    def outdated_ids(self, config: Config) -> str:
+        """The SQL of `outdated` under a configuration."""
+        return self.outdated(config) if callable(self.outdated) else self.outdated
 
     def default_slice_size(self, config: Config) -> int:
         """The number of items that a worker gets at a time unless `pools` says otherwise."""

@@ -25,7 +25,7 @@ TICK_S = 1.0
 
 _MAX_CRASHES = 2
 _MAX_BACKOFF_S = 60.0
-_URI = "uri"
+_URI, _JOB_FILE = "uri", "job_file"
 
 Item = TypeVar("Item")
 NO_MEMORY = "it does not fit into GPU memory even alone: make it smaller, or use a larger GPU"
@@ -45,6 +45,8 @@ class Reject:
     uri: str | None = None
     part_of: str | None = None
     """The item that was finished without this part; none if the item itself is rejected."""
+    job_file: str | None = None
+    """The job file that asked for the item, if it is a picture."""
 
     @classmethod
     def of(cls, item_id: str, error: AaiError, uri: str | None = None, part_of: str | None = None) -> "Reject":
@@ -60,8 +62,8 @@ class Outcome:
     rejects: list[Reject] = field(default_factory=list)
     extra_tables: dict[str, pa.Table] = field(default_factory=dict)
     """Rows of other tables under the same recipe. They are committed before `rows`, which mark items as done."""
-    left_aside: Counter[str] = field(default_factory=Counter)
-    """Numbers of parts of items that are of no known kind, by extension."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Numbers that are summed over a run, for the `note` of the stage."""
     files: dict[str, bytes] = field(default_factory=dict)
     """Files of an artifact, by name."""
 
@@ -253,7 +255,8 @@ class Queue:
             self._again.append(replace(item, crashes=item.crashes + 1))
             return []
         [row] = item.rows.to_pylist()
-        return [Done(Outcome(None, [Reject(row[self._id_column], error, sentence, row.get(_URI))]), 1)]
+        reject = Reject(row[self._id_column], error, sentence, row.get(_URI), job_file=row.get(_JOB_FILE))
+        return [Done(Outcome(None, [reject]), 1)]
 
     def _ids(self, item: WorkItem) -> str:
         first, others = item.rows[self._id_column][0].as_py(), item.rows.num_rows - 1

@@ -1,16 +1,16 @@
 """Dry run of a build: pending items and estimated time per stage, computed from the tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from aai.retrieve.options import RetrieveOptions
 from tasks import describe_members, list_files
 from tasks.describe_members import MemberListing
 from tasks.list_files import Listing
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
+from tasks.views.left_out import left_out
 from tasks.views.metadata import disputed_contents
 
 _SHARED = "present_audio_ids"
@@ -71,14 +71,17 @@ def plan(run: Run) -> BuildPlan:
             stage_plan = StagePlan(stage.name, found.num - num_new, num_new, 0, 0, None)
         elif stage.rows:
             # What a listing found is among the pending items already.
-            upstream = [plans[name].new for name in stage.upstream(run.config)[:1] if name in plans.keys() - listings]
-            stage_plan = _plan(run, stage, sum(upstream), rates.get(stage.name), extra)
+            upstream = [name for name in stage.upstream(run.config)[:1] if name in plans.keys() - listings]
+            coming = sum(plans[name].new for name in upstream)
+            stage_plan = _plan(run, stage, coming, rates.get(stage.name), extra)
+            kept = [plans[name].done for name in upstream if run.stage_of(name).outdated_ids(run.config)]
+            stage_plan = replace(stage_plan, done=min([stage_plan.done, *kept]))
         else:
             continue
         plans |= dict.fromkeys((stage.table, *stage.also), stage_plan)
     looks: list[Listing | MemberListing] = [*listings.values(), *members.values()]
     notes = [note for one in looks for note in one.notes]
-    notes += [*disputed_contents(run, extra), *_more_notes(run, plans, listings)]
+    notes += [*disputed_contents(run, extra), *left_out(run, extra), *_more_notes(run, plans, listings)]
     return BuildPlan(list(dict.fromkeys(plans.values())), notes)
 
 
@@ -89,16 +92,11 @@ def _more_notes(run: Run, plans: Mapping[str, StagePlan], listings: Mapping[str,
     if any(plans[table].new for table in plans.keys() - listings):
         made = [stage.name for stage in run.stages if stage.is_needed(run.config) and not stage.schemas]
         notes.append(f"not counted: {', '.join(made)}")
-    if any(listing.num_changed for listing in listings.values()):
-        results = ["scores"]
-        if "retrieve" in run.config.sections and run.config.options(RetrieveOptions).method == "label":
-            results.insert(0, "neighbours of retrieve.method `label`, with the cues fitted on them,")
-        notes.append(f"{' and '.join(results)} that exist already keep the labels of their time")
     return notes
 
 
-def metadata_notes(run: Run) -> list[str]:
-    """Sentences on metadata that has no effect, or is contradictory.
+def metadata_notes(run: Run) -> tuple[list[str], list[str]]:
+    """Sentences on metadata that has no effect, or is contradictory; and on one source that corrects another.
 
     Raises:
         BadConfig: a location of the configuration does not exist, or a metadata table cannot be read.
@@ -108,7 +106,8 @@ def metadata_notes(run: Run) -> list[str]:
     members = _look_at_members(run, listings)
     extra = {f"known_{table}": listing.current for table, listing in listings.items()}
     looks: list[Listing | MemberListing] = [*listings.values(), *members.values()]
-    return [note for one in looks for note in one.warnings] + disputed_contents(run, extra)
+    warnings = [note for one in looks for note in one.warnings] + disputed_contents(run, extra)
+    return warnings, [note for one in looks for note in one.corrections]
 
 
 def _look(run: Run) -> dict[str, Listing]:

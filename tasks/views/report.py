@@ -16,6 +16,7 @@ from aai.report import Origin, RejectKind, Report, ScoreLine, StageTime
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
 from tasks.views.clip_cards import cards
+from tasks.views.left_out import left_out
 from tasks.views.results import Result, generations, results
 
 _PACKAGES = (
@@ -91,7 +92,9 @@ def _totals(run: Run, rejects: Sequence[RejectKind]) -> list[tuple[str, int, str
         rows = run.workspace.table(table).recipes()
         num = rows.get(run.recipe(table), 0)
         earlier = sum(rows.values()) - num
-        totals.append((stage.label, num, f"{earlier:,} of earlier configurations" if earlier else ""))
+        remarks = [f"{earlier:,} of earlier configurations"] if earlier else []
+        remarks += left_out(run) if table == "clips" else []
+        totals.append((stage.label, num, "; ".join(remarks)))
     return [*totals, ("rejects", sum(kind.num for kind in rejects), "")]
 
 
@@ -121,7 +124,7 @@ def _rejects_of(run: Run, stage: Stage) -> list[RejectKind]:
         ).to_pylist()
     return [
         RejectKind(
-            stage.name if items else f"{stage.name}, in any job file so far",
+            stage.name if items else f"{stage.name}, by the last run of each job file",
             row["reason"],
             row["num"],
             [(without_secrets(example["what"]), example["sentence"]) for example in row["examples"]],

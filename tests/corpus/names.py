@@ -72,7 +72,7 @@ def write_names(folder: Path) -> dict[str, str]:
 def write_no_files(folder: Path, suffix: str) -> dict[str, str]:
     """Names that cannot be read, and links; returns a part of each reject's sentence.
 
-    A pipe and a link to a device, which would block a reader for ever, are no files.
+    A pipe and a link to a device would block a reader for ever.
     """
     (folder / f"{NOT_UTF8}.{suffix}").write_bytes(b"whatever")
     (folder / f"nowhere.{suffix}").symlink_to(folder / "gone")
@@ -80,7 +80,8 @@ def write_no_files(folder: Path, suffix: str) -> dict[str, str]:
     (folder / f"endless.{suffix}").symlink_to("/dev/zero")
     (folder / "round").symlink_to(folder)
     os.mkfifo(folder / f"pipe.{suffix}")
-    return {rf"caf\xe9.{suffix}": "UTF-8", f"nowhere.{suffix}": "link", f"itself.{suffix}": "link"}
+    no_files = {f"endless.{suffix}": "device", f"pipe.{suffix}": "device"}
+    return {rf"caf\xe9.{suffix}": "UTF-8", f"nowhere.{suffix}": "link", f"itself.{suffix}": "link"} | no_files
 
 
 def write_linked(folder: Path) -> str:

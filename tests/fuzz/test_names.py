@@ -1,5 +1,6 @@
 """A file of any name is found and read, or the listing says why not; no other file is touched."""
 
+import os
 import shutil
 
 from hypothesis import assume, given
@@ -19,7 +20,7 @@ stems = st.text(st.sampled_from(_SIGNS), max_size=20) | st.text(max_size=20) | s
 
 
 def _as_file_name(text: str) -> str:
-    name = text.replace("/", "").replace("\0", "")
+    name = os.fsdecode(os.fsencode(text.replace("/", "").replace("\0", "")))  # bytes that are joined may be UTF-8
     assume(name not in ("", ".", "..") and len(name.encode("utf-8", "surrogateescape")) < _MAX_BYTES - 4)
     return name
 

@@ -208,7 +208,7 @@ def table_of(title: str) -> dict[str, list[str]]:
 def test_the_docs_tell_every_key_of_a_job_and_its_default():
     told = table_of("Keys")
     known = {"prompt"} | Job.model_fields.keys() | RenderOptions.model_fields.keys()
-    assert told.keys() == known - {"options", "position"}
+    assert told.keys() == known - {"options", "position", "file"}
     for key in ("steps", "guidance", "format", "quality"):
         assert told[key][0].strip("`") == str(getattr(RenderOptions(), key))
 

@@ -15,6 +15,7 @@ from aai.media.audio import (
     cut,
     decode,
     fit_length,
+    left_out,
     level_dbfs,
     loudest_dbfs,
     no_window,
@@ -271,6 +272,30 @@ def test_the_loudest_block_is_measured_at_any_position():
 )
 def test_a_recording_is_split_into_windows(duration_s, changes, found):
     assert windows(sine(duration_s, 4_000)[:, 0], 4_000, AudioOptions(**changes)) == found
+
+
+@pytest.mark.parametrize(
+    "duration_s, changes, found",
+    [
+        (25, {"min_window_s": 6}, (5, 0, 0)),
+        (20.5, {}, (0.5, 0, 0)),
+        (0.5, {}, (0, 0, 0)),
+        (25, {"hop_s": 20}, (0, 0, 10)),
+        (35, {"hop_s": 20}, (0, 0, 15)),
+        (40.5, {"hop_s": 20}, (0.5, 0, 20)),
+        (27, {"hop_s": 5, "min_window_s": 8}, (2, 0, 0)),
+    ],
+)
+def test_what_is_in_no_window_is_counted(duration_s, changes, found):
+    wave, options = sine(duration_s, 4_000)[:, 0], AudioOptions(**changes)
+    assert left_out(len(wave), 4_000, windows(wave, 4_000, options), options) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("hop_s, found", [(10, (0, 10, 0)), (5, (0, 0, 0)), (20, (0, 0, 10))])
+def test_what_is_in_silent_windows_alone_is_counted(hop_s, found):
+    wave, options = sine(30, 4_000)[:, 0], AudioOptions(hop_s=hop_s)
+    wave[40_000:80_000] *= 1e-4
+    assert left_out(len(wave), 4_000, windows(wave, 4_000, options), options) == found
 
 
 def test_silent_windows_are_skipped():

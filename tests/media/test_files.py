@@ -114,7 +114,7 @@ def test_a_url_that_cannot_be_opened_is_refused_without_its_query():
     assert "nowhere://bucket/sounds?… cannot be opened" in error.value.sentence and "hunter2" not in str(error.value)
 
 
-def test_links_count_as_their_files_and_broken_ones_and_odd_names_have_a_fault(tmp_path):
+def test_links_count_as_their_files_and_broken_ones_pipes_and_odd_names_have_a_fault(tmp_path):
     touch(tmp_path, "elsewhere/a.wav", "sounds/plain.wav")
     sounds = tmp_path / "sounds"
     (sounds / "linked.wav").symlink_to("../elsewhere/a.wav")
@@ -123,9 +123,14 @@ def test_links_count_as_their_files_and_broken_ones_and_odd_names_have_a_fault(t
     (sounds / "endless.wav").symlink_to("/dev/zero")
     (sounds / "folder").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(sounds / "pipe.wav")
+    os.mkfifo(sounds / "plain.json")
     (sounds / b"caf\xe9.wav".decode("utf-8", "surrogateescape")).write_bytes(b"sound")
-    faults = {Path(file.uri).name: file.fault for file in find_files("audio", [str(sounds)], AUDIO_SUFFIXES).files}
-    assert faults.keys() == {"plain.wav", "linked.wav", "nowhere.wav", "round.wav", r"caf\xe9.wav"}
+    there = find_files("audio", [str(sounds)], AUDIO_SUFFIXES)
+    assert f"{sounds}/plain.json" in there.left_aside and not any(file.sidecars for file in there.files)
+    faults = {Path(file.uri).name: file.fault for file in there.files}
+    odd = {"nowhere.wav", "round.wav", "endless.wav", "pipe.wav", r"caf\xe9.wav"}
+    assert faults.keys() == {"plain.wav", "linked.wav"} | odd
+    assert "pipe or device" in faults["pipe.wav"] and "pipe or device" in faults["endless.wav"]
     assert faults["plain.wav"] is faults["linked.wav"] is None
     assert "broken link" in faults["nowhere.wav"] and "broken link" in faults["round.wav"]
     assert "not UTF-8" in faults[r"caf\xe9.wav"]

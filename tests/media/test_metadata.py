@@ -140,6 +140,22 @@ def test_numbers_as_labels_in_parquet(tmp_path):
     assert [row["label"] for row in load(tmp_path / "m.parquet").values()] == ["3", None, "0.5"]
 
 
+def test_parquet_of_any_types_is_read(tmp_path):
+    columns = {
+        "file": pa.array(["a.wav", "b.wav"]).dictionary_encode(),
+        "label": [True, False],
+        "when": pa.array([2**62, 0], pa.timestamp("us")),  # the year 148,107
+        "exactly": pa.array([None, 1], pa.timestamp("ns")),
+        "nested": [{"a": [1, 2]}, None],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    found = load(tmp_path / "m.parquet")
+    assert [row["label"] for row in found.values()] == ["true", "false"]
+    first, second = (json.loads(row["attributes"]) for row in found.values())
+    assert str(2**62) in first["when"] and first["nested"] == {"a": [1, 2]}
+    assert second["when"].startswith("1970-01-01 00:00:00") and second["exactly"].startswith("1970-01-01 00:00:00")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -152,6 +168,7 @@ def test_numbers_as_labels_in_parquet(tmp_path):
         ("file,licence,License\na.wav,CC0,CC0\n", "two columns are called `licence`"),
         ("path,file_name\na,b\n", "the columns `file_name` and `path` could each name the files"),
         (b"file,label\na.wav,M\xf6we\n", "line 2 is not UTF-8: save the table as UTF-8"),
+        ("file,label\ra.wav,rain\r", "its lines end as those of old Macs (CR): save it with the line ends of"),
     ],
 )
 def test_a_wrong_table_is_refused_with_its_line(tmp_path, text, sentence):
@@ -220,7 +237,7 @@ def test_attributes_are_json_that_duckdb_reads(values, attributes):
 
 def test_values_of_known_columns_become_text():
     assert metadata_from({"label": 5, "caption": True, "licence": "CC0", "license": "CC1"}) == Metadata(
-        label="5", caption="True", licence="CC0"
+        label="5", caption="true", licence="CC0"
     )
 
 

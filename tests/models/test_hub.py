@@ -1,5 +1,6 @@
 """A hub that does not answer is given up at once, not after many tries of each file."""
 
+import shutil
 import socket
 import ssl
 import time
@@ -13,6 +14,9 @@ from aai.errors import BadConfig
 from aai.models import hub
 from aai.models.clip import ImageTextEncoder
 from aai.models.encoders import embedding_dims
+from aai.models.folders import check_hub_model
+from aai.tiny.world import WEIGHTS
+from tests.bank import run_on
 
 COMMIT = "0" * 40
 
@@ -55,3 +59,39 @@ def test_only_a_hub_that_cannot_be_reached_is_left_alone(silent_hub, monkeypatch
 def test_a_folder_needs_no_hub(silent_hub, tmp_path: Path):
     hub.use_hub(tmp_path)
     assert not constants.HF_HUB_OFFLINE
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch) -> Path:
+    """The tiny image-text encoder as the hub's cache has it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return Path(shutil.copytree(WEIGHTS / "clip", hub.cached_folder("someone/clip", COMMIT)))
+
+
+def test_a_model_in_the_cache_is_checked_without_the_hub(silent_hub, cached):
+    assert check_hub_model("image_text", "someone/clip", COMMIT) == cached
+    assert check_hub_model("image_text", "someone/clip", COMMIT) == cached and not hub._answers.cache_info().currsize
+    weights = cached / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(BadConfig, match="cut short.*delete it there") as error:
+        check_hub_model("image_text", "someone/clip", COMMIT)
+    assert (error.value.key, error.value.uri) == ("models.image_text", str(weights))
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", ""])
+def test_what_is_missing_in_the_cache_is_known_before_any_work(silent_hub, cached, missing, monkeypatch):
+    shutil.rmtree(cached) if not missing else (cached / missing).unlink()
+    with pytest.raises(BadConfig, match="and the hub does not answer: go online") as error:
+        check_hub_model("image_text", "someone/clip", COMMIT)
+    assert (error.value.key, error.value.uri) == ("models.image_text", "someone/clip")
+    monkeypatch.setattr(hub, "_answers", lambda endpoint: True)
+    assert check_hub_model("image_text", "someone/clip", COMMIT) is None, "it is downloaded"
+
+
+def test_a_run_checks_its_models_on_the_hub(silent_hub, cached, tmp_path):
+    names = {"image_text": {"name": "someone/clip", "revision": COMMIT}}
+    run_on(tmp_path / "bank", models=names).check_models()
+    (cached / "config.json").unlink()
+    with pytest.raises(BadConfig) as error:
+        run_on(tmp_path / "bank", models=names).check_models()
+    assert error.value.key == "models.image_text"

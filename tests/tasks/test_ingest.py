@@ -59,11 +59,27 @@ def test_a_long_recording_becomes_several_clips():
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"aai-test-{os.getpid()}.wav"
     try:
         write_tone(path, 6.0)
-        rows = read_clips(path.read_bytes(), "long.wav", options)
+        rows, about = read_clips(path.read_bytes(), "long.wav", options)
     finally:
         path.unlink()
     assert [(row["start_s"], row["duration_s"]) for row in rows] == [(0.0, 2.0), (2.0, 2.0), (4.0, 2.0)]
+    assert about == {"duration_s": 6.0, "end_s": 0.0, "silent_s": 0.0, "between_s": 0.0}
     assert len({row["clip_id"] for row in rows}) == 3 and len({row["content_id"] for row in rows}) == 1
+
+
+def test_what_is_in_no_clip_is_counted_per_recording_and_in_total(collection):
+    write_tone(collection / "sounds" / "long.wav", 20.5)
+    write_tone(collection / "sounds" / "copy.wav", 20.5)
+    write_tone(collection / "sounds" / "longer.wav", 30.25)
+    run = run_on(collection)
+    ingest(run)
+    found = sorted((row["duration_s"], row["end_s"]) for row in rows_of(run, "audio_files") if row["end_s"])
+    assert found == [(20.5, 0.5), (20.5, 0.5), (30.25, 0.25)]
+    sentence = f"of {NUM_CLIPS + 2} recordings, in no clip: 0.8 s at ends shorter than min_window_s (of 2)"
+    [note] = [note for note in plan(run).notes if note.startswith(sentence)]
+    assert ("clips", NUM_CLIPS + 10, note) in gather(run, 0).totals
+    (collection / "sounds" / "longer.wav").unlink()
+    assert any(f"of {NUM_CLIPS + 1} recordings, in no clip: 0.5 s" in note for note in plan(run).notes)
 
 
 def test_a_recording_with_sound_only_in_a_part_that_is_left_out_is_rejected(tmp_path):
@@ -86,7 +102,7 @@ def test_a_silent_recording_is_rejected(tmp_path):
 
 def test_an_image_has_its_size_and_format(collection):
     data = (collection / "images" / "0.png").read_bytes()
-    [row] = read_image(data, "0.png", ImageOptions())
+    [row], _ = read_image(data, "0.png", ImageOptions())
     assert row == {"image_id": content_id(data), "width": 64, "height": 64, "format": "PNG"}
 
 
@@ -182,7 +198,7 @@ def test_neighbouring_members_of_a_tar_are_read_in_one_request(monkeypatch):
     monkeypatch.setattr("tasks.ingest.read_bytes", read)
     rows = [member(512, 10), member(1_024, 10), member(1_536, 10, "a link"), member(2_048, 10), member(3_000_000, 10)]
     seen = {}
-    ingester = Ingester("image_files", "images", lambda data, name: seen.setdefault(name, data) and [])
+    ingester = Ingester("image_files", "images", lambda data, name: (seen.setdefault(name, data) and [], {}))
     outcome = ingester(pa.Table.from_pylist(rows))
     assert requests == [(512, 522), (2_048, 10), (3_000_000, 10)]
     assert seen == {f"a.tar#{at}": data[at : at + 10] for at in (512, 1_024, 2_048, 3_000_000)}

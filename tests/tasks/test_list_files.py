@@ -150,9 +150,9 @@ def test_of_several_rows_the_last_value_of_each_column_counts_and_disputes_are_n
     run = run_on(collection, metadata=[str(first), str(second)])
     assert described(run) == {"rain-0.2.flac": ("rain", "wet", "CC BY"), "rain-0.9.flac": ("rain", None, "CC0")}
     assert look(run, "audio_listing").notes == [
-        "metadata: files of which several sources say different things: 1, for example "
+        "metadata: files of which several rows say different things: 1, for example "
         f"{collection}/sounds/rain-0.2.flac: licence 'CC0' ({first}, line 2) and 'CC BY' ({second}, line 2); "
-        "the later row counts, the later table, and a table more than sidecars"
+        "the later row counts, and the later table"
     ]
 
 
@@ -163,8 +163,12 @@ def test_sidecars_are_read_and_a_table_counts_more(collection):
     (sounds / "fire-0.2.flac.json").write_text('{"label": "ember"}')
     run = write_table(collection, "sounds/fire-0.2.flac,blaze")
     assert described(run) == {"rain-0.2.flac": ("drizzle", "light rain", "CC0"), "fire-0.2.flac": ("blaze", None, None)}
-    [note] = look(run, "audio_listing").notes
-    assert f"label 'ember' (its sidecar) and 'blaze' ({collection}/m.csv, line 2)" in note
+    listing = look(run, "audio_listing")
+    [note] = listing.corrections
+    assert (listing.warnings, listing.notes) == ([], [note]) and ": 1, for example" in note
+    assert (
+        f"label 'ember' (its sidecar) and 'blaze' ({collection}/m.csv, line 2); a row counts more than sidecars" in note
+    )
     assert described(run_on(collection, metadata=[], sidecars=False)) == {}
 
 
@@ -308,7 +312,7 @@ def test_contents_with_two_names_and_two_licences_are_noted_and_the_first_name_c
         f"{sounds}/another.flac (licence 'CC BY') and {sounds}/rain-0.2.flac (licence 'CC0'); what counts is 'CC BY': "
         "give all the same, or remove one"
     )
-    assert metadata_notes(run) == [note]
+    assert metadata_notes(run) == ([note], [])
     assert plan(run).notes[:1] == [note]
     values = ("label", "licence", "caption", "attributes")
     assert [clips_of(run)["rain-0.2.flac"][name] for name in values] == ["rain", "CC BY", "wet", '{"author": "Ann"}']

@@ -13,20 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from aai.cues.interpolate import between
-from aai.media.images import ImageOptions, decode
+from aai.jobs.jobfile import load_jobs
+from aai.media.images import ImageOptions, decode, encode
 from aai.models.diffusion import load_diffusion
 from aai.models.options import RenderOptions
 from aai.models.prompt_lengths import PromptLengths
 from aai.workspace.shards import read_picture
-from tasks.render import Renderer, RenderPlan, plan_render, render
+from tasks.render import Renderer, RenderPlan, RenderSectionOptions, plan_render, render
 from tasks.render import shards_of as glob_of_shards
 from tasks.render_source import RenderSource
 from tasks.runtime.run import Run
 from tasks.runtime.work import WorkerRunner
-from tests.bank import CLIPS, DIM, GENERATED, LABELS, add_cues, jobs_of, json_of, rows_of, run_on
+from tasks.views.report import gather
+from tests.bank import CLIPS, DIM, GENERATED, LABELS, QUICK, add_cues, jobs_of, json_of, relabel, rows_of, run_on
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +60,12 @@ def shards_of(run: Run) -> list[str]:
 @pytest.fixture
 def run(tmp_path) -> Run:
     return add_cues(run_on(tmp_path / "bank"))
+
+
+@pytest.fixture
+def tolerant(tmp_path) -> Run:
+    """A run that goes on if all pictures are rejected."""
+    return add_cues(run_on(tmp_path / "bank", run={"max_reject_fraction": 1}))
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +243,36 @@ def test_pictures_that_cannot_be_rendered_are_rejected_and_the_others_are_render
     assert {row["prompt"] for row in rows_of(run)} == {"a rain *", "a fire *", "a snow *"}
     after = plan_of(run, jobs)
     assert (after.total, after.new, after.rejected) == (6, 0, 2)
+
+
+def test_rejects_that_the_job_file_no_longer_asks_for_are_forgotten(tolerant, tmp_path):
+    run = tolerant
+
+    def rejected(name: str, *jobs: dict) -> int:
+        (tmp_path / name).write_text(yaml.safe_dump([QUICK | job for job in jobs]))
+        render(run, load_jobs(tmp_path / name, run.config.options(RenderSectionOptions).of_jobs))
+        return sum(kind.num for kind in gather(run, 0).rejects)
+
+    unlabelled, long = {"prompt": "a {label} *"}, {"prompt": "very " * 80 + "*", "cues": {"labels": "snow"}}
+    assert rejected("a.yaml", unlabelled, long) == 2
+    assert rejected("b.yaml", {"prompt": "a {caption} *", "limit": 1}) == 3
+    assert rejected("a.yaml", unlabelled, long) == 3, "they are still asked for"
+    relabel(run, "audio", {"/sounds/4.flac": "hail"})
+    assert rejected("a.yaml", unlabelled, long) == 2, "the clip has a label now"
+    assert rejected("a.yaml", unlabelled) == 1, "the job is gone"
+    assert rejected("b.yaml", {"prompt": "a photo of *", "limit": 1}) == 0
+    assert run.workspace.table("rejects").read().num_rows == 0
+
+
+def test_a_repaired_photo_has_no_reject(tolerant, tmp_path):
+    run = tolerant
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(encode(np.full((64, 64, 3), 99, np.uint8), "png")[:-40])
+    job = {"mode": "stylise", "source_images": str(photo), "source_prompt": "a city", "prompt": "a * city", "limit": 1}
+    assert render(run, jobs_of(run, job)).rejected == 1
+    assert [kind.stage for kind in gather(run, 0).rejects] == ["render, by the last run of each job file"]
+    photo.write_bytes(encode(np.full((64, 64, 3), 99, np.uint8), "png"))
+    assert render(run, jobs_of(run, job)).new == 1 and gather(run, 0).rejects == []
 
 
 LONG = "very " * 21 + "rain city"

@@ -6,10 +6,12 @@ import pytest
 from aai.errors import BadConfig
 from aai.identity import content_id
 from aai.retrieve.neighbours import centre
+from tasks.fit import CUES
 from tasks.index import build_index
 from tasks.retrieve import NEIGHBOURS, LabelRetriever, Retriever
+from tasks.runtime.outdated import remove_outdated
 from tasks.runtime.run import Run
-from tests.bank import CLIPS, LABELS, add_clips, add_files, append, rows_of, run_on, unit_vectors
+from tests.bank import CLIPS, DIM, LABELS, add_clips, add_files, append, relabel, rows_of, run_on, unit_vectors
 from tests.collection import NUM_CLIPS, build
 from tests.collection import run_on as run_on_collection
 
@@ -119,6 +121,50 @@ def test_by_label_a_clip_gets_any_images_with_its_label(tmp_path):
     assert reject["id"] == CLIPS[4] and "it has no label" in reject["sentence"]
 
 
+def test_by_label_corrected_labels_take_effect_on_the_rows_concerned(tmp_path):
+    run = run_with_index(tmp_path, method="label")
+    run.do(NEIGHBOURS)
+    before, labels = neighbours_of(run), dict(zip(CLIPS, LABELS, strict=True))
+    relabel(run, "audio", {"/sounds/1.flac": "snow", "/sounds/4.flac": "rain", "/sounds/3.flac": "hail"})
+    labels |= {CLIPS[1]: "snow", CLIPS[4]: "rain"}
+    chosen = IMAGES.index(before[CLIPS[0]][0])
+    relabel(run, "image", {f"/images/{chosen}.png": "fire"})
+    concerned = {0, 1, 3, 4} | ({2} if IMAGES[chosen] in before[CLIPS[2]] else set())
+    assert run.pending(NEIGHBOURS).num == len(concerned)
+    done = run.do(NEIGHBOURS)
+    assert done.rejected == 1
+    after = neighbours_of(run)
+    assert CLIPS[3] not in after and after[CLIPS[1]] != before[CLIPS[1]] and len(after) == len(CLIPS) - 1
+    for clip_id, ids in after.items():
+        found = {
+            "fire" if image == IMAGES[chosen] else ["rain", "fire", "snow"][IMAGES.index(image) % 3] for image in ids
+        }
+        assert found == {labels[clip_id]}
+    [reject] = run.workspace.table("rejects").read().to_pylist()
+    assert reject["id"] == CLIPS[3] and 'no image has its label "hail"' in reject["sentence"]
+    assert run.do(NEIGHBOURS).new == run.do(NEIGHBOURS).rejected == 0
+
+
+def test_by_label_cues_and_pictures_of_relabelled_clips_are_made_again(tmp_path):
+    run = run_with_index(tmp_path, method="label")
+    run.do(NEIGHBOURS)
+    neighbours = neighbours_of(run)
+    cues = [
+        {"clip_id": id, "vector": [0.0] * 2 * DIM, "seed": 0, "image_ids": ids[:2]} for id, ids in neighbours.items()
+    ]
+    append(run, "cues", cues)
+    pictures = {"a": [CLIPS[0]], "b": [CLIPS[0], CLIPS[1]], "c": [CLIPS[2]], "d": []}
+    where = {"shard": "s.tar", "key": "k", "offset": 0, "num_bytes": 1, "checksum": "c"}
+    append(run, "renders", [{"render_id": id, "clip_ids": clips} | where for id, clips in pictures.items()])
+    append(run, "scores", [{"render_id": id, "metric": "m", "value": 1.0} for id in pictures])
+    relabel(run, "audio", {"/sounds/1.flac": "snow", "/sounds/3.flac": None})
+    run.do(NEIGHBOURS)
+    remove_outdated(run, CUES)
+    assert [row["clip_id"] for row in rows_of(run, "cues")] == sorted([CLIPS[0], CLIPS[2]])
+    assert [row["render_id"] for row in rows_of(run, "renders")] == ["a", "c", "d"]
+    assert [row["render_id"] for row in rows_of(run, "scores")] == ["a", "c", "d"]
+
+
 def test_by_label_the_seed_of_the_run_chooses_the_images(tmp_path):
     run = run_with_index(tmp_path, method="label")
     run.do(NEIGHBOURS)
@@ -137,7 +183,7 @@ def test_a_clip_whose_label_no_image_has_is_rejected(collection):
     done = build(run, until="retrieve")["retrieve"]
     assert (done.new, done.rejected) == (NUM_CLIPS - 1, 1)
     [reject] = run.workspace.table("rejects").read(recipe=run.recipe("neighbours")).to_pylist()
-    assert "no image has its label 'drizzle'" in reject["sentence"] and reject["uri"].endswith("rain-0.2.flac")
+    assert 'no image has its label "drizzle"' in reject["sentence"] and reject["uri"].endswith("rain-0.2.flac")
 
 
 def test_of_the_tiny_world_the_nearest_images_show_the_phenomenon_of_the_clip(shared_collection):

@@ -11,7 +11,7 @@ from tasks.runtime.run import Run
 from tasks.runtime.work import WorkerRunner
 from tasks.score import SCORES, Scorer, score
 from tasks.views.results import generations, results
-from tests.bank import append, rows_of, run_on
+from tests.bank import append, relabel, rows_of, run_on
 from tests.gallery import JOBS, SOUNDS, add_clips, add_cues, add_renders, add_vectors
 
 TRUE = [(sound.phenomenon, sound.intensity) for sound in SOUNDS]
@@ -90,6 +90,31 @@ def test_true_pictures_score_higher_than_pictures_of_other_phenomena(scored, tmp
         right, off = values(scored, metric, "noun"), values(wrong, metric, "noun")
         assert all(a > b for a, b in zip(right, off, strict=True) if a is not None), metric
     assert np.mean(values(scored, "ais_rank", "noun")) > 0.75
+
+
+def test_pictures_of_relabelled_clips_are_measured_again_and_no_others(tmp_path):
+    run = bank(tmp_path)
+    score(run)
+    before = run.workspace.table("scores").read().to_pylist()
+    relabel(run, "audio", {str(tmp_path / "sounds" / "rain.flac"): "fire"})
+    assert run.pending(SCORES).num == len(JOBS)
+    assert (score(run).new, score(run).new) == (len(JOBS), 0)
+    after = run.workspace.table("scores").read().to_pylist()
+    [clip] = [row["clip_id"] for row in clips_of(run) if row["uri"].endswith("/rain.flac")]
+    own = {row["render_id"] for row in rows_of(run) if row["clip_ids"] == [clip]}
+    assert values(run, "judge_phenomenon", "noun") == [1, 0, 1, 1, 1, None]
+    assert {tuple(row["labels"]) for row in after if row["render_id"] in own} == {("fire",)}
+    others = [[row for row in rows if row["render_id"] not in own] for rows in (before, after)]
+    assert sorted(map(str, others[0])) == sorted(map(str, others[1])) and len(after) == len(before)
+
+
+def test_a_caption_that_was_too_long_has_no_reject_once_it_is_shorter(tmp_path):
+    run = bank(tmp_path)
+    uri = str(tmp_path / "sounds" / "rain.flac")
+    relabel(run, "audio", {uri: "very " * 40 + "rain"})
+    assert score(run).rejected == len(JOBS)
+    relabel(run, "audio", {uri: "rain"})
+    assert (score(run).new, run.workspace.table("rejects").read().num_rows) == (len(JOBS), 0)
 
 
 def test_scores_do_not_depend_on_the_batch(scored, tmp_path):

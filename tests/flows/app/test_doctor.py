@@ -75,6 +75,24 @@ def test_metadata_without_effect_is_found_and_a_location_that_is_not_there(run, 
     assert text.startswith("images: ") and "does not exist" in text
 
 
+def test_a_table_may_correct_sidecars_but_not_contradict_itself(tmp_path):
+    for name in ("sounds/a.wav", "sounds/b.wav", "images/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "sounds" / "a.json").write_text('{"label": "drizzle"}')
+    keys = {"audio": str(tmp_path / "sounds"), "images": str(tmp_path / "images"), "metadata": str(tmp_path / "m.csv")}
+    run = run_on(tmp_path / "bank", **keys)
+    (tmp_path / "m.csv").write_text("file,label\nsounds/a.wav,rain\n")
+    findings = examine(run)
+    [correction] = [finding.text for finding in findings if "one source corrects another: 1" in finding.text]
+    assert "label 'drizzle' (its sidecar) and 'rain'" in correction and wrong(findings) == {}
+    (tmp_path / "m.csv").write_text("file,label\nsounds/a.wav,rain\nsounds/b.wav,fire\nsounds/b.wav,snow\n")
+    findings = examine(run)
+    assert any("one source corrects another: 1" in finding.text for finding in findings)
+    [text] = wrong(findings)
+    assert "several rows say different things: 1" in text and "label 'fire'" in text and "'snow'" in text
+
+
 def test_a_package_that_is_missing_is_found(monkeypatch):
     monkeypatch.setattr("flows.app.doctor._PACKAGES", ("torch", "no-such-package"))
     assert wrong(examine(None)) == {"no-such-package is missing": "run `make install`"}

@@ -143,7 +143,7 @@ def test_a_reject_is_a_row_with_the_reason_and_the_file(run):
     assert row.pop("rejected_at") > 1_767_225_600_000_000  # microseconds since 1970
     assert row == {
         "id": content_id(b"50"), "stage": "align", "uri": "50.wav", "error": "BadItem", "part_of": None,
-        "sentence": "it is silent: record it again", "recipe": run.recipe("aligned_vectors"),
+        "sentence": "it is silent: record it again", "job_file": None, "recipe": run.recipe("aligned_vectors"),
     }  # fmt: skip
 
 

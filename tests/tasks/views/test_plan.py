@@ -77,14 +77,17 @@ def test_a_removed_file_is_noted_and_pending_in_no_stage(collection):
     assert plan(run).is_empty
 
 
-def test_changed_metadata_is_noted_and_no_item_is_new(built, collection):
+def test_changed_metadata_is_noted_and_only_what_was_made_from_labels_is_new(built, collection):
     table = collection / "said.csv"
     table.write_text(table.read_text().replace("rain-0.2.flac,rain", "rain-0.2.flac,drizzle"))
     assert new_of(built) == {"list_audio": 1}
-    keep = "scores that exist already keep the labels of their time"
-    assert plan(built).notes == ["files with other metadata than before: 1", keep]
-    by_label = plan(run_on(collection, retrieve={"num_neighbours": 2, "method": "label"})).notes[-1]
-    assert by_label == f"neighbours of retrieve.method `label`, with the cues fitted on them, and {keep}"
+    assert plan(built).notes == ["files with other metadata than before: 1"]
+    by_label = run_on(collection, retrieve={"num_neighbours": 2, "method": "label"})
+    table.write_text(table.read_text().replace("rain-0.2.flac,drizzle", "rain-0.2.flac,fire"))
+    build(by_label, until="retrieve")
+    table.write_text(table.read_text().replace("rain-0.2.flac,fire", "rain-0.2.flac,rain"))
+    planned = by_stage(by_label)["retrieve"]
+    assert (planned.done, planned.new) == (NUM_CLIPS - 1, 1)
 
 
 def test_rejected_items_are_counted_and_not_new(collection):
