@@ -215,7 +215,7 @@ def test_cues_of_another_configuration_are_not_rendered(run):
 
 def test_many_pictures_are_never_a_list(run, monkeypatch):
     """Counting 40,000 pictures and streaming the first rows takes less than a Python object for each would."""
-    monkeypatch.setattr("tasks.combinations._PICTURES_AT_ONCE", 1_000)
+    monkeypatch.setattr("tasks.render_source._PICTURES_AT_ONCE", 1_000)
     source = RenderSource(run, jobs_of(run, {"prompt": [f"a * {number}" for number in range(40)], "seeds": 200}))
     tracemalloc.start()
     try:
@@ -228,7 +228,7 @@ def test_many_pictures_are_never_a_list(run, monkeypatch):
 
 @pytest.mark.parametrize("mode", [{}, {"mode": "edit", "source_prompt": "a city"}], ids=["generate", "edit"])
 def test_a_million_seeds_are_planned_without_expanding_them(run, mode, monkeypatch):
-    monkeypatch.setattr("tasks.render_source.pictures_of", None)
+    monkeypatch.setattr("tasks.render_source._pictures", None)
     source = RenderSource(run, jobs_of(run, {"name": "a", "seeds": 1_000_000} | mode, {"name": "b", "seeds": 7} | mode))
     assert source.counts() == (5_000_000, 5_000_000, 0) and source.warnings() == []
 
@@ -257,7 +257,7 @@ def test_plans_of_many_pictures_count_as_those_of_few(run, monkeypatch):
     assert len({row["render_id"] for row in rows}) == len(rows) and few.counts() == expected
     warnings = few.warnings()
     monkeypatch.setattr("tasks.render_source._EXPANDED_FOR_PLANS", 0)
-    monkeypatch.setattr("tasks.combinations._PICTURES_AT_ONCE", 7)
+    monkeypatch.setattr("tasks.render_source._PICTURES_AT_ONCE", 7)
     many = RenderSource(run, jobs)
     assert many.counts() == expected and many.warnings() == warnings
     assert many.pending().num == expected[1]
