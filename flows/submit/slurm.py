@@ -18,6 +18,9 @@ _EARLY_S = 60
 _RAY_END_S = 60
 """How long Ray takes to end on several nodes."""
 
+_ERROR, _BUSY = "error: ", "allocation failure"
+"""In messages of sbatch: a wrong job, and one that no node can take now."""
+
 _RAY_PORT = 6379
 
 _DRIVER = 'echo $$ > "$0"; [ -e "$0.stop" ] && exit 143'
@@ -81,14 +84,17 @@ def _check_time(submission: Submission) -> None:
 
 
 def _check_accepted(submission: Submission, target: Target) -> None:
-    """Check by a trial that Slurm takes the job."""
+    """Check by a trial that Slurm takes the job.
+
+    A trial also fails if nodes are down for now; then sbatch itself decides.
+    """
     trial = subprocess.run(
         ["sbatch", "--test-only"], input=target.render(submission), capture_output=True, text=True, check=False
     )
-    if trial.returncode:
-        reasons = [line.split("error: ", 1)[-1] for line in trial.stderr.strip().splitlines()] or ["it gives no reason"]
+    errors = [line.partition(_ERROR)[2] for line in trial.stderr.splitlines() if _ERROR in line and _BUSY not in line]
+    if trial.returncode and errors:
         raise BadConfig(
-            f"Slurm refuses the job ({'; '.join(reasons)}): change the section, or ask `sinfo` and `scontrol show "
+            f"Slurm refuses the job ({'; '.join(errors)}): change the section, or ask `sinfo` and `scontrol show "
             "partition` what there is",
             key="submit",
         )
