@@ -72,7 +72,7 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """The folder in which all banks are built, with one that a single process has built."""
+    """The folder in which all banks are built: the collection and the configuration."""
     folder = tmp_path_factory.mktemp("slurm")
     (folder / "sounds").mkdir()
     (folder / "images").mkdir()
@@ -85,9 +85,15 @@ def folder(tmp_path_factory) -> Path:
         (folder / "images" / f"{number}.png").write_bytes(encode(pixels, "png"))
     (folder / "aai.yaml").write_text(yaml.safe_dump(KEYS))
     (folder / "jobs.yaml").write_text("- prompt: a photo of *\n  steps: 2\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder) -> Run:
+    """The bank that a single process builds and renders from."""
     for command in ("build", "render jobs.yaml"):
         assert aai(folder, *on("alone", command), "--set", "pool.num_workers=0").wait(PATIENCE_S) == 0
-    return folder
+    return run_on(folder, "alone")
 
 
 def on(bank: str, command: str) -> tuple[str, ...]:
@@ -168,9 +174,8 @@ def run_on(folder: Path, bank: str) -> Run:
     return open_run(load_config(folder / "aai.yaml", changes))
 
 
-def assert_same(folder: Path, bank: str, tables: tuple[str, ...] = BUILT) -> None:
+def assert_same(run: Run, alone: Run, tables: tuple[str, ...] = BUILT) -> None:
     """Check that a bank has each id of the bank that one process made, once, with the same vectors."""
-    run, alone = run_on(folder, bank), run_on(folder, "alone")
     for name in tables:
         key = SCHEMAS[name].id
         rows, others = (own.workspace.table(name).read(recipe=own.recipe(name)).sort_by(key) for own in (run, alone))
@@ -190,25 +195,25 @@ def num_cues(folder: Path, bank: str) -> int:
     return len(run.workspace.table("cues").read(["clip_id"]))
 
 
-def test_two_nodes_of_one_job_build_the_same_bank(folder, submitted):
+def test_two_nodes_of_one_job_build_the_same_bank(folder, alone, submitted):
     job = submitted("slurm", "two")
     assert job.code() == 0, job.log()
     assert job.states() == ["COMPLETED"]
     assert f"fit: {NUM_CLIPS} new" in job.log() and "ray stop" not in job.log()
-    assert_same(folder, "two")
+    assert_same(run_on(folder, "two"), alone)
 
 
-def test_an_array_of_which_a_task_is_killed_builds_and_renders_the_same_bank(folder, submitted):
+def test_an_array_of_which_a_task_is_killed_builds_and_renders_the_same_bank(folder, alone, submitted):
     job = submitted("slurm-array", "four")
     wait_until(lambda: num_cues(folder, "four"), job.program)
     kill_task(job.fields("ArrayJobId")[0], "3")
     assert job.code() == 128 + 9
     assert job.states() == ["COMPLETED"] * 3 + ["FAILED"]
-    assert_same(folder, "four")
+    assert_same(run_on(folder, "four"), alone)
     assert num_cues(folder, "four") == NUM_CLIPS
     rendering = submitted("slurm-array", "four", "render jobs.yaml")
     assert rendering.code() == 0, rendering.log()
-    assert_same(folder, "four", (*BUILT, "renders"))
+    assert_same(run_on(folder, "four"), alone, (*BUILT, "renders"))
 
 
 def kill_task(job: str, task: str) -> None:
@@ -228,7 +233,7 @@ def environment_of(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
-def test_a_job_at_its_time_limit_is_queued_again_and_finishes(folder, submitted):
+def test_a_job_at_its_time_limit_is_queued_again_and_finishes(folder, alone, submitted):
     job = submitted("slurm", "again", "build", "submit.grace_s=120")
     wait_until(lambda: "list_audio:" in job.log(), job.program)
     set_limit(job, minutes_of(job) + 2)  # less than grace_s is left, which Slurm sees within half a minute
@@ -237,7 +242,7 @@ def test_a_job_at_its_time_limit_is_queued_again_and_finishes(folder, submitted)
     assert job.code() == 0, job.log()
     assert (job.states(), job.fields("Restarts")) == (["COMPLETED"], ["1"])
     assert "asked to stop" in job.log() and "finished work is committed" in job.log()
-    assert_same(folder, "again")
+    assert_same(run_on(folder, "again"), alone)
 
 
 def minutes_of(job: Job) -> int:
