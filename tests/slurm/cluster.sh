@@ -100,7 +100,8 @@ up() {
 
 down() { # ends what `up` started, by its numbers; munged stays
     for name in n1 n2; do
-        [ -f "$folder/$name/node.pid" ] && kill "$(cat "$folder/$name/node.pid")" 2> /dev/null || true
+        # `unshare` ignores SIGTERM; with it all processes of the node end.
+        [ -f "$folder/$name/node.pid" ] && kill -KILL "$(cat "$folder/$name/node.pid")" 2> /dev/null || true
     done
     [ -f "$folder/slurmctld.pid" ] && kill "$(cat "$folder/slurmctld.pid")" 2> /dev/null || true
     sleep 2
