@@ -46,14 +46,22 @@ def prepare(words: Sequence[str], arguments: dict[str, Any], changes: dict[str, 
     return make_submission(tuple(words), Path(arguments["config"]), changes, arguments.get("jobs"))
 
 
-def hand_in(target: Target, submission: Submission, wait: bool) -> int:
-    """Check a submission, hand it to its target, and return the exit code of the target's program.
+def check(target: Target, submission: Submission) -> None:
+    """Check what would fail later.
 
     Raises:
-        BadConfig: the target lacks something.
+        BadConfig: the target lacks something, or refuses the submission.
     """
     target.check_program()
     target.check(submission)
+
+
+def hand_in(target: Target, submission: Submission, wait: bool) -> int:
+    """Hand a submission to its target, and return the exit code of the target's program.
+
+    Raises:
+        BadConfig: the file cannot be written.
+    """
     path = submission.write(target.render(submission), target.suffix)
     return subprocess.run(target.command(submission, path, wait), check=False).returncode
 
@@ -61,4 +69,5 @@ def hand_in(target: Target, submission: Submission, wait: bool) -> int:
 def watching(target: Target, submission: Submission) -> str:
     """How to watch the submitted job."""
     options = submission.options
-    return target.watch.format(name=submission.name, address=options.address, namespace=options.namespace)
+    commands = target.watch.format(name=submission.name, address=options.address, namespace=options.namespace)
+    return f"{submission.name}; to watch and to stop it:\n  {commands}"

@@ -1,15 +1,31 @@
 """Slurm: one job with a Ray cluster over its nodes, or an array of independent drivers."""
 
+import math
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+from aai.errors import BadConfig
 from flows.submit.places import check_places
 from flows.submit.submission import FOLDER, Submission
 from flows.submit.target import Target, check_secrets, fill
 
-_MINUTES_PER_HOUR = 60
+_S_PER_MINUTE, _MINUTES_PER_HOUR = 60, 60
+_EARLY_S = 60
+"""Slurm may send a signal up to this much earlier than asked for."""
+
+_RAY_END_S = 60
+"""How long Ray takes to end on several nodes."""
+
+_ERROR, _BUSY = "error: ", "allocation failure"
+"""In messages of sbatch: a wrong job, and one that no node can take now."""
+
 _RAY_PORT = 6379
+
+_DRIVER = 'echo $$ > "$0"; [ -e "$0.stop" ] && exit 143'
+"""Bash before a command is executed: names its process, and ends if the job has been asked to stop already."""
+
 _WATCH = "squeue --me --name={name}\n  scancel --name={name}\n  tail -f submissions/{name}-*.log"
 
 
@@ -17,23 +33,71 @@ def _render(template: str, submission: Submission) -> str:
     values = {
         "folder": Path.cwd(),
         "log": Path.cwd() / FOLDER / submission.name,
-        "minutes": max(1, round(submission.options.hours * _MINUTES_PER_HOUR)),
+        "minutes": _minutes(submission),
         "python_folder": Path(sys.executable).parent,
         "words": submission.here,
         "port": _RAY_PORT,
+        "driver": _DRIVER,
     }
     return fill(template, submission, values)
+
+
+def _minutes(submission: Submission) -> int:
+    return math.ceil(submission.options.hours * _MINUTES_PER_HOUR)
 
 
 def _check(submission: Submission) -> None:
     check_secrets(submission)
     if submission.options.nodes > 1:
         check_places(submission.config)
+        _check_grace(submission)
+    _check_time(submission)
+    _check_accepted(submission, SLURM)
 
 
 def _check_array(submission: Submission) -> None:
     check_secrets(submission)
     check_places(submission.config)
+    _check_time(submission)
+    _check_accepted(submission, SLURM_ARRAY)
+
+
+def _check_grace(submission: Submission) -> None:
+    """Check that the nodes have ended Ray before the time limit: a job that reaches it is not queued again."""
+    least_s = submission.config.pool.grace_s + _RAY_END_S
+    if submission.options.grace_s < least_s:
+        raise BadConfig(
+            f"several nodes need {least_s:g} s to end Ray (pool.grace_s and a minute): set it to that at least",
+            key="submit.grace_s",
+        )
+
+
+def _check_time(submission: Submission) -> None:
+    """Check that a job is not asked to stop as soon as it starts, again and again."""
+    least_s = submission.options.grace_s + _EARLY_S
+    if _minutes(submission) * _S_PER_MINUTE <= least_s:
+        raise BadConfig(
+            f"the job would be asked to stop before it has done anything: set it to more than {least_s} s, which is "
+            "submit.grace_s and a minute by which Slurm may be early, or lower submit.grace_s",
+            key="submit.hours",
+        )
+
+
+def _check_accepted(submission: Submission, target: Target) -> None:
+    """Check by a trial that Slurm takes the job.
+
+    A trial also fails if nodes are down for now; then sbatch itself decides.
+    """
+    trial = subprocess.run(
+        ["sbatch", "--test-only"], input=target.render(submission), capture_output=True, text=True, check=False
+    )
+    errors = [line.partition(_ERROR)[2] for line in trial.stderr.splitlines() if _ERROR in line and _BUSY not in line]
+    if trial.returncode and errors:
+        raise BadConfig(
+            f"Slurm refuses the job ({'; '.join(errors)}): change the section, or ask `sinfo` and `scontrol show "
+            "partition` what there is",
+            key="submit",
+        )
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:

@@ -53,9 +53,15 @@ def connect(address: str | None) -> None:
 
 
 def _init(address: str) -> None:
-    dashboard = False if address == _LOCAL else None
+    dashboard, num_cpus = (False, _num_cpus()) if address == _LOCAL else (None, None)
     try:
-        ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address,
+            num_cpus=num_cpus,
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except Exception as error:  # noqa: BLE001 - Ray raises errors of all kinds, plain Exception among them
         ray.shutdown()
         reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
@@ -69,6 +75,12 @@ def _init(address: str) -> None:
             "and the token of the cluster (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)",
             key=_ADDRESS,
         ) from error
+
+
+def _num_cpus() -> int | None:
+    """The CPUs that Slurm gave to this process; Ray alone would take all of the machine."""
+    allotted = os.environ.get("SLURM_CPUS_PER_TASK")
+    return int(allotted) if allotted else None
 
 
 @contextmanager

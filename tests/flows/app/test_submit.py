@@ -40,7 +40,7 @@ def test_a_dry_run_prints_the_file_and_hands_nothing_in(folder):
 
 
 def test_the_program_gets_the_file_and_the_user_the_way_to_watch(folder):
-    stand_in("sbatch", 'cp "${@: -1}" handed-in; echo "$@" > call')
+    stand_in("sbatch", '[ "$1" = --test-only ] || cp "${@: -1}" handed-in; echo "$@" > call')
     result = submit("--to", "slurm-array", "--wait", "--", "render", "jobs.yaml")
     assert result.exit_code == 2
     assert "jobs.yaml: there is no such file: name a job file" in result.output
@@ -53,8 +53,11 @@ def test_the_program_gets_the_file_and_the_user_the_way_to_watch(folder):
 
 
 def test_the_exit_code_is_that_of_the_program(folder):
-    stand_in("sbatch", "exit 7")
+    stand_in("sbatch", '[ "$1" = --test-only ] || exit 7')
     assert submit("--to", "slurm", "--", "build").exit_code == 7
+    result = submit("--to", "slurm", "--wait", "--", "build")
+    assert result.exit_code == 7
+    assert "sbatch ended with code 7; the same command does what is left" in result.output
 
 
 def test_what_is_missing_is_a_sentence_before_anything_starts(folder):
@@ -63,6 +66,14 @@ def test_what_is_missing_is_a_sentence_before_anything_starts(folder):
     result = submit("--to", "slurm", "--", "build")
     assert result.exit_code == 2
     assert "there is no `sbatch` on this machine" in result.output
+    assert not Path("submissions").exists()
+
+
+def test_what_the_target_refuses_is_not_handed_in(folder):
+    stand_in("sbatch", "echo 'sbatch: error: invalid partition specified: nowhere' >&2; exit 1")
+    result = submit("--to", "slurm", "--", "build")
+    assert result.exit_code == 2
+    assert "Slurm refuses the job (invalid partition specified: nowhere)" in result.output.replace("\n", " ")
     assert not Path("submissions").exists()
 
 

@@ -13,6 +13,28 @@ from flows.submit.slurm import SLURM, SLURM_ARRAY
 from tests.flows.submit.submissions import submission
 
 
+class Trial:
+    """A stand-in for sbatch, which keeps what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "bin").mkdir()
+        self._program, self._trial = folder / "bin" / "sbatch", folder / "trial"
+        self._answer()
+
+    def refuse(self, reason: str) -> None:
+        """Refuse all jobs from now on."""
+        self._answer(f"echo '{reason}' >&2; exit 1")
+
+    def _answer(self, last: str = "") -> None:
+        stand_in(self._program, f"{{ echo $*; cat; }} > {self._trial}\n{last}")
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch) -> Trial:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    return Trial(tmp_path)
+
+
 def directives(text: str) -> dict[str, str]:
     """The options in the lines for sbatch; one without a value is empty."""
     lines = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH --")]
@@ -54,7 +76,7 @@ def test_the_script_is_valid_bash_whatever_the_words(target, tmp_path):
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
-def test_one_node_may_use_its_own_disk_and_several_may_not(tmp_path, monkeypatch):
+def test_one_node_may_use_its_own_disk_and_several_may_not(tmp_path, sbatch, monkeypatch):
     monkeypatch.setattr("flows.submit.places.file_system_of", lambda location: "ext4")
     SLURM.check(submission(tmp_path, workspace=str(tmp_path)))
     for target, options in ((SLURM, {"nodes": 2}), (SLURM_ARRAY, {})):
@@ -63,7 +85,7 @@ def test_one_node_may_use_its_own_disk_and_several_may_not(tmp_path, monkeypatch
         assert error.value.key == "workspace"
 
 
-def test_a_secret_must_be_set_in_the_shell(tmp_path, monkeypatch):
+def test_a_secret_must_be_set_in_the_shell(tmp_path, sbatch, monkeypatch):
     made = submission(tmp_path, submit={"secrets": ["MY_TOKEN"]})
     with pytest.raises(BadConfig, match="MY_TOKEN is not set") as error:
         SLURM.check(made)
@@ -71,6 +93,35 @@ def test_a_secret_must_be_set_in_the_shell(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "hunter2")
     SLURM.check(made)
     assert "hunter2" not in SLURM.render(made)
+
+
+@pytest.mark.parametrize("target", [SLURM, SLURM_ARRAY])
+def test_what_slurm_refuses_is_refused_with_its_reason(target, tmp_path, sbatch):
+    made = submission(tmp_path, submit={"partition": "nowhere"})
+    target.check(made)
+    assert (tmp_path / "trial").read_text() == f"--test-only\n{target.render(made)}"
+    sbatch.refuse("allocation failure: Requested node configuration is not available")  # nodes are down for now
+    target.check(made)
+    sbatch.refuse("sbatch: error: invalid partition specified: nowhere\nallocation failure: Invalid partition name")
+    with pytest.raises(BadConfig) as error:
+        target.check(made)
+    assert error.value.key == "submit"
+    assert "(invalid partition specified: nowhere)" in error.value.sentence
+
+
+def test_a_time_limit_within_which_nothing_can_be_done_is_refused(tmp_path, sbatch):
+    SLURM.check(submission(tmp_path, submit={"hours": 4 / 60, "grace_s": 120}))
+    with pytest.raises(BadConfig, match="more than 180 s") as error:
+        SLURM.check(submission(tmp_path, submit={"hours": 3 / 60, "grace_s": 120}))
+    assert error.value.key == "submit.hours"
+
+
+def test_several_nodes_need_time_to_end_ray(tmp_path, sbatch):
+    SLURM.check(submission(tmp_path, submit={"nodes": 1, "grace_s": 69}))
+    SLURM.check(submission(tmp_path, submit={"nodes": 2, "grace_s": 70}))
+    with pytest.raises(BadConfig, match="need 70 s to end Ray") as error:
+        SLURM.check(submission(tmp_path, submit={"nodes": 2, "grace_s": 69}))
+    assert error.value.key == "submit.grace_s"
 
 
 # The scripts at work, with stand-ins for Slurm's programs and for `aai`
@@ -82,6 +133,7 @@ def programs(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     stand_in(folder / "srun", 'while [[ "$1" == --* ]]; do shift; done; exec "$@"')
     stand_in(folder / "scontrol", f'echo "$@" >> {tmp_path}/scontrol.log')
+    stand_in(folder / "squeue", "echo RUNNING")
     stand_in(folder / "sleep", "exit 0")
     monkeypatch.setattr("sys.executable", str(folder / "python"))
     monkeypatch.chdir(tmp_path)
@@ -92,6 +144,9 @@ def programs(tmp_path, monkeypatch) -> Path:
 def stand_in(path: Path, text: str) -> None:
     path.write_text(f"#!/bin/bash\n{text}\n")
     path.chmod(0o755)
+
+
+WAITS = "trap 'exit 143' TERM; touch {folder}/ready; while :; do read -t 0.05 < /dev/zero; done"
 
 
 def started(tmp_path: Path) -> subprocess.Popen:
@@ -108,15 +163,44 @@ def test_the_exit_code_is_that_of_the_command(programs, tmp_path, code):
     assert not (tmp_path / "scontrol.log").exists()
 
 
-def test_a_stop_reaches_the_command_and_the_job_is_queued_again(programs, tmp_path):
-    stand_in(
-        programs / "aai", f"trap 'exit 143' TERM; touch {tmp_path}/ready; while :; do read -t 0.05 < /dev/zero; done"
-    )
-    job = started(tmp_path)
+def stop_once_ready(job: subprocess.Popen, tmp_path: Path, code: int = 143) -> str:
+    """Stop a job whose command has begun; returns what was asked of scontrol."""
     while not (tmp_path / "ready").exists():
         assert job.poll() is None
         time.sleep(0.02)
     job.send_signal(signal.SIGTERM)
-    assert job.wait(10) == 143
-    assert (tmp_path / "scontrol.log").read_text() == "requeue 7_2\n"
-    assert list((tmp_path / "submissions").glob("*.pid")) == []
+    assert job.wait(10) == code
+    assert [path for path in (tmp_path / "submissions").iterdir() if ".pid" in path.name] == []
+    log = tmp_path / "scontrol.log"
+    return log.read_text() if log.exists() else ""
+
+
+def test_a_stop_reaches_the_command_and_the_job_is_queued_again(programs, tmp_path):
+    stand_in(programs / "aai", WAITS.format(folder=tmp_path))
+    assert stop_once_ready(started(tmp_path), tmp_path) == "requeue 7_2\n"
+
+
+def test_a_command_that_dies_of_the_stop_is_queued_again(programs, tmp_path):
+    """As it does while it imports; `ray symmetric-run` turns that into another code."""
+    stand_in(programs / "aai", WAITS.format(folder=tmp_path).replace("143", "241"))
+    assert stop_once_ready(started(tmp_path), tmp_path, 241) == "requeue 7_2\n"
+
+
+def test_a_job_that_scancel_stops_is_not_queued_again(programs, tmp_path):
+    stand_in(programs / "squeue", "echo COMPLETING")
+    stand_in(programs / "aai", WAITS.format(folder=tmp_path))
+    assert stop_once_ready(started(tmp_path), tmp_path) == ""
+
+
+def test_a_stop_before_the_command_has_begun_is_not_lost(programs, tmp_path):
+    wait = f"touch {tmp_path}/ready; until [ -e {tmp_path}/submissions/*.stop ]; do read -t 0.05 < /dev/zero; done"
+    stand_in(programs / "srun", f'{wait}; while [[ "$1" == --* ]]; do shift; done; exec "$@"')
+    stand_in(programs / "aai", f"touch {tmp_path}/begun")
+    assert stop_once_ready(started(tmp_path), tmp_path) == "requeue 7_2\n"
+    assert not (tmp_path / "begun").exists()
+
+
+def test_a_job_whose_command_never_began_has_failed(programs, tmp_path):
+    """`ray symmetric-run` ends with 0 if Ray does not start."""
+    stand_in(programs / "srun", "exit 0")
+    assert started(tmp_path).wait(10) == 1

@@ -77,6 +77,17 @@ def test_ray_that_does_not_start_here_may_start_later(monkeypatch, error):
     assert "pool.num_workers: 0" in caught.value.sentence
 
 
+@pytest.mark.parametrize(("allotted", "num_cpus"), [("8", 8), (None, None)])
+def test_ray_takes_the_cpus_that_slurm_gave_to_this_process(monkeypatch, allotted, num_cpus):
+    started = []
+    stand_in(monkeypatch, lambda **options: started.append(options["num_cpus"]))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    if allotted:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", allotted)
+    connect("local")
+    assert started == [num_cpus]
+
+
 @pytest.mark.parametrize("sentence", ["Version mismatch: 2.59", "AuthenticationError: the token is wrong"])
 def test_a_cluster_that_refuses_this_process_is_named_with_what_to_look_at(monkeypatch, sentence):
     def init(**options):
