@@ -240,6 +240,9 @@ def submit(
         code = hand_in(target, submission, wait)
     if code:
         raise typer.Exit(code)
+    if wait:
+        typer.echo(f"{submission.name} has finished")
+        return
     typer.echo(f"submitted {submission.name}; to watch and to stop it:\n  {watching(target, submission)}")
 
 
