@@ -63,6 +63,11 @@ class _Actor:
     since_s: float = 0
     """When the first of them began, by the monotonic clock."""
 
+    @property
+    def next_result(self) -> ObjectRef | None:
+        """What it finishes next."""
+        return self.loading if self.loading is not None else next(iter(self.slices), None)
+
 
 class RayPool:
     """Workers on a cluster: as many as fit, and no more than there are slices.
@@ -160,12 +165,13 @@ class RayPool:
                     actor.slices[actor.handle.run.remote(item.rows)] = item
 
     def _collect(self, queue: Queue) -> list[Done]:
-        refs = [ref for actor in self._actors for ref in (actor.loading, *actor.slices) if ref is not None]
+        awaited = [ref for actor in self._actors if (ref := actor.next_result) is not None]
         if not self._is_busy() and queue.due_in_s() and not any(actor.loading for actor in self._actors):
             time.sleep(min(TICK_S, queue.due_in_s()))
-        if not refs:
+        if not awaited:
             return []
-        ray.wait(refs, timeout=self._patience_s(queue))
+        ray.wait(awaited, timeout=self._patience_s(queue))  # of all results, one that came too early would end it
+        refs = [*awaited, *(ref for actor in self._actors for ref in list(actor.slices)[1:])]
         ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         finished: list[Done] = []
         for actor in list(self._actors):
