@@ -4,8 +4,9 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ BUSY = "ray::_RayWorkerRunner.run"
 OUTAGE_S = 90
 PATIENCE_S = 900
 
-pytestmark = [pytest.mark.chaos, pytest.mark.skipif(bool(why_not()), reason=why_not())]
+REASON = why_not()
+
+pytestmark = [pytest.mark.chaos, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
 
 @pytest.fixture(scope="module")
@@ -80,25 +83,40 @@ def command_of(network: RayNetwork, folder: Path, bank: str, *words: str) -> lis
     return network.beside("aai", "submit", "--to", "ray", "--wait", "--", *words, "-c", str(config))
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """`aai submit --wait` at work, and its output."""
+
+    process: subprocess.Popen
+    log: Path
+
+    def wait_until(self, is_so: Callable[[], object]) -> None:
+        """Wait until a condition holds while it is at work."""
+        wait_until(lambda: is_so() or self.process.poll() is not None, PATIENCE_S)
+        assert self.process.poll() is None, self.log.read_text()
+
+    def wait_for_loss(self) -> None:
+        """Wait until the loss of the second node is logged."""
+        self.wait_until(lambda: "node 10.78.0.12 is lost" in self.log.read_text())
+
+
 @contextmanager
-def submitted(network: RayNetwork, folder: Path, bank: str, *words: str) -> Iterator[Path]:
-    """A submitted command at work, whose output is in a file; at the end it must have succeeded."""
+def submitted(network: RayNetwork, folder: Path, bank: str, *words: str) -> Iterator[Submitted]:
+    """A submitted command at work, which must have succeeded at the end."""
     log = folder / f"{bank}.log"
     with log.open("wb") as output:
         options = {"cwd": folder, "env": network.environment, "stdout": output, "stderr": output}
-        with subprocess.Popen(command_of(network, folder, bank, *words), **options) as command:
+        with subprocess.Popen(command_of(network, folder, bank, *words), **options) as process:
             try:
-                yield log
-                assert command.wait(PATIENCE_S) == 0, log.read_text()
+                yield Submitted(process, log)
+                assert process.wait(PATIENCE_S) == 0, log.read_text()
             finally:
-                command.kill()
+                process.kill()
 
 
-def before(folder: Path, bank: str, *tables: str) -> None:
-    """Write a copy of the bank of one machine without some tables."""
-    shutil.copytree(folder / "local", folder / bank)
-    for table in tables:
-        shutil.rmtree(folder / bank / table)
+def without_cues(folder: Path, bank: str) -> None:
+    """Write a copy of the bank of one machine, without its cues."""
+    shutil.copytree(folder / "local", folder / bank, ignore=shutil.ignore_patterns("cues", "renders", "shards"))
 
 
 def assert_like_local(folder: Path, bank: str) -> None:
@@ -109,10 +127,10 @@ def assert_like_local(folder: Path, bank: str) -> None:
     assert (health.duplicates, health.missing_shards) == ({}, [])
 
 
-def wait_for_work(network: RayNetwork, folder: Path, bank: str, table: str) -> None:
-    """Wait until a table has rows, and the second node has a slice."""
+def wait_for_work(network: RayNetwork, folder: Path, bank: str, command: Submitted) -> None:
+    """Wait until there are cues, and the second node has a slice."""
     run = run_on(folder, bank)
-    wait_until(lambda: network.processes(2, BUSY) and len(run.workspace.table(table).read()), PATIENCE_S)
+    command.wait_until(lambda: network.processes(2, BUSY) and len(run.workspace.table("cues").read()))
 
 
 def test_a_build_and_its_pictures_are_those_of_one_machine(network, folder):
@@ -150,12 +168,12 @@ def test_without_the_token_nothing_is_handed_in(change, reason, network, folder)
 
 
 def test_a_node_that_is_cut_off_and_comes_back_costs_no_clip(network, folder, record_property):
-    before(folder, "cut", "cues")
-    with submitted(network, folder, "cut", "build") as log:
-        wait_for_work(network, folder, "cut", "cues")
+    without_cues(folder, "cut")
+    with submitted(network, folder, "cut", "build") as command:
+        wait_for_work(network, folder, "cut", command)
         start_s = time.monotonic()
         network.cut(2)
-        wait_until(lambda: "node 10.78.0.12 is lost" in log.read_text(), PATIENCE_S)
+        command.wait_for_loss()
         record_property("noticed after seconds", time.monotonic() - start_s)
         time.sleep(max(0, OUTAGE_S - (time.monotonic() - start_s)))
         network.mend(2)
@@ -165,13 +183,13 @@ def test_a_node_that_is_cut_off_and_comes_back_costs_no_clip(network, folder, re
 
 
 def test_a_killed_raylet_costs_no_clip(network, folder, record_property):
-    before(folder, "killed", "cues")
-    with submitted(network, folder, "killed", "build") as log:
-        wait_for_work(network, folder, "killed", "cues")
+    without_cues(folder, "killed")
+    with submitted(network, folder, "killed", "build") as command:
+        wait_for_work(network, folder, "killed", command)
         start_s = time.monotonic()
         for raylet in network.processes(2, "/raylet"):
             raylet.kill()
-        wait_until(lambda: "node 10.78.0.12 is lost" in log.read_text(), PATIENCE_S)
+        command.wait_for_loss()
         record_property("noticed after seconds", time.monotonic() - start_s)
         wait_until(lambda: not network.is_up(2), PATIENCE_S)
         network.join(2)
