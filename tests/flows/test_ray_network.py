@@ -30,7 +30,7 @@ QUICK_FIT = {"steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
 QUICK_TRAINING = {"method": "learned", "steps": 2, "batch_size": 4}
 JOB = {"prompt": "a photo of *", "steps": 2}
 BUSY = "ray::_RayWorkerRunner.run"
-OUTAGE_S = 90
+OUTAGE_S, SHORT_OUTAGE_S = 90, 20  # Ray gives a node up after about 65
 PATIENCE_S = 900
 
 REASON = why_not()
@@ -180,6 +180,18 @@ def test_a_node_that_is_cut_off_and_comes_back_costs_no_clip(network, folder, re
     assert_like_local(folder, "cut")
     wait_until(lambda: not network.is_up(2), PATIENCE_S)  # Ray ends on a node that was given up
     network.join(2)
+
+
+def test_a_short_outage_costs_no_clip_and_no_node(network, folder):
+    without_cues(folder, "short")
+    with submitted(network, folder, "short", "build") as command:
+        wait_for_work(network, folder, "short", command)
+        network.cut(2)
+        time.sleep(SHORT_OUTAGE_S)
+        network.mend(2)
+    assert "is lost" not in command.log.read_text()
+    assert_like_local(folder, "short")
+    assert network.is_up(2)
 
 
 def test_a_killed_raylet_costs_no_clip(network, folder, record_property):
