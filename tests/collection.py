@@ -16,12 +16,13 @@ CLIPS = {f"{name}-{level}": (name, level) for name in ("rain", "fire") for level
 NUM_CLIPS, NUM_IMAGES = len(CLIPS), 12
 
 
-def write_collection(folder: Path) -> Path:
-    """Folders `sounds` and `images`, and `said.csv` with labels and intensities."""
+def write_collection(folder: Path, repeats: int = 1) -> Path:
+    """Folders `sounds`, with several takes of each clip, and `images`, and `said.csv` with labels and intensities."""
     (folder / "sounds").mkdir(parents=True)
     (folder / "images").mkdir()
     lines = ["file,label,intensity"]
-    for number, (name, (phenomenon, level)) in enumerate(CLIPS.items()):
+    takes = {f"{name}{'-again' * take}": clip for take in range(repeats) for name, clip in CLIPS.items()}
+    for number, (name, (phenomenon, level)) in enumerate(takes.items()):
         wave = synthesise(phenomenon, level, 700 + number)
         soundfile.write(folder / "sounds" / f"{name}.flac", wave, SAMPLE_RATE_HZ)
         lines.append(f"sounds/{name}.flac,{phenomenon},{level}")

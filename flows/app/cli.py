@@ -247,7 +247,9 @@ def submit(
         if wait:
             typer.echo(f"aai: {target.program} ended with code {code}; the same command does what is left", err=True)
         raise typer.Exit(code)
-    if not wait:
+    if wait:
+        typer.echo(f"{submission.name} has finished")
+    else:
         typer.echo(f"submitted {watching(target, submission)}")
 
 

@@ -1,17 +1,20 @@
 """A running Ray cluster: the command is a Ray job, so its driver is inside the cluster."""
 
 import json
-import os
 import shlex
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import httpx
 
 from aai.errors import BadConfig
 from flows.submit.places import check_places
 from flows.submit.submission import FOLDER, Submission
 from flows.submit.target import Target
 
+_ADDRESS = "submit.address"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ANSWER_S = 10.0  # how long a cluster has to answer
 _JOBS_FOLDER = "."
 """A Ray job starts in its copy of the working folder."""
 
@@ -27,13 +30,8 @@ def _check(submission: Submission) -> None:
             "Ray stores the environment of a job readable: set these variables on the cluster's nodes instead",
             key="submit.secrets",
         )
-    if urlsplit(options.address).hostname not in _LOOPBACK and not _has_token():
-        raise BadConfig(
-            f"there is no token for {options.address}, and a cluster that takes jobs without one runs anybody's code: "
-            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here and on all nodes",
-            key="submit.address",
-        )
     check_places(submission.config)
+    _check_cluster(options.address)
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:
@@ -53,9 +51,53 @@ def _call(submission: Submission, folder: Path, wait: bool) -> list[str]:
     ]
 
 
-def _has_token() -> bool:
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or path.is_file()
+def _check_cluster(address: str) -> None:
+    """Check that a cluster answers and takes our token, and that one elsewhere takes no jobs without a token.
+
+    Raises:
+        BadConfig: it does not.
+    """
+    if _is_open(address):
+        if urlsplit(address).hostname not in _LOOPBACK:
+            raise BadConfig(
+                f"{address} takes jobs without a token, so it runs anybody's code: start Ray on all its nodes, and "
+                "submit, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH",
+                key=_ADDRESS,
+            )
+        return
+    from ray.exceptions import AuthenticationError  # importing Ray takes a second
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        JobSubmissionClient(address)
+    except AuthenticationError as error:
+        reason = str(error).split(".", 1)[0].split("\n", 1)[0]
+        raise BadConfig(
+            f"{address} refuses the token of this shell ({reason}): set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH "
+            "to a copy of the cluster's token file",
+            key=_ADDRESS,
+        ) from error
+    except (OSError, RuntimeError) as error:
+        raise BadConfig(
+            f"{address} does not take jobs ({error}): look at the cluster's dashboard", key=_ADDRESS
+        ) from error
+
+
+def _is_open(address: str) -> bool:
+    """Whether a cluster answers requests that have no token.
+
+    Raises:
+        BadConfig: it does not answer at all.
+    """
+    try:
+        # Nothing secret is sent; Ray's own client looks at the certificate afterwards.
+        return httpx.get(f"{address.rstrip('/')}/api/version", timeout=_ANSWER_S, verify=False).is_success  # noqa: S501
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise BadConfig(
+            f"nothing answers at {address} ({type(error).__name__}): name the dashboard of a running head node, "
+            "started with --dashboard-host",
+            key=_ADDRESS,
+        ) from error
 
 
 RAY = Target(

@@ -5,6 +5,7 @@ actors, and the `Queue` decides what happens to their slices. An actor has one s
 returns rows and never commits, because an actor on a node that was given up may still be computing.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ _DIED = (RayActorError, OutOfMemoryError)
 _SLICES_PER_ACTOR = 2  # one in work, one queued
 _CENSUS_S = 5.0  # how often nodes are counted
 
+_log = logging.getLogger(__name__)
+
 
 class _RayWorkerRunner(WorkerRunner):
     """A runner that reports its node."""
@@ -60,6 +63,11 @@ class _Actor:
     since_s: float = 0
     """When the first of them began, by the monotonic clock."""
 
+    @property
+    def next_result(self) -> ObjectRef | None:
+        """What it finishes next."""
+        return self.loading if self.loading is not None else next(iter(self.slices), None)
+
 
 class RayPool:
     """Workers on a cluster: as many as fit, and no more than there are slices.
@@ -79,6 +87,7 @@ class RayPool:
         self._num_halvings = 0
         self._num_failed_loads = 0
         self._room = 0
+        self._nodes: dict[str, str] = {}
         self._counted_s = 0.0
         self._loading_since_s = time.monotonic()
         self._runner_class = ray.remote(
@@ -123,8 +132,7 @@ class RayPool:
     def _grow(self, queue: Queue) -> None:
         """Start actors where there is room, up to the number of slices."""
         if time.monotonic() - self._counted_s > _CENSUS_S or not self._counted_s:
-            self._room = _room(self._options)
-            self._counted_s = time.monotonic()
+            self._count()
         in_flight = sum(len(actor.slices) for actor in self._actors)
         wanted = min(self._room, in_flight + queue.waiting(max(0, self._room - in_flight)))
         if not self._actors:
@@ -132,6 +140,17 @@ class RayPool:
         while len(self._actors) < wanted:
             handle: Any = self._runner_class.remote(self._id_column, self._num_halvings)
             self._actors.append(_Actor(handle, handle.load_here.remote(self._make_worker)))
+
+    def _count(self) -> None:
+        """Count nodes and the room on them, and log which have come or gone."""
+        nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _nodes()}
+        for node_id in self._nodes.keys() - nodes.keys():
+            _log.warning("node %s is lost: others do its slices", self._nodes[node_id])
+        for node_id in nodes.keys() - self._nodes.keys() if self._nodes else ():
+            _log.warning("node %s has joined", nodes[node_id])
+        self._nodes = nodes
+        self._room = _room(self._options)
+        self._counted_s = time.monotonic()
 
     def _feed(self, queue: Queue) -> None:
         """Give each actor that has loaded one slice, then each a second."""
@@ -146,12 +165,13 @@ class RayPool:
                     actor.slices[actor.handle.run.remote(item.rows)] = item
 
     def _collect(self, queue: Queue) -> list[Done]:
-        refs = [ref for actor in self._actors for ref in (actor.loading, *actor.slices) if ref is not None]
+        awaited = [ref for actor in self._actors if (ref := actor.next_result) is not None]
         if not self._is_busy() and queue.due_in_s() and not any(actor.loading for actor in self._actors):
             time.sleep(min(TICK_S, queue.due_in_s()))
-        if not refs:
+        if not awaited:
             return []
-        ray.wait(refs, timeout=self._patience_s(queue))
+        ray.wait(awaited, timeout=self._patience_s(queue))  # of all results, one that came too early would end it
+        refs = [*awaited, *(ref for actor in self._actors for ref in list(actor.slices)[1:])]
         ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         finished: list[Done] = []
         for actor in list(self._actors):

@@ -7,17 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from aai.errors import BadConfig
-from aai.workspace import SCHEMAS, Health
+from aai.workspace import Health
 from flows.steps import build
-from tasks.runtime.arrow import to_array
-from tasks.runtime.run import Run
 from tasks.stages import make_config, open_run
 from tests.cluster import CPUS
 from tests.collection import NUM_CLIPS, write_collection
+from tests.same import assert_same
 
 ROOT = Path(__file__).parents[2]
 TWICE = ("ingest_images", "embed_images")
@@ -26,7 +24,6 @@ TABLES = ("images", "clips", "image_vectors", "audio_vectors", "aligned_vectors"
 HEALTHY = Health(orphan_files=[], orphan_shards=[], missing_shards=[], leftovers=[], duplicates={})
 QUICK_TRAINING = {"method": "learned", "steps": 2, "batch_size": 4}
 QUICK_FIT = {"steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
-MAX_DIFFERENCE = 1e-4  # of the largest number in a vector
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +56,6 @@ def test_every_stage_runs_on_a_cluster_and_makes_what_this_process_makes(folder,
         assert_same(name, run, local)
     assert len(run.workspace.table("cues").read()) == NUM_CLIPS
     assert run.workspace.health() == HEALTHY
-
-
-def assert_same(name: str, run: Run, local: Run) -> None:
-    key = SCHEMAS[name].id
-    rows, others = (own.workspace.table(name).read(recipe=own.recipe(name)).sort_by(key) for own in (run, local))
-    assert len(rows) and rows[key].to_pylist() == others[key].to_pylist()
-    if "vector" in rows.column_names:
-        vectors, expected = to_array(rows["vector"]), to_array(others["vector"])
-        assert np.abs(vectors - expected).max() <= MAX_DIFFERENCE * np.abs(expected).max()
-    if "image_ids" in rows.column_names:
-        assert rows["image_ids"].to_pylist() == others["image_ids"].to_pylist()
 
 
 def test_a_build_on_a_cluster_that_does_not_answer_fails_without_another_try(folder, monkeypatch):

@@ -45,11 +45,18 @@ def test_the_program_gets_the_file_and_the_user_the_way_to_watch(folder):
     assert result.exit_code == 2
     assert "jobs.yaml: there is no such file: name a job file" in result.output
     Path("jobs.yaml").write_text("- prompt: a photo of *\n")
-    result = submit("--to", "slurm-array", "--wait", "--", "render", "jobs.yaml")
+    result = submit("--to", "slurm-array", "--", "render", "jobs.yaml")
     assert result.exit_code == 0, result.output
-    assert Path("call").read_text().startswith("--wait ")
+    assert not Path("call").read_text().startswith("--wait ")
     assert "aai render jobs.yaml" in Path("handed-in").read_text()
     assert "squeue --me --name=aai-render-" in result.output
+
+
+def test_waiting_ends_with_the_job(folder):
+    stand_in("sbatch", 'echo "$@" > call')
+    result = submit("--to", "slurm-array", "--wait", "--", "build")
+    assert (result.exit_code, "has finished" in result.output) == (0, True), result.output
+    assert Path("call").read_text().startswith("--wait ")
 
 
 def test_the_exit_code_is_that_of_the_program(folder):

@@ -1,13 +1,35 @@
 """A Ray job carries its files, and goes to no open cluster."""
 
 import json
+import os
 import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from aai.errors import BadConfig
 from flows.submit.ray import RAY
 from tests.flows.submit.submissions import submission
+
+ROOT = Path(__file__).parents[3]
+CHECK = """
+import sys
+from pathlib import Path
+from aai.errors import BadConfig
+from flows.submit.ray import RAY
+from flows.submit.submission import make_submission
+try:
+    RAY.check(make_submission((sys.argv[2],), Path(sys.argv[1]), {}))
+except BadConfig as error:
+    print(error)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +58,81 @@ def test_waiting_follows_the_job(tmp_path):
     assert "--no-wait" not in RAY.command(submission(tmp_path), tmp_path / "x.sh", True)
 
 
+class Dashboard(BaseHTTPRequestHandler):
+    """A cluster that takes the token `right`, or all requests."""
+
+    needs_token = True
+
+    def do_GET(self):
+        status = 200
+        if self.needs_token:
+            status = {None: 401, "Bearer right": 200}.get(self.headers["Authorization"], 403)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(b'{"ray_version": "2.60.0"}')
+
+    def log_message(self, *args):
+        pass
+
+
+class OpenDashboard(Dashboard):
+    needs_token = False
+
+
+@contextmanager
+def cluster(kind: type[Dashboard]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def check(folder, address: str) -> None:
+    RAY.check(submission(folder, submit={"address": address}))
+
+
 def test_an_open_cluster_elsewhere_is_refused(tmp_path, monkeypatch):
-    made = submission(tmp_path, submit={"address": "http://head.example:8265"})
-    with pytest.raises(BadConfig, match="no token") as error:
-        RAY.check(made)
+    with cluster(OpenDashboard) as address:
+        check(tmp_path, address)
+        monkeypatch.setattr("flows.submit.ray._LOOPBACK", ())
+        with pytest.raises(BadConfig, match="takes jobs without a token") as error:
+            check(tmp_path, address)
     assert error.value.key == "submit.address"
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "some")
-    RAY.check(made)
 
 
-def test_on_this_machine_no_token_is_needed(tmp_path):
-    RAY.check(submission(tmp_path))
+@pytest.mark.parametrize("given", [{}, {"RAY_AUTH_MODE": "token"}, {"RAY_AUTH_TOKEN": "right"}])
+def test_without_a_token_a_protected_cluster_is_named_with_the_remedy(given, tmp_path):
+    with cluster(Dashboard) as address:
+        assert_refused(address, tmp_path, given)
+
+
+def test_a_wrong_token_is_refused_and_the_right_one_accepted(tmp_path):
+    right = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "right"}
+    with cluster(Dashboard) as address:
+        assert_refused(address, tmp_path, right | {"RAY_AUTH_TOKEN": "wrong"})
+        assert checked(address, tmp_path, right) == ""
+
+
+def assert_refused(address: str, folder, environment: dict[str, str]) -> None:
+    sentence = checked(address, folder, environment)
+    assert sentence.startswith(f"submit.address: {address} refuses the token of this shell (")
+    assert sentence.endswith("set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a copy of the cluster's token file")
+
+
+def checked(address: str, folder, environment: dict[str, str]) -> str:
+    """What the check says in a process of its own, because Ray reads its environment once."""
+    made = submission(folder, submit={"address": address})
+    own = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CHECK, str(folder / "aai.yaml"), made.command]
+    return subprocess.run(command, env=own | environment, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_where_nothing_answers_is_a_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(BadConfig, match="nothing answers at") as error:
+        check(tmp_path, f"http://127.0.0.1:{port}")
+    assert error.value.key == "submit.address"
 
 
 def test_secrets_are_not_stored_with_the_job(tmp_path):

@@ -270,5 +270,17 @@ def test_a_stage_with_a_model_takes_a_gpu_per_worker_where_there_are_some(monkey
     assert (pool._options.gpus_per_worker, pool.num_workers) == (gpus, num_workers)
 
 
+def test_nodes_that_are_lost_and_join_are_logged(monkeypatch, caplog):
+    pool = RayPool(Echo, "id", PoolOptions())
+    for numbers in ((1, 2), (2, 3), (2, 3)):
+        nodes = [
+            {"NodeID": str(number), "NodeManagerAddress": f"10.0.0.{number}", "Resources": {"CPU": 2}}
+            for number in numbers
+        ]
+        monkeypatch.setattr("tasks.runtime.ray_pool._nodes", lambda nodes=nodes: nodes)
+        pool._count()
+    assert caplog.messages == ["node 10.0.0.1 is lost: others do its slices", "node 10.0.0.3 has joined"]
+
+
 def test_without_any_gpu_no_stage_takes_one():
     assert RayPool(Echo, "id", PoolOptions(), gpu=True)._options.gpus_per_worker == 0
