@@ -9,7 +9,7 @@ import pyarrow as pa
 from tasks.runtime.loaded import loaded_once
 from tasks.runtime.work import Outcome
 
-_PAUSE_S = 0.2  # so that a worker that has loaded does not take the slices of those that load
+_WAIT_S = 300  # for workers on a busy machine
 
 
 class WhereAmI:
@@ -18,7 +18,6 @@ class WhereAmI:
     def __call__(self, rows: pa.Table) -> Outcome:
         import ray
 
-        time.sleep(_PAUSE_S)
         context = ray.get_runtime_context()
         found = {
             "pid": os.getpid(),
@@ -28,6 +27,20 @@ class WhereAmI:
             "threads": os.environ["OMP_NUM_THREADS"],
         }
         return Outcome(pa.Table.from_pylist([{"id": id} | found for id in rows["id"].to_pylist()]))
+
+
+class Together(WhereAmI):
+    """Waits until a number of workers have a slice each."""
+
+    def __init__(self, folder: Path, num: int) -> None:
+        self.folder, self.num = folder, num
+
+    def __call__(self, rows: pa.Table) -> Outcome:
+        (self.folder / str(os.getpid())).touch()
+        end_s = time.monotonic() + _WAIT_S
+        while len(list(self.folder.iterdir())) < self.num and time.monotonic() < end_s:
+            time.sleep(0.05)
+        return super().__call__(rows)
 
 
 class Model:

@@ -10,7 +10,7 @@ from aai.errors import BadConfig
 from tasks.runtime import ray_actors
 from tasks.runtime.options import PoolOptions
 from tasks.runtime.workers import Workers
-from tests.tasks.runtime.gpus import WhereAmI, WithModel
+from tests.tasks.runtime.gpus import Together, WhereAmI, WithModel
 from tests.tasks.runtime.workers import cut
 
 NUM_GPUS = 4  # of each node
@@ -49,8 +49,8 @@ def pids(rows: list[dict]) -> set[int]:
 
 
 @pytest.mark.slow
-def test_every_gpu_gets_a_worker_and_no_worker_sees_another(workers):
-    rows = rows_of(workers, num=2 * NUM_GPUS)
+def test_every_gpu_gets_a_worker_and_no_worker_sees_another(workers, tmp_path):
+    rows = rows_of(workers, partial(Together, tmp_path, 2 * NUM_GPUS), num=2 * NUM_GPUS)
     assert len({(row["node"], row["visible"]) for row in rows}) == len(pids(rows)) == 2 * NUM_GPUS
     assert all(row["given"] == [row["visible"]] and row["threads"] == "2" for row in rows)
 
