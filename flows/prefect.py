@@ -13,7 +13,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "aai,tasks")  # our log messages belong to the flow run
 
 from collections.abc import Callable, Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
+from contextlib import closing, contextmanager  # noqa: E402
 from contextvars import copy_context  # noqa: E402
 from threading import Event, Thread  # noqa: E402
 from typing import Any, cast  # noqa: E402
@@ -60,7 +60,8 @@ def build_bank(config: str, changes: dict[str, Any] | None = None) -> State | No
     Its parameters are plain values, so it can be served on a schedule:
     `build_bank.serve("nightly", cron="0 2 * * *", parameters={"config": "/data/aai.yaml"})`
     """
-    return _final_state(_followed("build", build, open_run(load_config(config, changes))))
+    with closing(open_run(load_config(config, changes))) as run:
+        return _final_state(_followed("build", build, run))
 
 
 def check_server() -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from aai.errors import BadConfig, BadItem, Unlabelled
 from aai.identity import seed_of
 from aai.retrieve.image_index import ImageIndex
+from aai.retrieve.index import faiss_build
 from aai.retrieve.neighbours import retrieve
 from aai.retrieve.options import RetrieveOptions
 from aai.workspace import SCHEMAS
@@ -32,6 +33,7 @@ class Retriever:
 
     def __init__(self, context: Context) -> None:
         self.images, self.version = _open_index(context, self)
+        self.images.index.use_gpus()
         self.options = context.options(RetrieveOptions)
         has_mean = self.images.num_clips >= self.options.min_bank_clips
         self.mean = self.images.query_mean if has_mean else None
@@ -115,6 +117,10 @@ def _retriever(context: Context) -> Worker:
     return Retriever(context) if context.options(RetrieveOptions).method == "audio" else LabelRetriever(context)
 
 
+def _searches_on_gpus() -> bool:
+    return faiss_build() == "gpu"
+
+
 def _settings(config: Config) -> dict[str, object]:
     """The options, with the seed where images are drawn at random."""
     options = config.options(RetrieveOptions)
@@ -150,5 +156,6 @@ NEIGHBOURS = Stage(
     settings=_settings,
     worker=_retriever,
     outdated=_outdated,
+    gpu=_searches_on_gpus,
     code_version=2,
 )

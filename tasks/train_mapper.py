@@ -13,7 +13,7 @@ from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig
 from aai.media.options import IngestOptions
 from tasks.runtime.config import Config
-from tasks.runtime.driver import StageSummary, open_pool
+from tasks.runtime.driver import StageSummary
 from tasks.runtime.models import check_templates, initial_cue, open_diffusion
 from tasks.runtime.run import Run
 from tasks.runtime.sharing import closing_stream
@@ -147,7 +147,7 @@ def _train(run: Run, folder: Path, beat: Callable[[], None]) -> int:
     rounds = _Rounds(run.config.options(TrainMapperOptions).steps, clip_ids)
     progress = run.watch(MAPPER.name) if run.watch else None
     pool = run.config.pool_of(MAPPER.name, 1)
-    workers = open_pool(partial(MapperTrainer, run.context()), _KEY, pool, MAPPER.gpu)
+    workers = run.workers.open(partial(MapperTrainer, run.context()), _KEY, pool, MAPPER.takes_gpu)
     with stopping_on_signals(run.stop), closing_stream(workers.map(rounds, run.stop)) as results:
         for finished in results:
             for done in finished:

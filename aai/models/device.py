@@ -11,8 +11,8 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def best_device() -> torch.device:
-    """The GPU if this process may use one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The first GPU that this process may use, else the CPU. On Ray that is the one its worker was given."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
 def dtype_named(name: str) -> torch.dtype:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from aai.errors import BadConfig
+from aai.retrieve.gpu_index import MAX_ON_GPU, GpuIndex, on_gpus
 from aai.retrieve.options import MIN_PER_LIST, MIN_SAMPLE, IndexOptions
 from aai.store_errors import of_text
 
@@ -34,6 +35,7 @@ class VectorIndex:
 
     def __init__(self, index: faiss.Index) -> None:
         self._index = index
+        self._on_gpus: GpuIndex | None = None
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -60,6 +62,12 @@ class VectorIndex:
         if len(numbers) and (numbers.min() < 0 or len(np.unique(numbers)) < len(numbers)):
             raise BadConfig("an image's number is negative or a duplicate: use identity.int64_of of distinct ids")
         self._index.add_with_ids(vectors, numbers)
+        self._on_gpus = None
+
+    def use_gpus(self, library: Any = faiss) -> bool:
+        """Search on the GPUs of this process from now on, and return whether there are any that FAISS can use."""
+        self._on_gpus = on_gpus(self._index, library)
+        return self._on_gpus is not None
 
     def search(
         self, queries: Float32[np.ndarray, "clips dim"], k: int
@@ -75,7 +83,8 @@ class VectorIndex:
         self._check_dim(queries)
         if not np.isfinite(queries).all():
             raise BadConfig(f"query {_first(~np.isfinite(queries).all(axis=1))} is not finite: align its clip again")
-        similarities, numbers = self._index.search(queries, k)
+        index = self._on_gpus if self._on_gpus and k <= MAX_ON_GPU else self._index
+        similarities, numbers = index.search(queries, k)
         similarities[numbers < 0] = -np.inf
         return numbers, similarities
 

@@ -6,19 +6,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+import faiss
+
 from aai.errors import BadConfig
 from aai.retrieve.index import faiss_build
 from aai.workspace.drivers import list_drivers, read_drivers
 from tasks.list_files import look
+from tasks.runtime.placement import this_machine
 from tasks.runtime.run import Run
+from tasks.views.placement import placements
 from tasks.views.plan import metadata_notes
 
 _PACKAGES = ("torch", "diffusers", "transformers", "ray", "deltalake", "pyarrow", "numpy")
 
 _FAISS_REMEDIES = {
-    "both": "faiss-cpu and faiss-gpu overwrite each other's files: uninstall both, then install one",
+    "both": "they overwrite each other's files: `pip uninstall -y faiss-cpu faiss-gpu`, then `pip install` one of them",
     "none": "install faiss-cpu, or faiss-gpu on a machine with a GPU",
 }
+_GIB = 2**30
 _PRUNE = "remove them with `aai bank prune`"
 
 
@@ -47,7 +52,8 @@ def examine(run: Run | None) -> list[Finding]:
     Raises:
         Transient: the store failed.
     """
-    return [*_software(), _gpu(), *([*_sources(run), *_drivers(run), *_workspace(run), *_metadata(run)] if run else [])]
+    of_run = [*_placement(run), *_sources(run), *_drivers(run), *_workspace(run), *_metadata(run)] if run else []
+    return [*_software(), *_gpus(), *of_run]
 
 
 def _software() -> list[Finding]:
@@ -57,16 +63,38 @@ def _software() -> list[Finding]:
             findings.append(Finding(f"{name} {version(name)}"))
         except PackageNotFoundError:
             findings.append(Finding(f"{name} is missing", "run `make install`"))
+    return [*findings, _faiss()]
+
+
+def _faiss() -> Finding:
+    """Which FAISS searches, and where."""
     build = faiss_build()
-    return [*findings, Finding(f"faiss: {build}", _FAISS_REMEDIES.get(build))]
+    if remedy := _FAISS_REMEDIES.get(build):
+        return Finding(f"faiss: {build}", remedy)
+    num = faiss.get_num_gpus()
+    return Finding(f"faiss: {build} {faiss.__version__}, searches on {f'{num} GPUs' if num else 'CPUs'}")
 
 
-def _gpu() -> Finding:
+def _gpus() -> list[Finding]:
     import torch
 
-    if torch.cuda.is_available():
-        return Finding(f"GPU: {torch.cuda.get_device_name()}")
-    return Finding("no GPU: models run on the CPU, which is fast enough for the profile tiny only")
+    if not torch.cuda.is_available():
+        num = this_machine().gpus
+        remedy = "torch cannot use them: install the build of PyTorch for the driver's version of CUDA" if num else None
+        return [Finding("no GPU: models run on the CPU, which is fast enough for the profile tiny only", remedy)]
+    devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return [
+        Finding(f"GPU {number}: {device.name}, {device.total_memory / _GIB:.0f} GiB")
+        for number, device in enumerate(devices)
+    ]
+
+
+def _placement(run: Run) -> list[Finding]:
+    """Where the stages work."""
+    try:
+        return [Finding(phrase) for phrase in placements(run)]
+    except BadConfig as error:
+        return [Finding("stages have no place to work", str(error))]
 
 
 def _sources(run: Run) -> Iterator[Finding]:

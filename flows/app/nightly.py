@@ -1,5 +1,7 @@
 """The flow that Prefect's deployments run: bank, pictures, scores and report, and nothing of it twice."""
 
+from contextlib import closing
+
 from prefect import flow
 from prefect.states import Cancelled, State
 
@@ -23,14 +25,14 @@ def nightly(config: str, jobs: str = "", changes: str = "{}") -> State | None:
         jobs: the job file; without one no pictures are rendered.
         changes: keys of the configuration that are replaced, as YAML, such as `{fit: {steps: 3}}`.
     """
-    run = open_run(load_config(config, parse_yaml(changes)))
-    done = orchestrate("build", build, run)
-    if jobs and not _is_stopped(done):
-        done += _pictures(run, jobs)
-    if _is_stopped(done):
-        return Cancelled(message="stopped before all was done; the next run does the rest")
-    as_task("report", _report, run)
-    return None
+    with closing(open_run(load_config(config, parse_yaml(changes)))) as run:
+        done = orchestrate("build", build, run)
+        if jobs and not _is_stopped(done):
+            done += _pictures(run, jobs)
+        if _is_stopped(done):
+            return Cancelled(message="stopped before all was done; the next run does the rest")
+        as_task("report", _report, run)
+        return None
 
 
 def _pictures(run: Run, jobs: str) -> list[StageSummary]:

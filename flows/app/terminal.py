@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -50,10 +50,10 @@ def fail(sentence: str) -> NoReturn:
 
 @contextmanager
 def at_work(run: "Run") -> Iterator[None]:
-    """Everything around the stages of a command: threads that share the processor, and progress bars."""
+    """Everything around the stages of a command: threads that share the processor, progress bars, workers' end."""
     # Threads that wait by spinning take the processor from one another where it is shared; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with progress(run):
+    with closing(run), progress(run):
         yield
 
 
@@ -144,7 +144,7 @@ def show_plan(planned: "BuildPlan") -> None:
         numbers = [f"{number:,}" for number in (stage.done, stage.new, stage.stale, stage.rejected)]
         table.add_row(stage.stage, *numbers, estimate)
     Console().print(table)
-    for note in planned.notes:
+    for note in (*planned.placement, *planned.notes):
         typer.echo(note)
 
 

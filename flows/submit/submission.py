@@ -11,7 +11,7 @@ import yaml
 
 from aai.errors import BadConfig
 from aai.yaml_reader import read_yaml
-from tasks.runtime.config import Config, load_keys
+from tasks.runtime.config import Config, load_keys, merge
 from tasks.runtime.options import SubmitOptions
 from tasks.runtime.stage import sections_of
 from tasks.stages import STAGES, load_config
@@ -103,7 +103,10 @@ def make_submission(
         BadConfig: the configuration is wrong, or the job file cannot be read.
     """
     loaded = load_config(config, changes)
-    contents = {_CONFIG: yaml.safe_dump(load_keys(config.absolute(), sections_of(STAGES), changes), sort_keys=False)}
+    keys = load_keys(config.absolute(), sections_of(STAGES), changes)
+    # By these the job knows what the autoscaler of its cluster can start.
+    keys = merge({"submit": loaded.submit.model_dump(include={"nodes", "cpus", "gpus"})}, keys)
+    contents = {_CONFIG: yaml.safe_dump(keys, sort_keys=False)}
     if jobs is not None:
         content = _with_absolute_paths(read_yaml(jobs, "name a job file"), jobs.absolute().parent)
         contents[_JOBS] = yaml.safe_dump(content, sort_keys=False)

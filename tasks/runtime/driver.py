@@ -25,7 +25,8 @@ from tasks.runtime.rejects import RejectLog
 from tasks.runtime.sharing import Finished, SharedSlices, closing_stream
 from tasks.runtime.signals import stopping_on_signals
 from tasks.runtime.stage import Note, Pending, Source
-from tasks.runtime.work import Done, LocalPool, Pool, Reject, Worker
+from tasks.runtime.work import Done, Pool, Reject, Worker
+from tasks.runtime.workers import Workers
 
 _REJECTS = "rejects"
 _MAX_COMMITS_BY_SIZE = 300
@@ -51,6 +52,8 @@ class StageRun:
     """Whether a worker takes a GPU, if the cluster has any."""
     note: Note | None = None
     """What to log of the counts of all outcomes."""
+    workers: Workers | None = None
+    """The workers of the command, which outlive the stage; without them it has its own."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def _work(
     progress: Progress | None,
     stop: Event,
 ) -> None:
-    workers = open_pool(stage.make_worker, buffer.id_column, pool, stage.gpu)
+    kept = stage.workers or Workers(keeps_actors=False)
+    workers = kept.open(stage.make_worker, buffer.id_column, pool, stage.gpu)
     size = _slice_size(pool, pending.num, workers)
     with stopping_on_signals(stop):
         with buffer.presence as presence:
@@ -167,19 +171,6 @@ def _slices(  # noqa: PLR0913
 def _slice_size(pool: PoolOptions, num_items: int, workers: Pool) -> int:
     """The configured size, or less where some workers would get no slice otherwise."""
     return max(1, min(pool.slice_size, ceil(num_items / workers.num_workers)))
-
-
-def open_pool(make_worker: Callable[[], Worker], id_column: str, options: PoolOptions, gpu: bool = False) -> Pool:
-    """Workers in this process or on Ray.
-
-    Raises:
-        BadConfig: the Ray cluster does not answer.
-    """
-    if options.num_workers == 0:
-        return LocalPool(make_worker, id_column, options)
-    from tasks.runtime.ray_pool import RayPool  # importing Ray takes a second
-
-    return RayPool(make_worker, id_column, options, gpu)
 
 
 class CommitBuffer:

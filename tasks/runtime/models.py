@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aai.cues.options import TrainMapperOptions
 from aai.errors import BadConfig, BadItem
 from tasks.runtime.config import Config
+from tasks.runtime.loaded import loaded_once
 from tasks.runtime.stage import Context
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ def open_diffusion(config: Config) -> "Diffusion":
     from aai.models.device import best_device, dtype_named  # torch takes seconds; planning imports this module
     from aai.models.diffusion import load_diffusion
 
-    device, model = best_device(), config.models.diffusion
+    device, model, dtype = best_device(), config.models.diffusion, dtype_named(config.models.dtype)
     with in_role("diffusion"):
-        return load_diffusion(model.name, device, model.revision, dtype_named(config.models.dtype))
+        return loaded_once(
+            ("diffusion", model, device, dtype), lambda: load_diffusion(model.name, device, model.revision, dtype)
+        )
 
 
 def open_audio(config: Config) -> "AudioEncoder":
@@ -56,9 +59,11 @@ def open_audio(config: Config) -> "AudioEncoder":
     from aai.models.clap import AudioEncoder
     from aai.models.device import best_device, dtype_named
 
-    model = config.models.audio
+    model, device, dtype = config.models.audio, best_device(), dtype_named(config.models.dtype)
     with in_role("audio"):
-        return AudioEncoder(model.name, model.revision, best_device(), dtype_named(config.models.dtype))
+        return loaded_once(
+            ("audio", model, device, dtype), lambda: AudioEncoder(model.name, model.revision, device, dtype)
+        )
 
 
 def open_image_text(config: Config) -> "ImageTextEncoder":
@@ -70,9 +75,11 @@ def open_image_text(config: Config) -> "ImageTextEncoder":
     from aai.models.clip import ImageTextEncoder
     from aai.models.device import best_device, dtype_named
 
-    model = config.models.image_text
+    model, device, dtype = config.models.image_text, best_device(), dtype_named(config.models.dtype)
     with in_role("image_text"):
-        return ImageTextEncoder(model.name, model.revision, best_device(), dtype_named(config.models.dtype))
+        return loaded_once(
+            ("image_text", model, device, dtype), lambda: ImageTextEncoder(model.name, model.revision, device, dtype)
+        )
 
 
 def open_mapper(context: Context) -> "CueMapper":

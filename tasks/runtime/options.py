@@ -24,8 +24,9 @@ class PoolOptions(Options):
     """Maximum number of workers. By default as many as the cluster has room for; 0 runs everything in this process,
     without Ray."""
 
-    cpus_per_worker: float = Field(1, gt=0)
-    """CPUs reserved for a worker."""
+    cpus_per_worker: float | None = Field(None, gt=0)
+    """CPUs reserved for a worker, which are also its threads. By default 1; for a worker with a GPU its share of the
+    node's CPUs."""
 
     gpus_per_worker: float | None = Field(None, ge=0)
     """GPUs reserved for a worker; a fraction lets several share one. By default 1 for stages that run a model on a
@@ -49,6 +50,13 @@ class PoolOptions(Options):
 
     backoff_s: float = Field(1, ge=0)
     """Pause before the second attempt in seconds; it doubles with each further attempt."""
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _is_a_share_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and not value.is_integer():
+            raise ValueError(f"{value:g} is more than one GPU, and no whole number: use 1, 2 and so on, or less than 1")
+        return value
 
 
 class RunOptions(Options):

@@ -1,22 +1,28 @@
 """Connecting to a Ray cluster, or starting one on this machine."""
 
+import json
 import logging
 import os
 import signal
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from aai.errors import BadConfig, Transient
+from tasks.runtime.placement import Node
 
 # Ray reads these when it is imported or started; settings of the user have precedence.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray 2.60 warns without it
 
 import ray  # noqa: E402
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS  # noqa: E402
+from ray.autoscaler.v2.utils import is_autoscaler_v2  # noqa: E402
+from ray.experimental.internal_kv import _internal_kv_get  # noqa: E402
 
 _ADDRESS = "pool.address"
 _LOCAL, _AUTO = "local", "auto"  # start a cluster on this machine; join the one that runs on it
@@ -50,6 +56,31 @@ def connect(address: str | None) -> None:
         _init(address)
     _joined_as[address] = _head_address()
     _protect_token()
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def cluster_nodes(to_come: Sequence[Node] = ()) -> list[Node]:
+    """The nodes of the cluster, and those that its autoscaler can still start."""
+    resources = [node["Resources"] for node in alive_nodes()]
+    nodes = [Node(each.get("CPU", 0), each.get("GPU", 0)) for each in resources]
+    if not (to_come and autoscales()):
+        return nodes
+    num_started = sum(node.cpus >= to_come[0].cpus and node.gpus >= to_come[0].gpus for node in nodes)
+    return [*nodes, *to_come[num_started:]]
+
+
+def autoscales() -> bool:
+    """Whether an autoscaler can start nodes. Which ones, Ray does not tell.
+
+    Its monitor runs on every cluster; where it can start nothing, it makes up a type for each node from the node's id.
+    """
+    status = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}")
+    types = status.get("autoscaler_report", {}).get("node_type_mapping") or {}
+    return any(kind != f"node_{node}" for node, kind in types.items()) or is_autoscaler_v2(fetch_from_server=True)
 
 
 def _init(address: str) -> None:

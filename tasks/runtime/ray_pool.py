@@ -7,17 +7,23 @@ returns rows and never commits, because an actor on a node that was given up may
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Event
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pyarrow as pa
 
 from aai.errors import AaiError, BadConfig, Transient
 from tasks.runtime.options import PoolOptions
-from tasks.runtime.ray_cluster import connect  # sets what Ray reads from the environment when it is imported
-from tasks.runtime.work import NO_MEMORY, TICK_S, Done, Queue, Worker, WorkerRunner, WorkItem, is_out_of_memory
+from tasks.runtime.placement import Node, Placement, place
+from tasks.runtime.ray_actors import Actor, IdleActors, Size, start_actor
+from tasks.runtime.ray_cluster import (  # sets what Ray reads from the environment when it is imported
+    alive_nodes,
+    autoscales,
+    cluster_nodes,
+    connect,
+)
+from tasks.runtime.work import NO_MEMORY, TICK_S, Done, Queue, Worker, WorkItem, is_out_of_memory
 
 # isort: split
 
@@ -36,68 +42,66 @@ from ray.exceptions import (
 _LOST = (ActorUnavailableError, NodeDiedError, WorkerCrashedError, ObjectLostError)
 _DIED = (RayActorError, OutOfMemoryError)
 
-_SLICES_PER_ACTOR = 2  # one in work, one queued
-_CENSUS_S = 5.0  # how often nodes are counted
+_NO_GPU_YET = (
+    "the cluster has no GPU yet, so models run on CPUs: if its autoscaler can start nodes with GPUs, set submit.nodes, "
+    "submit.cpus and submit.gpus to what it can"
+)
 
 _log = logging.getLogger(__name__)
 
-
-class _RayWorkerRunner(WorkerRunner):
-    """A runner that reports its node."""
-
-    def load_here(self, make_worker: Callable[[], Worker]) -> str:
-        """Make the worker and return the id of the node."""
-        self.load(make_worker)
-        return str(ray.get_runtime_context().get_node_id())
-
-
-@dataclass(eq=False)
-class _Actor:
-    """The pool's record of an actor."""
-
-    handle: Any
-    loading: ObjectRef | None
-    node_id: str = ""
-    slices: dict[ObjectRef, WorkItem] = field(default_factory=dict)
-    """In flight, in the order in which the actor processes them."""
-    since_s: float = 0
-    """When the first of them began, by the monotonic clock."""
-
-    @property
-    def next_result(self) -> ObjectRef | None:
-        """What it finishes next."""
-        return self.loading if self.loading is not None else next(iter(self.slices), None)
+_SLICES_PER_ACTOR = 2  # one in work, one queued
+_CENSUS_S = 5.0  # how often nodes are counted
 
 
 class RayPool:
     """Workers on a cluster: as many as fit, and no more than there are slices.
 
-    With `gpu`, a worker takes a whole GPU by default if the cluster has any.
+    Args:
+        make_worker: called in the worker's process.
+        id_column: the column with the item's id.
+        options: resources and limits.
+        has_model: whether a worker takes a GPU by default, if the cluster has any.
+        idle: the actors of earlier stages, which are used again if they are of the right size; those of this pool join
+            them when all slices are finished.
+        to_come: the nodes that the cluster's autoscaler can start.
     """
 
-    def __init__(
-        self, make_worker: Callable[[], Worker], id_column: str, options: PoolOptions, gpu: bool = False
+    def __init__(  # noqa: PLR0913
+        self,
+        make_worker: Callable[[], Worker],
+        id_column: str,
+        options: PoolOptions,
+        has_model: bool = False,
+        idle: IdleActors | None = None,
+        to_come: Sequence[Node] = (),
     ) -> None:
         connect(options.address)
-        options = _with_gpus(options, gpu)
         self._make_worker = make_worker
         self._id_column = id_column
-        self._options = options
-        self._actors: list[_Actor] = []
+        self._to_come = to_come
+        self._idle = idle
+        placed = place(options, has_model, cluster_nodes(to_come))
+        self._options = options.model_copy(update={"cpus_per_worker": placed.cpus, "gpus_per_worker": placed.gpus})
+        self._size, self._num_threads = Size(placed.cpus, placed.gpus), placed.num_threads
+        self._actors: list[Actor] = []
         self._num_halvings = 0
         self._num_failed_loads = 0
         self._room = 0
         self._nodes: dict[str, str] = {}
         self._counted_s = 0.0
         self._loading_since_s = time.monotonic()
-        self._runner_class = ray.remote(
-            num_cpus=options.cpus_per_worker, num_gpus=options.gpus_per_worker or 0, max_restarts=0, max_task_retries=0
-        )(_RayWorkerRunner)
+        if idle is not None:
+            idle.release(self._size)
+        if has_model and not placed.gpus and options.gpus_per_worker is None and autoscales() and not to_come:
+            _log.warning(_NO_GPU_YET)
 
     @property
     def num_workers(self) -> int:
-        """How many workers the cluster has room for now."""
-        return _room(self._options)
+        """How many workers the cluster has room for now, or once its autoscaler has started more nodes."""
+        return self._place().num_workers
+
+    def _place(self) -> Placement:
+        return place(self._options, False, cluster_nodes(self._to_come))
 
     def map(self, slices: Iterable[pa.Table | None], stop: Event) -> Iterator[list[Done]]:
         """Yield what finished since the last time, possibly nothing; ends early, after `grace_s`, once `stop` is set.
@@ -118,11 +122,21 @@ class RayPool:
             end_s = time.monotonic() + self._options.grace_s
             while self._is_busy() and time.monotonic() < end_s:
                 yield self._collect(queue)
+            if not stop.is_set():
+                self._keep_actors()
         finally:
             self._close()
 
     def _is_busy(self) -> bool:
         return any(actor.slices for actor in self._actors)
+
+    def _keep_actors(self) -> None:
+        """Leave the actors to the next stage."""
+        if self._idle is None:
+            return
+        for actor in [actor for actor in self._actors if actor.is_idle]:
+            self._actors.remove(actor)
+            self._idle.put(self._size, actor.handle)
 
     def _close(self) -> None:
         for actor in self._actors:
@@ -138,24 +152,37 @@ class RayPool:
         if not self._actors:
             self._loading_since_s = time.monotonic()
         while len(self._actors) < wanted:
-            handle: Any = self._runner_class.remote(self._id_column, self._num_halvings)
-            self._actors.append(_Actor(handle, handle.load_here.remote(self._make_worker)))
+            self._actors.append(self._start())
+
+    def _start(self) -> Actor:
+        """An actor that loads: an idle one of an earlier stage, or a new one."""
+        handle = self._idle.take(self._size) if self._idle is not None else None
+        is_reused = handle is not None
+        if handle is None:
+            handle = start_actor(self._size, self._num_threads)
+        loading = handle.load.remote(self._make_worker, self._id_column, self._num_halvings)
+        return Actor(handle, loading, is_reused)
 
     def _count(self) -> None:
         """Count nodes and the room on them, and log which have come or gone."""
-        nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _nodes()}
+        nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in alive_nodes()}
         for node_id in self._nodes.keys() - nodes.keys():
             _log.warning("node %s is lost: others do its slices", self._nodes[node_id])
         for node_id in nodes.keys() - self._nodes.keys() if self._nodes else ():
             _log.warning("node %s has joined", nodes[node_id])
         self._nodes = nodes
-        self._room = _room(self._options)
+        self._room = self._place().num_workers
         self._counted_s = time.monotonic()
+        if self._idle is not None:
+            self._idle.release(self._size)
 
     def _feed(self, queue: Queue) -> None:
-        """Give each actor that has loaded one slice, then each a second."""
+        """Give each actor that has loaded one slice, then each a second if enough are left for those that load."""
+        num_loading = sum(actor.loading is not None for actor in self._actors)
         for depth in range(_SLICES_PER_ACTOR):
             for actor in self._actors:
+                if depth and num_loading and queue.waiting(num_loading + 1) <= num_loading:
+                    return
                 if actor.loading is None and len(actor.slices) == depth:
                     item = queue.pop()
                     if item is None:
@@ -189,7 +216,7 @@ class RayPool:
             times.append(due_s)
         return max(0, min(times))
 
-    def _collect_from(self, actor: _Actor, ready: set[ObjectRef], queue: Queue) -> list[Done]:
+    def _collect_from(self, actor: Actor, ready: set[ObjectRef], queue: Queue) -> list[Done]:
         if actor.loading in ready:
             self._finish_loading(actor)
         finished: list[Done] = []
@@ -202,16 +229,11 @@ class RayPool:
             finished += self._on_crash(actor, queue, "DeadlineExceeded", sentence)
         return finished
 
-    def _finish_loading(self, actor: _Actor) -> None:
+    def _finish_loading(self, actor: Actor) -> None:
         assert actor.loading is not None, "only a loading actor finishes loading"
         try:
             actor.node_id = ray.get(actor.loading)
         except RayTaskError as error:
-            if is_out_of_memory(error.cause):
-                raise BadConfig(
-                    "the model does not fit into GPU memory: use a larger GPU, or set models.dtype to bfloat16",
-                    key="models",
-                ) from error
             if not isinstance(error, Transient):
                 _raise_ours(error)
             self._drop_unloaded(actor, error)
@@ -221,9 +243,11 @@ class RayPool:
             actor.loading = None
             self._num_failed_loads = 0
 
-    def _drop_unloaded(self, actor: _Actor, error: Exception) -> None:
+    def _drop_unloaded(self, actor: Actor, error: Exception) -> None:
         self._actors.remove(actor)
         ray.kill(actor.handle)
+        if actor.is_reused and isinstance(error, _DIED + _LOST):
+            return  # it died between the stages
         self._num_failed_loads += 1
         if self._num_failed_loads < self._options.max_attempts:
             return
@@ -236,7 +260,7 @@ class RayPool:
             key="pool.num_workers",
         ) from error
 
-    def _finish(self, actor: _Actor, ref: ObjectRef, item: WorkItem, queue: Queue) -> list[Done]:
+    def _finish(self, actor: Actor, ref: ObjectRef, item: WorkItem, queue: Queue) -> list[Done]:
         """Collect a slice from an actor: its result, or the handling of its failure."""
         try:
             done: Done = ray.get(ref)
@@ -246,7 +270,7 @@ class RayPool:
         except _LOST as error:
             return self._on_node_loss(actor, queue, error)
         except _DIED as error:
-            if actor.node_id not in {node["NodeID"] for node in _nodes()}:
+            if actor.node_id not in {node["NodeID"] for node in alive_nodes()}:
                 return self._on_node_loss(actor, queue, error)
             return self._on_crash(
                 actor, queue, "WorkerDied", "it crashed its worker twice: look at the item and memory"
@@ -255,22 +279,22 @@ class RayPool:
         self._num_halvings = max(self._num_halvings, done.num_halvings)
         return [done]
 
-    def _next(self, actor: _Actor, ref: ObjectRef) -> None:
+    def _next(self, actor: Actor, ref: ObjectRef) -> None:
         del actor.slices[ref]
         actor.since_s = time.monotonic()
 
-    def _is_overdue(self, actor: _Actor) -> bool:
+    def _is_overdue(self, actor: Actor) -> bool:
         limit_s = self._options.deadline_s
         return limit_s is not None and bool(actor.slices) and time.monotonic() - actor.since_s > limit_s
 
-    def _on_crash(self, actor: _Actor, queue: Queue, error: str, sentence: str) -> list[Done]:
+    def _on_crash(self, actor: Actor, queue: Queue, error: str, sentence: str) -> list[Done]:
         """Drop an actor that crashed on a slice, and bisect that slice."""
         first, *others = self._remove(actor)
         for item in others:
             queue.requeue(item)
         return queue.bisect(first, error, sentence)
 
-    def _on_node_loss(self, actor: _Actor, queue: Queue, error: Exception) -> list[Done]:
+    def _on_node_loss(self, actor: Actor, queue: Queue, error: Exception) -> list[Done]:
         """Drop an actor that was lost with its node, and retry its slice."""
         self._counted_s = 0
         first, *others = self._remove(actor)
@@ -279,7 +303,7 @@ class RayPool:
         queue.retry_later(first, error)
         return []
 
-    def _remove(self, actor: _Actor) -> list[WorkItem]:
+    def _remove(self, actor: Actor) -> list[WorkItem]:
         self._actors.remove(actor)
         ray.kill(actor.handle)
         return list(actor.slices.values())
@@ -308,38 +332,3 @@ def _raise_ours(error: RayTaskError) -> NoReturn:
     if isinstance(error.cause, AaiError):
         raise error.cause from error
     raise error
-
-
-def _nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _room(options: PoolOptions) -> int:
-    """How many workers fit; one CPU of the cluster stays free unless it has only one.
-
-    Raises:
-        BadConfig: no node is large enough for one.
-    """
-    resources = [node["Resources"] for node in _nodes()]
-    num_fitting = 0
-    for node in resources:
-        by_cpus = node.get("CPU", 0) // options.cpus_per_worker
-        by_gpus = node.get("GPU", 0) // options.gpus_per_worker if options.gpus_per_worker else by_cpus
-        num_fitting += int(min(by_cpus, by_gpus))
-    if not num_fitting:
-        raise BadConfig(
-            f"no node has {options.cpus_per_worker:g} CPUs and {options.gpus_per_worker or 0:g} GPUs: "
-            "ask for less, or use a larger cluster",
-            key="pool.cpus_per_worker, pool.gpus_per_worker",
-        )
-    num_cpus = sum(node.get("CPU", 0) for node in resources)
-    num_fitting = max(1, min(num_fitting, int((num_cpus - 1) // options.cpus_per_worker)))
-    return num_fitting if options.num_workers is None else min(num_fitting, options.num_workers)
-
-
-def _with_gpus(options: PoolOptions, gpu: bool) -> PoolOptions:
-    """The options with a definite number of GPUs per worker."""
-    if options.gpus_per_worker is not None:
-        return options
-    has_gpus = any(node["Resources"].get("GPU", 0) >= 1 for node in _nodes())
-    return options.model_copy(update={"gpus_per_worker": 1.0 if gpu and has_gpus else 0.0})

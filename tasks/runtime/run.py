@@ -26,10 +26,12 @@ from aai.workspace import SCHEMAS, Query, Table, Workspace
 from tasks.runtime.config import Config
 from tasks.runtime.driver import Progress, StageRun, StageSummary, run_stage
 from tasks.runtime.outdated import remove_outdated
+from tasks.runtime.placement import nodes_to_come
 from tasks.runtime.presence import Presence
 from tasks.runtime.sharing import is_sole_maker
 from tasks.runtime.source import QuerySource
 from tasks.runtime.stage import Context, Pending, Source, Stage
+from tasks.runtime.workers import Workers
 
 Watch = Callable[[str], Progress]
 """Makes a progress callback for a stage."""
@@ -67,12 +69,20 @@ class Run:
     stop: Event = field(default_factory=Event)
     """Set from another thread, it ends the stage at work; what is finished is committed."""
 
+    workers: Workers = field(init=False, repr=False)
+    """The processes of the stages, which outlive a stage, so that models are loaded once."""
+
     _logs: dict[str, Table] = field(default_factory=dict, init=False, repr=False)
     """The tables that every stage appends to, kept because opening one reads its whole log."""
 
     def __post_init__(self) -> None:
         own = {name: schema for stage in self.stages for name, schema in stage.schemas.items()}
         self.workspace.schemas = SCHEMAS | own
+        self.workers = Workers(nodes_to_come(self.config.submit))
+
+    def close(self) -> None:
+        """End the worker processes that wait for a next stage, and drop the models that they hold."""
+        self.workers.close()
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
@@ -151,6 +161,8 @@ class Run:
         if not stage.is_needed(self.config):
             return StageSummary.nothing(stage.name, "")
         self.check_models()
+        if not stage.takes_gpu:
+            self.workers.release_gpus()
         if stage.make:
             return stage.make(self)
         assert stage.worker is not None, "a stage has a worker or makes itself"
@@ -163,8 +175,9 @@ class Run:
             stage.table,
             recipe,
             partial(stage.worker, self.context()),
-            stage.gpu,
+            stage.takes_gpu,
             stage.note,
+            self.workers,
         )
         progress = self.watch(stage.name) if self.watch else None
         started_at = datetime.now(UTC)

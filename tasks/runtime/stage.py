@@ -119,8 +119,8 @@ class Stage:
     code_version: int = 1
     """Raise it when a change of the code changes results."""
 
-    gpu: bool = False
-    """Whether a worker takes a GPU, if the cluster has any."""
+    gpu: bool | Callable[[], bool] = False
+    """Whether a worker takes a GPU, if the cluster has any; a function where that depends on the installation."""
 
     slice_size: int | Callable[[Config], int] = 256
     """Default number of items that a worker gets at a time."""
@@ -161,6 +161,11 @@ class Stage:
     def default_slice_size(self, config: Config) -> int:
         """The number of items that a worker gets at a time unless `pools` says otherwise."""
         return self.slice_size(config) if callable(self.slice_size) else self.slice_size
+
+    @property
+    def takes_gpu(self) -> bool:
+        """Whether a worker takes a GPU, if the cluster has any."""
+        return self.gpu() if callable(self.gpu) else self.gpu
 
     @property
     def schemas(self) -> dict[str, Schema]:

@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 from aai.errors import AaiError, BadItem, Transient
 from aai.format import without_secrets
 from tasks.runtime.finite import not_finite
+from tasks.runtime.loaded import LoadedModels
 from tasks.runtime.options import PoolOptions
+from tasks.runtime.process import no_room_for_model
 
 TICK_S = 1.0
 """How often the driver can commit, and notice a stop, while nothing finishes."""
@@ -28,6 +30,9 @@ _MAX_BACKOFF_S = 60.0
 _URI, _JOB_FILE = "uri", "job_file"
 
 Item = TypeVar("Item")
+_NO_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""Part of the plain RuntimeError that torch raises without a GPU."""
+
 NO_MEMORY = "it does not fit into GPU memory even alone: make it smaller, or use a larger GPU"
 
 _jitter = SystemRandom()  # waiting changes no result, so it needs no seed
@@ -119,14 +124,26 @@ class WorkItem:
 class WorkerRunner:
     """Runs a worker, in an actor or in this process, and retries with a smaller batch when GPU memory is short."""
 
-    def __init__(self, id_column: str, num_halvings: int = 0) -> None:
+    def __init__(self, id_column: str, num_halvings: int = 0, models: LoadedModels | None = None) -> None:
         self.id_column = id_column
         self.num_halvings = num_halvings
+        self.models = models or LoadedModels()
         self.worker: Worker | None = None
 
     def load(self, make_worker: Callable[[], Worker]) -> None:
-        """Make the worker, with the smaller batch that earlier workers arrived at."""
-        self.worker = make_worker()
+        """Make the worker, with the smaller batch that earlier workers arrived at.
+
+        Raises:
+            BadConfig: its model does not fit into memory.
+            Transient: other processes take the memory of the GPU.
+        """
+        try:
+            with self.models.for_worker():
+                self.worker = make_worker()
+        except (RuntimeError, MemoryError) as error:
+            if not (is_out_of_memory(error) or isinstance(error, MemoryError) or _NO_CPU_MEMORY in str(error)):
+                raise
+            raise no_room_for_model() from error.with_traceback(None)  # its frames hold tensors
         for _ in range(self.num_halvings):
             _halve_batch(self.worker)
 
@@ -277,9 +294,15 @@ class Pool(Protocol):
 class LocalPool:
     """One worker in this process, for small banks, tests and single clips. A deadline has no effect here."""
 
-    def __init__(self, make_worker: Callable[[], Worker], id_column: str, options: PoolOptions) -> None:
+    def __init__(
+        self,
+        make_worker: Callable[[], Worker],
+        id_column: str,
+        options: PoolOptions,
+        models: LoadedModels | None = None,
+    ) -> None:
         self.num_workers = 1
-        self._runner = WorkerRunner(id_column)
+        self._runner = WorkerRunner(id_column, models=models)
         self._make_worker = make_worker
         self._id_column = id_column
         self._options = options

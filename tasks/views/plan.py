@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from aai.errors import BadConfig
 from tasks import describe_members, list_files
 from tasks.describe_members import MemberListing
 from tasks.list_files import Listing
@@ -12,6 +13,7 @@ from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
 from tasks.views.left_out import left_out
 from tasks.views.metadata import disputed_contents
+from tasks.views.placement import placements
 
 _SHARED = "present_audio_ids"
 """A view that several stages read, so it is computed once for all of them."""
@@ -40,6 +42,8 @@ class BuildPlan:
     stages: list[StagePlan]
     notes: list[str] = field(default_factory=list)
     """Sentences about changes of the source folders, and about metadata that matches no file."""
+    placement: list[str] = field(default_factory=list)
+    """Where the stages would work, if there is something to do."""
 
     @property
     def is_empty(self) -> bool:
@@ -82,7 +86,16 @@ def plan(run: Run) -> BuildPlan:
     looks: list[Listing | MemberListing] = [*listings.values(), *members.values()]
     notes = [note for one in looks for note in one.notes]
     notes += [*disputed_contents(run, extra), *left_out(run, extra), *_more_notes(run, plans, listings)]
-    return BuildPlan(list(dict.fromkeys(plans.values())), notes)
+    planned = BuildPlan(list(dict.fromkeys(plans.values())), notes)
+    return planned if planned.is_empty else replace(planned, placement=_placement(run))
+
+
+def _placement(run: Run) -> list[str]:
+    """Where the stages of a build would work, or why that is not known: a plan needs no cluster."""
+    try:
+        return placements(run, "build")
+    except BadConfig as error:
+        return [f"where stages would work is not known: {error}"]
 
 
 def _more_notes(run: Run, plans: Mapping[str, StagePlan], listings: Mapping[str, Listing]) -> list[str]:

@@ -21,7 +21,7 @@ def linear_classes(model: nn.Module) -> set[type]:
 @pytest.mark.parametrize("available", [True, False])
 def test_the_gpu_is_used_if_there_is_one(monkeypatch, available):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    assert best_device() == torch.device("cuda" if available else "cpu")
+    assert best_device() == torch.device("cuda:0" if available else "cpu")
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])

@@ -22,6 +22,7 @@ def test_other_nodes_get_the_configuration_with_its_changes_and_absolute_paths(t
     assert content["audio"] == str(tmp_path / "sounds")
     assert content["workspace"] == "s3://bucket/bank"
     assert content["fit"] == {"steps": 3}
+    assert content["submit"].items() >= {"nodes": 1, "cpus": 8, "gpus": 1}.items()  # what an autoscaler can start
     assert made.there("/etc/aai") == "aai build -c /etc/aai/aai.yaml"
 
 

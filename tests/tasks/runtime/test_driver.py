@@ -250,7 +250,7 @@ def test_an_error_of_the_driver_releases_the_workers_before_the_last_commit(run,
         events.append("commit")
         raise Transient("the disk is full")
 
-    monkeypatch.setattr("tasks.runtime.driver.LocalPool", Pool)
+    monkeypatch.setattr("tasks.runtime.workers.LocalPool", Pool)
     monkeypatch.setattr("aai.workspace.table.Table.append", fail)
     with pytest.raises(Transient) as kept:  # and with it the frames that hold the pool
         do(run, options=RunOptions(commit_slices=1))

@@ -6,7 +6,8 @@ import torch
 from aai.cues.mapper import CueMapper
 from aai.errors import BadConfig
 from tasks.fit import FittingWorker
-from tasks.runtime.models import initial_cue, open_diffusion, open_mapper
+from tasks.runtime.loaded import LoadedModels
+from tasks.runtime.models import initial_cue, open_diffusion, open_image_text, open_mapper
 from tasks.stages import make_config, open_run
 from tasks.train_mapper import MapperTrainer
 
@@ -19,6 +20,15 @@ def context_of(tmp_path, **keys):
 def test_the_text_to_image_model_computes_in_the_configured_type(tmp_path, dtype):
     diffusion = open_diffusion(make_config(models={"dtype": dtype}))
     assert diffusion.dtype == getattr(torch, dtype)
+
+
+def test_a_model_stays_loaded_until_a_worker_needs_another(tmp_path):
+    config, models, opened = make_config(), LoadedModels(), []
+    for open_model in (open_diffusion, open_diffusion, open_image_text):
+        with models.for_worker():
+            opened.append(open_model(config))
+    assert opened[0] is opened[1]
+    assert list(models._models.values()) == [opened[2]]
 
 
 def test_a_model_that_is_nowhere_cannot_be_opened(tmp_path):

@@ -1,5 +1,6 @@
 """A process joins the cluster that is configured, or fails with the key."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -9,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from aai.errors import BadConfig, Transient
-from tasks.runtime.ray_cluster import connect
+from tasks.runtime import ray_cluster
+from tasks.runtime.placement import Node
+from tasks.runtime.ray_cluster import autoscales, cluster_nodes, connect
 
 
 def test_ray_client_is_refused():
@@ -124,3 +127,35 @@ def test_ray_leaves_the_handler_of_sigterm_and_a_signal_while_it_starts_reaches_
         assert received == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("types", "v2", "expected"),
+    [
+        ({}, False, False),
+        ({"ab01": "node_ab01"}, False, False),  # of a cluster that cannot grow, as Ray 2.60 reports it
+        ({"10.0.0.1": "ray.head.default"}, False, True),
+        ({}, True, True),
+    ],
+)
+def test_an_autoscaler_is_told_by_its_types_of_nodes(monkeypatch, types, v2, expected):
+    status = json.dumps({"autoscaler_report": {"node_type_mapping": types}}) if types else None
+    monkeypatch.setattr(ray_cluster, "_internal_kv_get", lambda key: status)
+    monkeypatch.setattr(ray_cluster, "is_autoscaler_v2", lambda fetch_from_server: v2)
+    assert autoscales() is expected
+
+
+@pytest.mark.parametrize(
+    ("started", "grows", "expected"),
+    [
+        (0, True, [Node(0), Node(8, 1), Node(8, 1)]),
+        (1, True, [Node(0), Node(8, 1), Node(8, 1)]),
+        (3, True, [Node(0), Node(8, 1), Node(8, 1), Node(8, 1)]),
+        (0, False, [Node(0)]),
+    ],
+)
+def test_nodes_that_an_autoscaler_can_still_start_count(monkeypatch, started, grows, expected):
+    resources = [{}, *[{"CPU": 8.0, "GPU": 1.0}] * started]
+    monkeypatch.setattr(ray_cluster, "alive_nodes", lambda: [{"Resources": each} for each in resources])
+    monkeypatch.setattr(ray_cluster, "autoscales", lambda: grows)
+    assert cluster_nodes([Node(8, 1)] * 2) == expected
