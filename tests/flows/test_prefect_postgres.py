@@ -153,15 +153,23 @@ def test_a_run_goes_on_while_the_server_is_restarted(site, bank, undisturbed, nu
     assert_whole(bank, undisturbed)
 
 
-def test_a_run_goes_on_without_its_worker_and_another_one_is_left_out(site, bank, undisturbed):
+def test_a_run_is_left_out_while_another_one_is_at_work(site, bank, undisturbed):
     run_id = site.request()
-    wait_until_in_the_middle(bank)
-    kill(site.worker)
-    site.start_worker()
+    wait_for(lambda: site.state(run_id) == "Running")
     second = site.request()
     assert site.end_of(second) == "Cancelled"
     assert site.run(second)["state"]["message"] == f"left out: the run {site.run(run_id)['name']} is still at work"
     assert site.end_of(run_id) == "Completed"
+    assert_whole(bank, undisturbed)
+
+
+def test_a_run_that_loses_its_worker_crashes_and_the_next_one_does_the_rest(site, bank, undisturbed):
+    run_id = site.request()
+    wait_until_in_the_middle(bank)
+    kill(site.worker)
+    site.start_worker()
+    assert site.end_of(run_id) == "Crashed"  # what it prints has nowhere to go
+    assert site.end_of(site.request()) == "Completed"
     assert_whole(bank, undisturbed)
 
 
