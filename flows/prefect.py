@@ -28,6 +28,7 @@ from prefect.artifacts import (  # noqa: E402
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.settings import PREFECT_API_URL  # noqa: E402
 from prefect.states import Cancelled, State  # noqa: E402
 from prefect.utilities.annotations import quote  # noqa: E402
@@ -65,10 +66,10 @@ def build_bank(config: str, changes: dict[str, Any] | None = None) -> State | No
 
 
 def check_server() -> None:
-    """Fail early if the configured Prefect server does not answer.
+    """Fail early if the configured Prefect server does not answer, or wants another password.
 
     Raises:
-        BadConfig: it does not.
+        BadConfig: it does not answer, or refuses us.
     """
     url = PREFECT_API_URL.value()
     try:
@@ -77,6 +78,16 @@ def check_server() -> None:
         raise BadConfig(
             f"nothing answers at {url} ({type(error).__name__}): start `prefect server start` there, or unset it",
             key="PREFECT_API_URL",
+        ) from error
+    try:
+        with get_client(sync_client=True) as client:
+            client.api_version()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.UNAUTHORIZED:
+            raise
+        raise BadConfig(
+            f"the server at {url} wants a password: set it, as `user:password`",
+            key="PREFECT_API_AUTH_STRING",
         ) from error
 
 

@@ -16,6 +16,10 @@ def test_no_module_is_too_long():
     assert {path: num for path, num in num_lines.items() if num > MAX_LINES} == {}
 
 
+def test_no_module_needs_pandas_which_is_no_dependency():
+    assert [str(path) for path in MODULES if re.search(r"import pandas|\.to_pandas\(", path.read_text())] == []
+
+
 def test_the_layers_of_every_package_are_checked():
     assert PROJECT["tool"]["importlinter"]["root_packages"] == sorted(PACKAGES)
 

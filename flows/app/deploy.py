@@ -27,8 +27,8 @@ DEPLOYMENT = "nightly/nightly"
 Kind = Literal["process", "kubernetes"]
 
 _ZOMBIES = "aai: a run without heartbeats has crashed"
-_SILENCE_S = 90
-"""Three heartbeats, as prefect.yaml sets them."""
+_SILENCE_S = 300
+"""Ten heartbeats, as prefect.yaml sets them: none arrives while the server is away, and the run is at work."""
 
 _ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 
@@ -78,7 +78,7 @@ def _make_automation() -> None:
     except ValueError:
         beat = "prefect.flow-run.heartbeat"
         trigger = EventTrigger(
-            after={beat},
+            after={beat, "prefect.flow-run.Running"},  # a process may die before its first heartbeat
             expect={beat, *(f"prefect.flow-run.{state}" for state in _ENDS)},
             match={"prefect.resource.id": ["prefect.flow-run.*"]},
             match_related={"prefect.resource.role": "flow", "prefect.resource.name": "nightly"},

@@ -1,8 +1,13 @@
 """The flow that Prefect's deployments run: bank, pictures, scores and report, and nothing of it twice."""
 
 from contextlib import closing
+from datetime import datetime
+from uuid import UUID
 
-from prefect import flow
+from prefect import flow, runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelled, State
 
 from aai.jobs.jobfile import load_jobs
@@ -25,6 +30,8 @@ def nightly(config: str, jobs: str = "", changes: str = "{}") -> State | None:
         jobs: the job file; without one no pictures are rendered.
         changes: keys of the configuration that are replaced, as YAML, such as `{fit: {steps: 3}}`.
     """
+    if first := _run_at_work():
+        return Cancelled(message=f"left out: the run {first.name} is still at work")
     with closing(open_run(load_config(config, parse_yaml(changes)))) as run:
         done = orchestrate("build", build, run)
         if jobs and not _is_stopped(done):
@@ -33,6 +40,27 @@ def nightly(config: str, jobs: str = "", changes: str = "{}") -> State | None:
             return Cancelled(message="stopped before all was done; the next run does the rest")
         as_task("report", _report, run)
         return None
+
+
+def _run_at_work() -> FlowRun | None:
+    """Another run of this deployment that began before this one and has not ended.
+
+    Prefect's own limit of a deployment does not do: the server keeps its leases in memory, so the run at work crashes a
+    few minutes after a restart of the server.
+    """
+    if not runtime.deployment.id:
+        return None
+    at_work = {"type": {"any_": [StateType.RUNNING, StateType.CANCELLING]}}
+    wanted = FlowRunFilter.model_validate({"deployment_id": {"any_": [runtime.deployment.id]}, "state": at_work})
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=wanted)
+    first = min(runs, key=_order, default=None)
+    return first if first and str(first.id) != runtime.flow_run.id else None
+
+
+def _order(run: FlowRun) -> tuple[datetime, UUID]:
+    assert run.state  # by which it was found
+    return run.state.timestamp, run.id
 
 
 def _pictures(run: Run, jobs: str) -> list[StageSummary]:

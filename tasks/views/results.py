@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import pyarrow.compute as pc
+
 from aai.metrics import JUDGE_INTENSITY, Aggregate, mean_rank_correlation
 from aai.workspace import RECIPE, Workspace
 from tasks.runtime.run import Run
@@ -124,26 +126,28 @@ _COUNTS = """
     SELECT r.job, count(*) AS num, count(s.render_id) AS num_scored
     FROM renders r LEFT JOIN (SELECT DISTINCT render_id FROM scores) s ON r.render_id = s.render_id GROUP BY ALL
 """
+_INTENSITY = "try_cast(c.attributes ->> '$.intensity' AS DOUBLE)"
 _INTENSITIES = f"""
-    SELECT r.job, c.label, s.value, try_cast(c.attributes ->> '$.intensity' AS DOUBLE) AS intensity
+    SELECT r.job, c.label, s.value, {_INTENSITY} AS intensity
     FROM scores s JOIN renders r ON s.render_id = r.render_id JOIN known_clips c ON r.clip_ids[1] = c.clip_id
     WHERE s.metric = '{JUDGE_INTENSITY}' AND len(r.clip_ids) = 1 AND c.label IS NOT NULL AND c.attributes IS NOT NULL
+        AND NOT isnan(s.value) AND NOT isnan({_INTENSITY})
 """
 
 
 def _results_of(run: Run, generation: Generation, recipe: str) -> list[Result]:
     with run.query({"renders": generation.renders, "scores": recipe}) as query:
         means, counts = query.table(_MEANS).to_pylist(), query.table(_COUNTS).to_pylist()
-        judged = query.table(_INTENSITIES).to_pandas().dropna()
+        judged = query.table(_INTENSITIES)
     aggregated = []
     for job in (None, *sorted(row["job"] for row in counts)):
-        own = judged if job is None else judged[judged["job"] == job]
+        own = judged if job is None else judged.filter(pc.field("job") == job)
         totals: dict[str, tuple[float, int]] = {}
         for row in means:
             if job in (None, row["job"]):
                 total, num = totals.get(row["metric"], (0.0, 0))
                 totals[row["metric"]] = (total + row["total"], num + row["num"])
-        groups = (own["label"] + "\n" + own["job"]).tolist()
+        groups = pc.binary_join_element_wise(own["label"], own["job"], "\n").to_pylist()
         correlation = mean_rank_correlation(groups, own["intensity"].to_numpy(), own["value"].to_numpy())
         aggregated.append(
             Result(

@@ -12,14 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.flows.site import QUIET
+
 _START_S = 300  # it creates its database; the machine may be busy
 _FLUSH_S = 10
-_QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-    "PREFECT_SERVER_UI_ENABLED": "false",
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,7 +28,7 @@ def prefect_home(tmp_path_factory) -> Iterator[Path]:
     """Prefect's folder, set before it is imported, so that no test writes to the user's."""
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (_QUIET | {"PREFECT_HOME": str(home)}).items():
+        for name, value in (QUIET | {"PREFECT_HOME": str(home)}).items():
             patch.setenv(name, value)
         patch.delenv("PREFECT_API_URL", raising=False)
         yield home

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -179,6 +181,34 @@ def test_a_server_that_does_not_answer_is_refused_without_its_password(prefect_a
         check_server()
     assert error.value.key == "PREFECT_API_URL" and "hunter2" not in str(error.value)
     assert error.value.sentence.startswith("nothing answers at http://127.0.0.1:9/api (ConnectError)")
+
+
+class Locked(BaseHTTPRequestHandler):
+    """Answers as a Prefect server with a password does: only its health is open."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/api/health" else 401)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def test_a_server_with_another_password_is_refused(prefect_home):
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    from flows.prefect import check_server
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Locked) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        with (
+            temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: "aai:hunter2"}),
+            pytest.raises(BadConfig) as error,
+        ):
+            check_server()
+        server.shutdown()
+    assert error.value.key == "PREFECT_API_AUTH_STRING" and "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`aai deploy` on a real Prefect server: what is scheduled, and that a second call changes nothing else."""
 
+import asyncio
+
 import pytest
 from typer.testing import CliRunner
 
@@ -17,6 +19,12 @@ def config(tmp_path, monkeypatch):
 
 def deploy(*words: str):
     return CliRunner().invoke(app, ["deploy", *words])
+
+
+def crash_rule():
+    from prefect.automations import Automation
+
+    return asyncio.run(Automation.aread(name="aai: a run without heartbeats has crashed"))
 
 
 def test_a_deployment_is_scheduled_once(prefect_api, config, tmp_path):
@@ -38,10 +46,12 @@ def test_a_deployment_is_scheduled_once(prefect_api, config, tmp_path):
         "jobs": str(tmp_path / "jobs.yaml"),
         "changes": '{"fit": {"steps": 3}}',
     }
-    assert found.global_concurrency_limit.limit == 1
-    assert found.concurrency_options.collision_strategy == "CANCEL_NEW"
+    assert found.global_concurrency_limit is None  # its leases would end with the server
     assert (found.entrypoint, found.work_pool_name) == ("flows.app.nightly.nightly", "mine")
     assert pool.type == "process"
+    variables = found.job_variables["env"]
+    heartbeat_s = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert crash_rule().trigger.within.total_seconds() == 10 * heartbeat_s
     result = deploy("--pool", "mine", "--kind", "kubernetes")
     assert result.exit_code == 2
     assert "is of kind process: name another" in result.output
