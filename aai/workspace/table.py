@@ -271,6 +271,13 @@ class Table:
         handle = self._open()
         if handle is not None:
             return handle
+        if not self._store.refuses_replacement:
+            raise BadConfig(
+                "this store ignores `If-None-Match: *`, so that runs would overwrite each other's commits: name a "
+                "bucket of a store that heeds it",
+                key="workspace",
+                uri=self._store.root,
+            )
         try:
             with table_errors("creating", self.uri, TableNotFoundError):
                 DeltaTable.create(

@@ -16,7 +16,17 @@ import pyarrow as pa
 from aai.errors import AaiError, BadConfig, Transient
 from tasks.runtime.options import PoolOptions
 from tasks.runtime.ray_cluster import connect  # sets what Ray reads from the environment when it is imported
-from tasks.runtime.work import NO_MEMORY, TICK_S, Done, Queue, Worker, WorkerRunner, WorkItem, is_out_of_memory
+from tasks.runtime.work import (
+    NO_MEMORY,
+    OUT_OF_MEMORY,
+    TICK_S,
+    Done,
+    Queue,
+    Worker,
+    WorkerRunner,
+    WorkItem,
+    is_out_of_memory,
+)
 
 # isort: split
 
@@ -189,7 +199,7 @@ class RayPool:
         except RayTaskError as error:
             if is_out_of_memory(error.cause):
                 raise BadConfig(
-                    "the model does not fit into GPU memory: use a larger GPU, or set models.dtype to bfloat16",
+                    "the model does not fit into memory: use a larger GPU or machine, or set models.dtype to bfloat16",
                     key="models",
                 ) from error
             if not isinstance(error, Transient):
@@ -279,7 +289,7 @@ def _after_error(item: WorkItem, error: RayTaskError, queue: Queue) -> list[Done
         queue.retry_later(item, error)
         return []
     if is_out_of_memory(error.cause):
-        return queue.bisect(item, type(error.cause).__name__, NO_MEMORY)
+        return queue.bisect(item, OUT_OF_MEMORY, NO_MEMORY)
     _raise_ours(error)
 
 

@@ -28,7 +28,11 @@ _MAX_BACKOFF_S = 60.0
 _URI = "uri"
 
 Item = TypeVar("Item")
-NO_MEMORY = "it does not fit into GPU memory even alone: make it smaller, or use a larger GPU"
+OUT_OF_MEMORY = "OutOfMemoryError"
+NO_MEMORY = "it does not fit into memory even alone: make it smaller, or use a machine or GPU with more memory"
+_NO_MEMORY_OF = frozenset([OUT_OF_MEMORY, "MemoryError"])
+_NO_MEMORY_OF_CPU = "DefaultCPUAllocator"
+"""What torch's error, a `RuntimeError`, names when the memory of the machine is short."""
 
 _jitter = SystemRandom()  # waiting changes no result, so it needs no seed
 
@@ -115,7 +119,7 @@ class WorkItem:
 
 
 class WorkerRunner:
-    """Runs a worker, in an actor or in this process, and retries with a smaller batch when GPU memory is short."""
+    """Runs a worker, in an actor or in this process, and retries with a smaller batch when memory is short."""
 
     def __init__(self, id_column: str, num_halvings: int = 0) -> None:
         self.id_column = id_column
@@ -132,14 +136,14 @@ class WorkerRunner:
         """Map a slice, with smaller batches if memory is short.
 
         Raises:
-            RuntimeError: the worker left items out, or memory was short at the smallest batch.
+            RuntimeError, MemoryError: the worker left items out, or memory was short at the smallest batch.
         """
         assert self.worker is not None, "load comes before run"
         while True:
             try:
                 outcome = self.worker(rows)
                 break
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 shortage = error.with_traceback(None)  # its frames hold the tensors that fill the memory
@@ -171,8 +175,9 @@ class WorkerRunner:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether GPU memory was short. Recognised by name, because torch need not be imported here."""
-    return error is not None and any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    """Whether memory was short, of a GPU or of the machine. Torch's error is recognised by name: it may not be here."""
+    is_named = any(kind.__name__ in _NO_MEMORY_OF for kind in type(error).__mro__)
+    return is_named or (isinstance(error, RuntimeError) and _NO_MEMORY_OF_CPU in str(error))
 
 
 def _halve_batch(worker: Worker) -> bool:
@@ -301,8 +306,8 @@ class LocalPool:
             return [self._runner.run(item.rows)]
         except Transient as error:
             queue.retry_later(item, error)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return queue.bisect(item, type(error).__name__, NO_MEMORY)
+            return queue.bisect(item, OUT_OF_MEMORY, NO_MEMORY)
         return []

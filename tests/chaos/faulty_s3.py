@@ -45,6 +45,8 @@ class FaultyServer:
     def __init__(self) -> None:
         self._app: App = DomainDispatcherApplication(create_backend_app)
         self._lock = Lock()
+        self.is_conditional = True
+        """Whether it heeds `If-None-Match`."""
         self.arm({})
 
     def arm(self, faults: Mapping[Place, str], keep: bool = False) -> None:
@@ -58,6 +60,8 @@ class FaultyServer:
             """The requests that have failed."""
 
     def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
+        if not self.is_conditional:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
         fault = self._next(environ)
         if fault in ERRORS:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

@@ -16,7 +16,8 @@ from random import Random
 import boto3
 import pytest
 
-from aai.errors import Transient
+from aai.errors import BadConfig, Transient
+from aai.workspace import Workspace
 from tasks.render import render
 from tasks.runtime.run import Run
 from tasks.stages import make_config, open_run
@@ -24,6 +25,7 @@ from tests.bank import jobs_of
 from tests.chaos.faulty_s3 import FaultyServer, Place, faulty_s3
 from tests.chaos.seeds import say, seed_of_this_run
 from tests.disturbed import contents, keep_models, write_files
+from tests.workspace.rows import OLD, rows_of
 
 BUCKET = "bank"
 JOB = {"prompt": "a photo of *", "steps": 2}
@@ -171,3 +173,12 @@ def test_a_request_that_fails_loses_and_doubles_nothing(server):
         say(f"{len(failed)} failed; left: {Counter(case.is_write for case in left)}; {findings.num.total()} in all")
     say(findings.num, findings.ended, findings.requests)
     assert findings.num.total() > 0
+
+
+@pytest.mark.chaos
+def test_a_store_on_which_commits_would_overwrite_each_other_is_refused(server, monkeypatch):
+    monkeypatch.setattr(server, "is_conditional", False)
+    with pytest.raises(BadConfig, match="ignores `If-None-Match") as error:
+        Workspace(f"s3://{BUCKET}/refused").table("clips").append(OLD, rows_of("clips", ["a"]))
+    assert (error.value.key, error.value.uri) == ("workspace", f"s3://{BUCKET}/refused")
+    assert list(boto3.resource("s3").Bucket(BUCKET).objects.filter(Prefix="refused/")) == []

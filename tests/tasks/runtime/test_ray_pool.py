@@ -26,6 +26,7 @@ from tests.tasks.runtime.workers import (
     break_down,
     cut,
     exhaust,
+    exhaust_the_limit,
     fail,
     freeze,
     hang,
@@ -138,6 +139,12 @@ def test_an_item_too_large_for_the_memory_is_rejected(pool, tmp_path):
     assert (reject.id, reject.error) == (POISON, "OutOfMemoryError")
 
 
+@pytest.mark.chaos
+def test_an_item_past_a_workers_limit_of_memory_is_rejected():
+    done, [reject] = process(partial(Echo, partial(at_poison, exhaust_the_limit)), ids_with_poison(50), RayPool)
+    assert (len(done), reject.id, reject.error) == (49, POISON, "OutOfMemoryError")
+
+
 def test_a_new_worker_starts_with_the_batch_that_fitted(tmp_path):
     pool = RayPool(partial(Hungry, tmp_path / "log"), "id", PoolOptions(num_workers=1))
     for _ in range(2):  # the second time with a new actor
@@ -204,7 +211,7 @@ def test_the_error_names_the_module_that_a_worker_cannot_import(monkeypatch, tmp
 
 
 def test_a_model_too_large_for_the_gpu_ends_the_run_with_the_remedy():
-    with pytest.raises(BadConfig, match="the model does not fit into GPU memory") as error:
+    with pytest.raises(BadConfig, match="the model does not fit into memory") as error:
         process(partial(Unready, exhaust), ["a"], RayPool)
     assert error.value.key == "models"
 
