@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from pkgutil import resolve_name
 
 import pytest
 import soundfile
+from deltalake import DeltaTable
 
 from aai.media.images import encode
 from aai.tiny.scenes import Scene
@@ -22,6 +24,7 @@ from tasks.stages import make_config
 
 TIMES = {"rejected_at", "listed_at", "took_s"}
 PLACES = {"shard", "offset"}
+LOG_FILE = re.compile(r"_delta_log/(\d{20}(\.checkpoint.*)?\.(json|parquet)|_last_checkpoint)")
 
 
 def write_files(folder: Path) -> Path:
@@ -67,6 +70,19 @@ def rounded(value):
     if isinstance(value, list):
         return [rounded(each) for each in value]
     return round(value, 3) + 0.0 if isinstance(value, float) else value
+
+
+def unexplained(run: Run) -> set[str]:
+    """Files of the workspace that neither belong to it nor are among the findings on its health."""
+    health, root = run.workspace.health(), Path(run.workspace.uri)
+    assert (health.missing_shards, health.duplicates) == ([], {})
+    known = {*health.orphan_files, *health.orphan_shards, *health.leftovers}
+    for name in SCHEMAS:
+        if (root / name).exists():
+            known |= {str(Path(uri).relative_to(root)) for uri in DeltaTable(root / name).file_uris()}
+    known |= set(run.workspace.table("renders").read(["shard"])["shard"].to_pylist())
+    found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    return {path for path in found - known if not LOG_FILE.search(path) and not path.startswith("artifacts/")}
 
 
 def keep_models(patch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,8 @@ class Table:
         """Append slices of rows in one commit, and return the number of new rows.
 
         Rows have no column for the recipe. Rows whose key is stored already, or occurs earlier in the slices, are
-        skipped. Without new rows there is no commit.
+        skipped. Without new rows there is no commit. In a bucket it is tried again where the connection breaks; rows of
+        a commit whose answer was lost are not counted as new.
 
         Raises:
             ValueError: a column is missing, unknown, of another type, or has nulls that are not allowed.

@@ -5,18 +5,15 @@ cover the parts: the pool's lost workers and deadlines, and a killed driver.
 """
 
 import json
-import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
-from deltalake import DeltaTable
 
 from aai.media.images import ImageOptions, decode
 from aai.workspace import SCHEMAS
@@ -28,6 +25,7 @@ from tests.bank import rows_of
 from tests.chaos.drive import MARK, do
 from tests.cluster import CPUS, IDLE_WORKER, TwoNodes, title_of
 from tests.collection import write_collection
+from tests.disturbed import unexplained
 
 ROOT = Path(__file__).parents[2]
 STAGES_KILLED = ("ingest_audio", "embed_images", "embed_audio", "fit", "render")
@@ -35,7 +33,6 @@ TABLES = (
     "image_files", "images", "audio_files", "clips", "image_vectors", "audio_vectors", "aligned_vectors",
     "neighbours", "cues", "renders",
 )  # fmt: skip
-LOG_FILE = re.compile(r"_delta_log/(\d{20}(\.checkpoint.*)?\.(json|parquet)|_last_checkpoint)")
 QUICK_FIT = {"steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
 TOLERANCE = 1e-4
 PATIENCE_S = 300
@@ -175,41 +172,3 @@ def assert_same(run: Run, undisturbed: Run) -> None:
 
 def pixels_of(run: Run, row: dict) -> np.ndarray:
     return decode(read_picture(run.workspace, row), row["key"], ImageOptions()).pixels.astype(int)
-
-
-def unexplained(run: Run) -> set[str]:
-    """Files of the workspace that neither belong to it nor are among the findings on its health."""
-    health, root = run.workspace.health(), Path(run.workspace.uri)
-    assert (health.missing_shards, health.duplicates) == ([], {})
-    known = {*health.orphan_files, *health.orphan_shards, *health.leftovers}
-    for name in SCHEMAS:
-        if (root / name).exists():
-            known |= {str(Path(uri).relative_to(root)) for uri in DeltaTable(root / name).file_uris()}
-    known |= {row["shard"] for row in rows_of(run, "renders")}
-    found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    return {path for path in found - known if not LOG_FILE.search(path) and not path.startswith("artifacts/")}
-
-
-@pytest.mark.chaos
-@pytest.mark.parametrize("seed", range(4))
-def test_after_a_sigkill_at_any_moment_the_next_run_leaves_what_an_undisturbed_one_does(seed, before, folder, tmp_path):
-    """In one process, at moments that no progress marks: between two commits, or in the middle of one."""
-    random, bank = Random(seed), tmp_path / "bank"
-    keys = json.dumps(keys_of(folder, bank, slice_size=1))
-    for stage in open_run(make_config(**json.loads(keys))).stages:
-        if stage.command == "score":
-            continue
-        command = [sys.executable, "-m", "tests.chaos.drive", keys, stage.name]
-        for attempt in range(1, 20):  # each lives longer than the last, so that a slow machine gets through
-            with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as driver:
-                try:
-                    driver.wait(random.uniform(2, 4) * attempt)
-                except subprocess.TimeoutExpired:
-                    driver.kill()
-            if driver.returncode == 0:
-                break
-            assert driver.returncode == -9
-        assert driver.returncode == 0, "it does not get on"
-    run = open_run(make_config(**json.loads(keys)))
-    assert_same(run, open_run(make_config(**keys_of(folder, before["undisturbed"]))))
-    assert unexplained(run) == set()

@@ -27,7 +27,7 @@ from tasks.runtime.run import Run
 from tasks.stages import make_config, open_run
 from tests.chaos.driven import ENDED, POINTS, Fault, append, drive, start
 from tests.chaos.seeds import say, seed_of_this_run
-from tests.disturbed import contents, write_files
+from tests.disturbed import contents, unexplained, write_files
 from tests.workspace.rows import OLD
 
 NUM_KILLS = int(os.environ.get("AAI_CHAOS_KILLS", "60"))
@@ -85,8 +85,7 @@ class Drivers:
         found = contents(run)  # opens every picture, against its checksum
         differing = [name for name in self.expected if found[name] != self.expected[name]]
         assert differing == []
-        health = run.workspace.health()
-        assert (health.missing_shards, health.duplicates) == ([], {})
+        assert unexplained(run) == set()
 
     def check_acknowledged(self, bank: Path) -> None:
         """Rows that were acknowledged are there."""
