@@ -31,6 +31,8 @@ _REFUSED = re.compile(
 _CREDENTIALS = re.compile(r"InvalidAccessKeyId|SignatureDoesNotMatch|Expired|InvalidToken|TokenRefresh|TooSkewed")
 """Refusals of every request, and not of one file."""
 _NO_BUCKET = re.compile(r"NoSuchBucket|[Bb]ucket does not exist|ContainerNotFound|bucket .*not found")
+_OF_DELTA = re.compile(r"Generic (\w+) error")
+"""How Delta names a store; the class of its error is `OSError` then."""
 _READ_ONLY = re.compile(r"[Rr]ead-only file system|os error 30\b")
 
 
@@ -81,6 +83,8 @@ def of_text(text: str, doing: str, key: str | None = "workspace", number: int | 
         return BadConfig(
             f"{doing} was refused ({name}): look at credentials in the environment, and at permissions", key=key
         )
+    if of_delta := _OF_DELTA.search(text):
+        name = of_delta.group()
     return Transient(f"{doing} failed ({name}): look at disk space, network and access")
 
 

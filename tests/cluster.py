@@ -43,9 +43,13 @@ class Node:
         """The processes of its actors."""
         return [process for process in self.processes() if title_of(process).startswith(IDLE_WORKER)]
 
+    def raylet(self) -> psutil.Process:
+        """The process that starts its workers and answers for it."""
+        return next(process for process in self.processes() if title_of(process).endswith("/raylet"))
+
     def kill(self) -> None:
         """Switch the machine off: SIGKILL to all of its processes at once."""
-        processes = self.processes()
+        processes = self.processes() if self.starter.poll() is None else []
         for process in processes:
             process.kill()
         self.starter.wait()

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -87,6 +88,37 @@ class Store:
                 write_whole(Path(self.path(path)), data)
             else:
                 self.filesystem.pipe_file(self.path(path), data)
+
+    @cached_property
+    def refuses_replacement(self) -> bool:
+        """Whether the store can be told to write a file only if it is not there, which Delta's commits rest on.
+
+        A bucket is asked, once per process: `PUT` with `If-None-Match` is part of S3, but not of each store that is
+        like it.
+
+        Raises:
+            Transient: the store failed.
+        """
+        if self.protocol != "s3":
+            return True
+        path = self.path("artifacts", f".probe-{uuid4().hex}")  # where pruning finds what a kill leaves
+        with store_errors(f"writing {self.uri()}"):
+            self.filesystem.pipe_file(path, b"")
+            try:
+                return _is_refused(self.filesystem, path)
+            finally:
+                self.filesystem.rm_file(path)
+
+
+def _is_refused(files: fsspec.AbstractFileSystem, path: str) -> bool:
+    """Whether a file that is there is not written again where that is asked for."""
+    try:
+        files.pipe_file(path, b"", mode="create")
+    except OSError as error:
+        if isinstance(error, FileExistsError) or "PreconditionFailed" in str(error.__cause__):
+            return True
+        raise
+    return False
 
 
 def changed_s(info: Mapping[str, object]) -> float:

@@ -25,6 +25,8 @@ from aai.workspace.store import Store, checked_recipe
 from aai.workspace.table_errors import table_errors
 
 _MAX_ATTEMPTS = 12
+_MAX_LOST = 4
+"""Attempts at an append while a bucket's connection breaks: its client does not repeat a commit itself."""
 _MIN_WAIT_S, _MAX_WAIT_S = 0.02, 2.0
 _TARGET_BYTES = 2**28
 """Size of compacted files: large enough to be few, small enough to be read in parallel."""
@@ -55,7 +57,8 @@ class Table:
         """Append slices of rows in one commit, and return the number of new rows.
 
         Rows have no column for the recipe. Rows whose key is stored already, or occurs earlier in the slices, are
-        skipped. Without new rows there is no commit.
+        skipped. Without new rows there is no commit. In a bucket it is tried again where the connection breaks; rows of
+        a commit whose answer was lost are not counted as new.
 
         Raises:
             ValueError: a column is missing, unknown, of another type, or has nulls that are not allowed.
@@ -66,6 +69,7 @@ class Table:
         checked = [self.schema.checked(self.name, rows) for rows in slices]
         rows = pa.concat_tables([self.schema.columns.empty_table(), *checked])
         failure: CommitFailedError | None = None
+        num_lost = 0
         for attempt in range(_MAX_ATTEMPTS):
             if attempt:
                 time.sleep(_jitter.uniform(0, min(_MAX_WAIT_S, _MIN_WAIT_S * 2**attempt)))
@@ -73,6 +77,10 @@ class Table:
                 return self._append_once(recipe, rows)
             except CommitFailedError as error:
                 failure = error
+            except Transient:
+                num_lost += 1
+                if self._store.is_local or num_lost == _MAX_LOST:
+                    raise
         raise Transient(
             f"{_MAX_ATTEMPTS} commits conflicted with other writers: is a second run at work?", uri=self.uri
         ) from failure
@@ -268,6 +276,13 @@ class Table:
         handle = self._open()
         if handle is not None:
             return handle
+        if not self._store.refuses_replacement:
+            raise BadConfig(
+                "this store ignores `If-None-Match: *`, so that runs would overwrite each other's commits: name a "
+                "bucket of a store that heeds it",
+                key="workspace",
+                uri=self._store.root,
+            )
         try:
             with table_errors("creating", self.uri, TableNotFoundError):
                 DeltaTable.create(

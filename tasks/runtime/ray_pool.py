@@ -23,7 +23,7 @@ from tasks.runtime.ray_cluster import (  # sets what Ray reads from the environm
     cluster_nodes,
     connect,
 )
-from tasks.runtime.work import NO_MEMORY, TICK_S, Done, Queue, Worker, WorkItem, is_out_of_memory
+from tasks.runtime.work import NO_MEMORY, OUT_OF_MEMORY, TICK_S, Done, Queue, Worker, WorkItem, is_out_of_memory
 
 # isort: split
 
@@ -323,7 +323,7 @@ def _after_error(item: WorkItem, error: RayTaskError, queue: Queue) -> list[Done
         queue.retry_later(item, error)
         return []
     if is_out_of_memory(error.cause):
-        return queue.bisect(item, type(error.cause).__name__, NO_MEMORY)
+        return queue.bisect(item, OUT_OF_MEMORY, NO_MEMORY)
     _raise_ours(error)
 
 

@@ -30,10 +30,11 @@ _MAX_BACKOFF_S = 60.0
 _URI, _JOB_FILE = "uri", "job_file"
 
 Item = TypeVar("Item")
-_NO_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
-"""Part of the plain RuntimeError that torch raises without a GPU."""
-
-NO_MEMORY = "it does not fit into GPU memory even alone: make it smaller, or use a larger GPU"
+OUT_OF_MEMORY = "OutOfMemoryError"
+NO_MEMORY = "it does not fit into memory even alone: make it smaller, or use a machine or GPU with more memory"
+_NO_MEMORY_OF = frozenset([OUT_OF_MEMORY, "MemoryError"])
+_NO_MEMORY_OF_CPU = "DefaultCPUAllocator"
+"""What torch's error, a `RuntimeError`, names when the memory of the machine is short."""
 
 _jitter = SystemRandom()  # waiting changes no result, so it needs no seed
 
@@ -122,7 +123,7 @@ class WorkItem:
 
 
 class WorkerRunner:
-    """Runs a worker, in an actor or in this process, and retries with a smaller batch when GPU memory is short."""
+    """Runs a worker, in an actor or in this process, and retries with a smaller batch when memory is short."""
 
     def __init__(self, id_column: str, num_halvings: int = 0, models: LoadedModels | None = None) -> None:
         self.id_column = id_column
@@ -141,7 +142,7 @@ class WorkerRunner:
             with self.models.for_worker():
                 self.worker = make_worker()
         except (RuntimeError, MemoryError) as error:
-            if not (is_out_of_memory(error) or isinstance(error, MemoryError) or _NO_CPU_MEMORY in str(error)):
+            if not is_out_of_memory(error):
                 raise
             raise no_room_for_model() from error.with_traceback(None)  # its frames hold tensors
         for _ in range(self.num_halvings):
@@ -151,14 +152,14 @@ class WorkerRunner:
         """Map a slice, with smaller batches if memory is short.
 
         Raises:
-            RuntimeError: the worker left items out, or memory was short at the smallest batch.
+            RuntimeError, MemoryError: the worker left items out, or memory was short at the smallest batch.
         """
         assert self.worker is not None, "load comes before run"
         while True:
             try:
                 outcome = self.worker(rows)
                 break
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 shortage = error.with_traceback(None)  # its frames hold the tensors that fill the memory
@@ -190,8 +191,9 @@ class WorkerRunner:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether GPU memory was short. Recognised by name, because torch need not be imported here."""
-    return error is not None and any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    """Whether memory was short, of a GPU or of the machine. Torch's error is recognised by name: it may not be here."""
+    is_named = any(kind.__name__ in _NO_MEMORY_OF for kind in type(error).__mro__)
+    return is_named or (isinstance(error, RuntimeError) and _NO_MEMORY_OF_CPU in str(error))
 
 
 def _halve_batch(worker: Worker) -> bool:
@@ -327,8 +329,8 @@ class LocalPool:
             return [self._runner.run(item.rows)]
         except Transient as error:
             queue.retry_later(item, error)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return queue.bisect(item, type(error).__name__, NO_MEMORY)
+            return queue.bisect(item, OUT_OF_MEMORY, NO_MEMORY)
         return []

@@ -1,6 +1,7 @@
 """Everything on S3, by a server on loopback: sources, workspace, pictures, scores, report and upkeep, as on disk."""
 
 import logging
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,13 +46,22 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bucket(folder) -> Iterator[str]:
-    """The collection in a bucket; the address of its folder."""
+def server() -> Iterator[str]:
+    """The address of an S3 server: of moto's, or of the one that AAI_TEST_S3 names, whose bucket must be new."""
+    if address := os.environ.get("AAI_TEST_S3"):
+        yield address
+        return
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    settings = {"AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_DEFAULT_REGION": "us-east-1"}
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket(folder, server) -> Iterator[str]:
+    """The collection in a bucket; the address of its folder."""
+    settings = {"AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true", "AWS_DEFAULT_REGION": "us-east-1"}
     settings |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
@@ -62,7 +72,6 @@ def bucket(folder) -> Iterator[str]:
             client.upload_file(str(path), BUCKET, path.relative_to(folder).as_posix())
         yield f"s3://{BUCKET}"
     s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 def everything(run: Run) -> Run:

@@ -158,7 +158,7 @@ def test_memory_too_short_for_a_single_row_ends_the_build_with_the_reason(shared
 
     monkeypatch.setattr(MapperTraining, "_train_step", fail)
     run = run_with(shared_collection, learning_rate=3e-3)
-    with pytest.raises(BadConfig, match="training failed: it does not fit into GPU memory") as error:
+    with pytest.raises(BadConfig, match="training failed: it does not fit into memory") as error:
         run.do(MAPPER)
     assert error.value.key == "train_mapper"
     assert not run.workspace.artifact("mapper", run.recipe("mapper")).exists()

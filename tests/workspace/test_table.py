@@ -269,42 +269,6 @@ except Transient as error:
     assert table.append(OLD, rows_of("clips", ["b"])) == 1
 
 
-def test_endless_conflicts_end_as_transient(workspace, monkeypatch):
-    """Another driver commits between each of our looks at the table and the commit that follows."""
-    ours, theirs = workspace.table("clips"), Workspace(workspace.uri).table("clips")
-    look, numbers = ours._stored_keys, iter(range(100))
-
-    def look_and_lose(handle, recipe):
-        known = look(handle, recipe)
-        theirs.append(recipe, rows_of("clips", [f"theirs {next(numbers)}"]))
-        return known
-
-    monkeypatch.setattr(ours, "_stored_keys", look_and_lose)
-    monkeypatch.setattr("aai.workspace.table._MAX_WAIT_S", 0.0)
-    with pytest.raises(Transient, match="is a second run at work"):
-        ours.append(OLD, rows_of("clips", ["ours"]))
-    monkeypatch.undo()
-    assert ours.append(OLD, rows_of("clips", ["ours"])) == 1
-    assert len(ours.ids(OLD)) == next(numbers) + 1
-    assert len(ours.orphans()) == next(numbers) - 1, "each refused commit left its file"
-
-
-def test_a_lost_reply_doubles_nothing(workspace, monkeypatch):
-    """The commit takes effect, and then the store's answer does not arrive."""
-    table, commit = workspace.table("clips"), workspace.table("clips")._commit
-
-    def commit_and_lose_the_reply(*args):
-        commit(*args)
-        raise Transient("the reply was lost")
-
-    monkeypatch.setattr(table, "_commit", commit_and_lose_the_reply)
-    with pytest.raises(Transient):
-        table.append(OLD, rows_of("clips", ["a"]))
-    monkeypatch.undo()
-    assert table.append(OLD, rows_of("clips", ["a"])) == 0
-    assert table.append(OLD, rows_of("clips", ["a", "b"])) == 1
-
-
 def test_a_file_is_removed_once_and_then_no_longer_listed(workspace):
     table = workspace.table("renders")
     for ids in slice_ids(0, 3):

@@ -4,44 +4,32 @@ A kill is an exception that nothing catches, and after it no commit, rename or r
 disk, a kill just after one commit is a kill just before the next. `make chaos` sends real signals.
 """
 
-import io
 import json
 import os
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from pkgutil import resolve_name
 
 import pytest
-import soundfile
 from deltalake import DeltaTable
 from deltalake.table import TableOptimizer
 from fsspec.implementations.local import LocalFileSystem
 
-from aai.media.images import encode
-from aai.tiny.scenes import Scene
-from aai.tiny.scenes import render as render_scenes
-from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
-from aai.workspace import SCHEMAS, table
+from aai.workspace import table
 from aai.workspace.drivers import DRIVERS
 from aai.workspace.maintenance import find_garbage
-from aai.workspace.shards import read_picture
 from tasks.render import render
-from tasks.runtime.models import open_diffusion
 from tasks.runtime.run import Run
 from tasks.score import score
 from tasks.stages import make_config, open_run
 from tests.bank import jobs_of
+from tests.disturbed import contents, keep_models, write_files
 
 COMMITS = [(table, "write_deltalake"), (os, "replace"), (os, "rename"), (DeltaTable, "create")]
 CHANGES = [
     (DeltaTable, "delete"), (DeltaTable, "vacuum"), (TableOptimizer, "compact"), (LocalFileSystem, "rm_file"),
     (LocalFileSystem, "rm"),
 ]  # fmt: skip
-TIMES = {"rejected_at", "listed_at", "took_s"}
-PLACES = {"shard", "offset"}
 QUICK_FIT = {"method": "adapter", "steps": 0}
 
 
@@ -94,29 +82,6 @@ def resume_after_each_change(do: Callable[[], object]) -> int:
     raise AssertionError("it does not get on")
 
 
-def write_files(folder: Path) -> Path:
-    """Three sounds and four images that are good; of each kind a bad file, and a tar with a good and a bad member."""
-    for name in ("sounds", "images"):
-        (folder / name).mkdir(parents=True)
-    for number in range(2):
-        wave = synthesise("rain", 0.2 + number / 2, number)
-        soundfile.write(folder / "sounds" / f"{number}.wav", wave, SAMPLE_RATE_HZ)
-    scenes = [Scene("noun", name, None, level, 0) for name in ("rain", "fire") for level in (0.0, 1.0)]
-    pictures = [encode(pixels, "png") for pixels in render_scenes(scenes).pixels]
-    for number, data in enumerate(pictures[1:]):
-        (folder / "images" / f"{number}.png").write_bytes(data)
-    data = io.BytesIO()
-    soundfile.write(data, synthesise("fire", 0.5, 7), SAMPLE_RATE_HZ, format="WAV")
-    for tar, suffix, good in (("sounds/a.tar", "wav", data.getvalue()), ("images/a.tar", "png", pictures[0])):
-        (folder / tar).with_name(f"bad.{suffix}").write_bytes(b"no such thing")
-        with tarfile.open(folder / tar, "w") as archive:
-            for name, member in (("good", good), ("bad", b"nothing")):
-                header = tarfile.TarInfo(f"{name}.{suffix}")
-                header.size = len(member)
-                archive.addfile(header, io.BytesIO(member))
-    return folder
-
-
 def run_on(folder: Path, bank: str) -> Run:
     keys = {
         "audio": str(folder / "sounds"), "images": str(folder / "images"), "workspace": str(folder / bank),
@@ -155,39 +120,8 @@ def remove_an_image(run: Run) -> None:
     Path(row["uri"]).rename(f"{row['uri']}.moved") if os.path.exists(row["uri"]) else None
 
 
-def contents(run: Run) -> dict[str, list[str]]:
-    """All rows without their times and places, rejects included; rows of pictures with the picture."""
-    found = {}
-    for name in set(SCHEMAS) - {"runs"}:
-        rows = run.workspace.table(name).read().to_pylist()
-        for row in rows:
-            if name == "renders":
-                row["picture"] = len(read_picture(run.workspace, row))
-        found[name] = sorted(json.dumps(comparable(row), sort_keys=True) for row in rows)
-    return found
-
-
-def comparable(row: dict) -> dict:
-    return {name: rounded(value) for name, value in row.items() if name not in TIMES | PLACES}
-
-
-def rounded(value):
-    if isinstance(value, list):
-        return [rounded(each) for each in value]
-    return round(value, 3) + 0.0 if isinstance(value, float) else value
-
-
-@pytest.fixture
-def loaded_once(monkeypatch) -> None:
-    """Models stay in memory from one run to the next."""
-    for name in ("aai.models.clap.AudioEncoder", "aai.models.clip.ImageTextEncoder", "tasks.score.load_judge"):
-        monkeypatch.setattr(name, cache(resolve_name(name.rpartition(".")[0] + ":" + name.rpartition(".")[2])))
-    diffusion = cache(lambda: open_diffusion(make_config()))
-    for module in ("tasks.fit", "tasks.render"):
-        monkeypatch.setattr(f"{module}.open_diffusion", lambda config: diffusion())
-
-
-def test_killed_after_each_change_the_next_runs_leave_what_an_undisturbed_one_does(tmp_path, loaded_once):
+def test_killed_after_each_change_the_next_runs_leave_what_an_undisturbed_one_does(tmp_path, monkeypatch):
+    keep_models(monkeypatch)
     folder = write_files(tmp_path)
     for _, do in steps_of(folder, "undisturbed"):
         do()

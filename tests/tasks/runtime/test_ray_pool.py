@@ -26,6 +26,7 @@ from tests.tasks.runtime.workers import (
     break_down,
     cut,
     exhaust,
+    exhaust_the_limit,
     fail,
     freeze,
     hang,
@@ -136,6 +137,12 @@ def test_an_item_too_large_for_the_memory_is_rejected(pool, tmp_path):
     done, [reject] = process(partial(Hungry, tmp_path / "log"), ids_with_poison(12), pool, slice_size=4)
     assert len(done) == 11
     assert (reject.id, reject.error) == (POISON, "OutOfMemoryError")
+
+
+@pytest.mark.chaos
+def test_an_item_past_a_workers_limit_of_memory_is_rejected():
+    done, [reject] = process(partial(Echo, partial(at_poison, exhaust_the_limit)), ids_with_poison(50), RayPool)
+    assert (len(done), reject.id, reject.error) == (49, POISON, "OutOfMemoryError")
 
 
 def test_a_new_worker_starts_with_the_batch_that_fitted(tmp_path):

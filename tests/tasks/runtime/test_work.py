@@ -19,6 +19,9 @@ from tests.tasks.runtime.workers import (
     at_poison,
     cut,
     exhaust,
+    exhaust_the_limit,
+    exhaust_the_machine,
+    exhaust_the_machine_by_torch,
     fail,
     ids_with_poison,
     once,
@@ -164,9 +167,11 @@ def test_the_local_pool_retries_a_transient_failure(tmp_path):
     assert (len(done), rejects) == (200, [])
 
 
-def test_the_local_pool_rejects_an_item_that_does_not_fit_into_memory():
-    done, [reject] = process(partial(Echo, partial(at_poison, exhaust)), ids_with_poison(50), LocalPool)
+@pytest.mark.parametrize("act", [exhaust, exhaust_the_machine, exhaust_the_machine_by_torch, exhaust_the_limit])
+def test_the_local_pool_rejects_an_item_that_does_not_fit_into_memory(act):
+    done, [reject] = process(partial(Echo, partial(at_poison, act)), ids_with_poison(50), LocalPool)
     assert (len(done), reject.id, reject.error) == (49, POISON, "OutOfMemoryError")
+    assert reject.sentence.startswith("it does not fit into memory")
 
 
 def test_the_local_pool_raises_a_bug():

@@ -1,12 +1,14 @@
 """Workers that misbehave in one way each, and a pool's results for them."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 import pyarrow as pa
 
 from aai.errors import BadItem, Transient
@@ -80,6 +82,27 @@ class OutOfMemoryError(RuntimeError):
 
 def exhaust(ids):
     raise OutOfMemoryError("CUDA out of memory")
+
+
+def exhaust_the_machine(ids):
+    np.empty(2**50)
+
+
+def exhaust_the_machine_by_torch(ids):
+    import torch  # the others need not wait for it
+
+    torch.empty(2**50)
+
+
+def exhaust_the_limit(ids):
+    """As under `ulimit -v`."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, before[1]))
+    try:
+        np.ones(2**26)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 class Hungry(Batched):
