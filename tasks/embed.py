@@ -1,18 +1,16 @@
 """Embed: the frozen encoders turn clips and images into vectors."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
 from pydantic import Field
 
 from aai.errors import BadConfig
 from aai.media import audio, images
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
-from aai.models.clap import AudioEncoder
-from aai.models.clip import ImageTextEncoder
 from aai.options import SPEED_ONLY, Options
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import constants, to_lists
@@ -20,6 +18,10 @@ from tasks.runtime.loader import Loader, RecentResults, Row, default_threads
 from tasks.runtime.models import open_audio, open_image_text
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject
+
+if TYPE_CHECKING:
+    from aai.models.clap import AudioEncoder
+    from aai.models.clip import ImageTextEncoder
 
 
 class EmbedOptions(Options):
@@ -93,13 +95,15 @@ class ImageEmbedder(Batched):
 
 def _embedded(  # noqa: PLR0913
     table: str,
-    encoder: AudioEncoder | ImageTextEncoder,
+    encoder: "AudioEncoder | ImageTextEncoder",
     load: Callable[[Row], np.ndarray],
     rows: pa.Table,
     batch_size: int,
     revision: tuple[str, str],
 ) -> Outcome:
     """The vectors of a slice, which stay on the encoder's device until its end, so that nothing waits for it."""
+    import torch  # plans do not need it
+
     rejects: list[Reject] = []
     ids: list[str] = []
     vectors = [torch.empty(0, encoder.dim)]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from jaxtyping import Float, Float32, UInt8
 from pydantic import Field
 
@@ -77,6 +76,8 @@ class Scorer(Batched):
 
     def _embedded(self, batch: Sequence[tuple[Row, tuple]], rejects: list[Reject]) -> tuple[list, list, np.ndarray]:
         """Rows, pixels and vectors of pictures; in the scores NaN says that a metric has no opinion."""
+        import torch  # plans do not need it
+
         prepared = torch.from_numpy(np.stack([prepared for _, (_, prepared) in batch]))
         vectors = self.encoder.embed_prepared(prepared).cpu().numpy()
         is_finite = np.isfinite(vectors).all(axis=1)
@@ -190,7 +191,7 @@ _ROWS = f"""
 """
 
 # Captions and the judge depend on labels, so that pictures of relabelled clips are measured again.
-_LABELS = """
+LABELS = """
     SELECT r.render_id, [coalesce(c.label, '')] AS labels
     FROM renders r LEFT JOIN (SELECT clip_id, label FROM known_clips) c ON c.clip_id = r.clip_ids[1]
     WHERE len(r.clip_ids) = 1
@@ -201,7 +202,7 @@ _LABELS = """
     LEFT JOIN (SELECT clip_id, label FROM known_clips) c ON u.clip_id = c.clip_id GROUP BY render_id
 """
 _OUTDATED = f"""
-    SELECT s.render_id FROM scores s JOIN ({_LABELS}) n ON s.render_id = n.render_id
+    SELECT s.render_id FROM scores s JOIN ({LABELS}) n ON s.render_id = n.render_id
     WHERE s.labels IS DISTINCT FROM n.labels
 """
 

@@ -18,6 +18,7 @@ from aai.tiny.scenes import Scene, render
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from aai.workspace.shards import ShardWriter
 from tasks.runtime.run import Run
+from tasks.score import LABELS
 from tests.bank import add_files, add_listing, append, run_on, unit_vectors
 
 JOBS = {"noun": "a photo of *", "verb": "a * city", "adjective": "a forest in the style of *"}
@@ -149,9 +150,10 @@ def make_gallery(folder: Path, sounds: Sequence[Sound] = SOUNDS, **keys: Any) ->
 
 def add_scores(run: Run) -> None:
     """Scores of all pictures: the ranks grow with the pictures' ids, and the judge sees each phenomenon."""
-    renders = run.workspace.table("renders").read(["render_id"], run.recipe("renders")).sort_by("render_id")
-    ids, num = renders["render_id"].to_pylist(), renders.num_rows
+    with run.query() as query:
+        renders = query.table(f"SELECT * FROM ({LABELS}) ORDER BY render_id").to_pylist()
+    num = len(renders)
     metrics = {"ais_rank": [number / num for number in range(num)], "judge_phenomenon": [1.0] * num}
     for metric, values in metrics.items():
-        rows = [{"render_id": id, "metric": metric, "value": value} for id, value in zip(ids, values, strict=True)]
+        rows = [row | {"metric": metric, "value": value} for row, value in zip(renders, values, strict=True)]
         append(run, "scores", rows)

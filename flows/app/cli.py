@@ -231,7 +231,7 @@ def submit(
     wait: Annotated[bool, typer.Option(help="Wait for the job, and exit with its state.")] = False,
 ) -> None:
     """Run a command on a cluster: the section `submit` of its configuration says on which nodes and for how long."""
-    from flows.app.submit import check, find_target, hand_in, prepare, read_command, watching
+    from flows.app.submit import find_target, hand_in, prepare, read_command
 
     with sentences():
         target, arguments = find_target(to), read_command(typer.main.get_group(app), words)
@@ -239,18 +239,9 @@ def submit(
         if dry_run:
             typer.echo(target.render(submission), nl=False)
             return
-        check(target, submission)
-        if wait:
-            typer.echo(f"submitting {watching(target, submission)}")
         code = hand_in(target, submission, wait)
     if code:
-        if wait:
-            typer.echo(f"aai: {target.program} ended with code {code}; the same command does what is left", err=True)
         raise typer.Exit(code)
-    if wait:
-        typer.echo(f"{submission.name} has finished")
-    else:
-        typer.echo(f"submitted {watching(target, submission)}")
 
 
 @app.command(epilog="Example: `aai deploy -c aai.yaml --jobs jobs.yaml --cron '0 2 * * *'`")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
 
 from aai.errors import BadConfig
@@ -46,28 +47,32 @@ def prepare(words: Sequence[str], arguments: dict[str, Any], changes: dict[str, 
     return make_submission(tuple(words), Path(arguments["config"]), changes, arguments.get("jobs"))
 
 
-def check(target: Target, submission: Submission) -> None:
-    """Check what would fail later.
+def hand_in(target: Target, submission: Submission, wait: bool) -> int:
+    """Check what would fail later, hand a submission to its target, and say how to watch it.
+
+    Returns:
+        The exit code of the target's program; with `wait` it is the job's.
 
     Raises:
-        BadConfig: the target lacks something, or refuses the submission.
+        BadConfig: the target lacks something or refuses the submission, or the file cannot be written.
     """
     target.check_program()
     target.check(submission)
-
-
-def hand_in(target: Target, submission: Submission, wait: bool) -> int:
-    """Hand a submission to its target, and return the exit code of the target's program.
-
-    Raises:
-        BadConfig: the file cannot be written.
-    """
+    if wait:
+        typer.echo(f"submitting {_watching(target, submission)}")
     path = submission.write(target.render(submission), target.suffix)
-    return subprocess.run(target.command(submission, path, wait), check=False).returncode
+    code = subprocess.run(target.command(submission, path, wait), check=False).returncode
+    if wait and code:
+        typer.echo(f"aai: {target.program} ended with code {code}; the same command does what is left", err=True)
+    elif wait:
+        typer.echo(f"{submission.name} has finished")
+    elif not code:
+        typer.echo(f"submitted {_watching(target, submission)}")
+    return code
 
 
-def watching(target: Target, submission: Submission) -> str:
-    """How to watch the submitted job."""
+def _watching(target: Target, submission: Submission) -> str:
+    """How to watch a job."""
     options = submission.options
     commands = target.watch.format(name=submission.name, address=options.address, namespace=options.namespace)
     return f"{submission.name}; to watch and to stop it:\n  {commands}"

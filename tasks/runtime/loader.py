@@ -8,12 +8,15 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
-import torch
 
 from aai.errors import BadItem
+from tasks.runtime.process import num_threads
+
+if TYPE_CHECKING:
+    import torch
 
 Row = Mapping[str, Any]
 Value = TypeVar("Value")
@@ -60,7 +63,7 @@ class Loader(Generic[Value]):
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def stacked(self, rows: Iterable[Row], size: int) -> Iterator[tuple[list[Row], torch.Tensor]]:
+    def stacked(self, rows: Iterable[Row], size: int) -> Iterator[tuple[list[Row], "torch.Tensor"]]:
         """As `batches`, of arrays of one shape; the next batch is stacked while the model works on this one.
 
         With a GPU the tensors are pinned, so that copying them does not stop the model.
@@ -70,10 +73,12 @@ class Loader(Generic[Value]):
 
 def default_threads() -> int:
     """The worker's share of the processor cores, or a few more: threads that wait for a store need no core."""
-    return max(_MIN_THREADS, torch.get_num_threads())
+    return max(_MIN_THREADS, num_threads())
 
 
-def _stacked(batch: Sequence[tuple[Row, Any]]) -> tuple[list[Row], torch.Tensor]:
+def _stacked(batch: Sequence[tuple[Row, Any]]) -> tuple[list[Row], "torch.Tensor"]:
+    import torch  # plans do not need it
+
     stacked = torch.from_numpy(np.stack([value for _, value in batch]))
     return [row for row, _ in batch], stacked.pin_memory() if torch.cuda.is_available() else stacked
 

@@ -122,7 +122,7 @@ def test_a_change_may_be_a_list_or_a_path_beside_the_configuration(folder, monke
     monkeypatch.chdir(folder / "elsewhere")
     done = call("plan", "-c", str(folder / "aai.yaml"), "--set", "audio=[sounds/rain-0.2.flac, sounds/fire-0.2.flac]")
     assert done.exit_code == 0, done.output
-    [row] = [line.replace("│", " ").split() for line in done.output.splitlines() if "ingest_audio" in line]
+    [row] = [line.replace("│", " ").split() for line in done.output.splitlines() if "│ ingest_audio" in line]
     assert row[2] == "2"
 
 

@@ -13,6 +13,7 @@ def cluster():
         initialize_head=True,
         head_node_args={"num_cpus": 4, "include_dashboard": False, "object_store_memory": 200_000_000},
     )
+    ray.shutdown()  # another test of this process may have joined another cluster
     ray.init(address=machines.address, log_to_driver=False, logging_level="ERROR")
     yield machines
     ray.shutdown()

@@ -25,6 +25,7 @@ def gpu_cluster():
     node = {"num_cpus": 9, "num_gpus": NUM_GPUS, "include_dashboard": False, "object_store_memory": 80_000_000}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     cluster.add_node(**node)
+    ray.shutdown()  # another test of this process may have joined another cluster
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield cluster
     ray.shutdown()
