@@ -159,6 +159,8 @@ def decode(data: bytes, uri: str, options: AudioOptions) -> Recording:
 
 def to_mono(samples: Float32[np.ndarray, "samples channels"]) -> Float32[np.ndarray, " samples"]:
     """Average the channels, or take the loudest one if they cancel (one side of a stereo recording inverted)."""
+    if samples.shape[1] == 1:
+        return np.ascontiguousarray(samples[:, 0])
     mono = samples.mean(axis=1, dtype=np.float32)
     levels = [level_dbfs(channel) for channel in samples.T]
     if level_dbfs(mono) < max(levels) - _CANCELLATION_DB:
@@ -180,10 +182,14 @@ def level_dbfs(wave: Float32[np.ndarray, " samples"]) -> float:
     return 10 * math.log10(power) if power > 0 else -math.inf
 
 
-def loudest_dbfs(wave: Float32[np.ndarray, " samples"], rate_hz: int) -> float:
-    """RMS level of the loudest tenth of a second."""
-    block = max(2, round(_LEVEL_BLOCK_S * rate_hz))
-    return max((level_dbfs(wave[i : i + block]) for i in range(0, len(wave), block)), default=-math.inf)
+def loudest_dbfs(wave: Float32[np.ndarray, " samples"], rate_hz: int, enough_dbfs: float = math.inf) -> float:
+    """RMS level of the loudest tenth of a second, or of the first one that reaches `enough_dbfs`."""
+    block, loudest = max(2, round(_LEVEL_BLOCK_S * rate_hz)), -math.inf
+    for start in range(0, len(wave), block):
+        loudest = max(loudest, level_dbfs(wave[start : start + block]))
+        if loudest >= enough_dbfs:
+            break
+    return loudest
 
 
 def windows(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioOptions) -> list[Window]:
@@ -192,7 +198,7 @@ def windows(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioO
         Window(start / rate_hz, (end - start) / rate_hz)
         for start, end in _positions(len(wave), rate_hz, options)
         if not _is_short_end(start, end, rate_hz, options)
-        and loudest_dbfs(wave[start:end], rate_hz) >= options.silence_dbfs
+        and loudest_dbfs(wave[start:end], rate_hz, options.silence_dbfs) >= options.silence_dbfs
     ]
 
 
@@ -368,7 +374,7 @@ def _check_samples(recording: Recording, uri: str, options: AudioOptions) -> Non
         raise BadItem(
             f"the peak is {peak:.3g}, full scale is 1: normalise the samples, or store them as integers", uri=uri
         )
-    loudest = max(loudest_dbfs(channel, rate) for channel in samples.T)
+    loudest = max(loudest_dbfs(channel, rate, options.silence_dbfs) for channel in samples.T)
     if loudest < options.silence_dbfs:
         level = f"the loudest part has {loudest:.0f} dBFS, below {options.silence_dbfs:g} dBFS"
         raise BadItem(f"silent: {level}: record it again, or lower silence_dbfs", uri=uri)
