@@ -4,7 +4,6 @@
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float32
 from torch import Tensor, nn
 from transformers import ClapFeatureExtractor
@@ -36,13 +35,14 @@ class LogMel(nn.Module):
 
     def forward(self, waves: Float32[Tensor, "clips samples"]) -> Float32[Tensor, "clips channels frames mels"]:
         """Features in decibels, on the waves' device."""
-        padded = F.pad(waves.unsqueeze(1), (self._size // 2, self._size // 2), mode="reflect").squeeze(1)
-        mels = torch.stack([self._mels(wave) for wave in padded])
+        mels = torch.stack([self._mels(wave) for wave in waves])
         decibels = mels.clamp_min_(_FLOOR).log10_().mul_(10)
         return decibels.unsqueeze(1).expand(-1, self._num_channels, -1, -1)
 
     def _mels(self, wave: Tensor) -> Tensor:
-        """The power in each mel band of a padded wave's frames; one wave at a time stays in the processor's cache."""
-        spectra = torch.fft.rfft(wave.unfold(0, self._size, self._hop) * self.window)
+        """The power in each mel band of a wave's frames; one wave at a time stays in the processor's cache."""
+        half = self._size // 2
+        padded = torch.cat([wave[1 : half + 1].flip(0), wave, wave[-half - 1 : -1].flip(0)])
+        spectra = torch.fft.rfft(padded.unfold(0, self._size, self._hop) * self.window)
         parts = torch.view_as_real(spectra).flatten(1)[:, : len(self.filters)]
-        return parts.square() @ self.filters
+        return parts.square_() @ self.filters
