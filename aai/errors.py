@@ -41,7 +41,7 @@ class AaiError(Exception):
 def no_such_key(key: str, known: Iterable[str], otherwise: str) -> str:
     """A sentence about an unknown key: the known one that it resembles, or else another remedy."""
     close = difflib.get_close_matches(key, list(known), n=1)
-    return f"there is no such key: {f'did you mean {close[0]}' if close else otherwise}"
+    return f"there is no such key: {f'did you mean {close[0]}?' if close else otherwise}"
 
 
 class BadItem(AaiError):

@@ -65,7 +65,8 @@ def init(
         check_output(path, "PATH", lambda data: False)
         chosen = profile or suggest_profile()
         write_output(path, template(chosen).encode(), "PATH")
-    typer.echo(f"wrote {path} for the profile {chosen}: set `audio` and `images` in it, then run `aai build`")
+    build = "aai build" if path == _DEFAULT else f"aai build -c {path}"
+    typer.echo(f"wrote {path} for the profile {chosen}: set `audio` and `images` in it, then run `{build}`")
 
 
 @app.command(epilog="Example: `aai plan -c aai.yaml --set fit.steps=48`")

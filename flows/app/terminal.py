@@ -174,6 +174,7 @@ def show_results(results: "Sequence[Result]") -> None:
     for result in results:
         figures = [result.scores.means.get(name) for name in shown] + [result.scores.intensity]
         name = result.generation.name if result.job is None else f"  {result.job}"
+        name += "" if result.has_cue else " (no cue)"
         table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
     Console().print(table)
     typer.echo("intensity: rank correlation of the clips' intensity with the judged one; `aai report` has all scores")

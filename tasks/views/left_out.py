@@ -11,10 +11,13 @@ _PARTS = {
     "silent_s": "in silent windows",
     "between_s": "between windows (hop_s is above window_s)",
 }
+_MIN_S = 0.05
+"""Less than this is not worth a sentence: windows are cut at whole samples."""
+
 _COUNTS = ", ".join(f"count(*) FILTER ({name} > 0) AS num_{name}, sum({name}) AS {name}" for name in _PARTS)
 _EACH = ", ".join(f"any_value({name}) AS {name}" for name in _PARTS)
 _SUMS = f"""
-    SELECT count(*) AS num, {_COUNTS} FROM (
+    SELECT {_COUNTS} FROM (
         SELECT content_id, {_EACH} FROM audio_files f
         SEMI JOIN present_audio_files p ON f.file_id = p.file_id GROUP BY content_id)
 """
@@ -35,8 +38,8 @@ def left_out(run: Run, extra: Mapping[str, pa.Table] | None = None) -> list[str]
     with run.query(extra=extra) as query:
         [sums] = query.table(_SUMS).to_pylist()
     parts = [
-        f"{sums[name]:,.1f} s {where} (of {sums[f'num_{name}']:,})" for name, where in _PARTS.items() if sums[name]
+        f"{sums[name]:,.1f} s {where} of {sums[f'num_{name}']:,} recordings"
+        for name, where in _PARTS.items()
+        if (sums[name] or 0) >= _MIN_S
     ]
-    if not parts:
-        return []
-    return [f"of {sums['num']:,} recordings, in no clip: {', '.join(parts)}; `audio_files` has the seconds of each"]
+    return [f"in no clip: {', '.join(parts)}; the table audio_files has the seconds of each"] if parts else []

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from aai.metrics import JUDGE_INTENSITY, Aggregate, mean_rank_correlation
+from aai.options import PLACEHOLDER
 from aai.workspace import RECIPE, Workspace
 from tasks.runtime.run import Run
 
@@ -41,7 +43,9 @@ class Result:
 
     generation: Generation
     job: str | None
-    """None for all jobs together."""
+    """None for all pictures with a cue together."""
+    has_cue: bool
+    """Whether the pictures have cues; those of prompts without `*` are of the plain model."""
     num_pictures: int
     scores: Aggregate
 
@@ -63,7 +67,10 @@ def generations(run: Run) -> list[Generation]:
 
 
 def results(run: Run, shown: Sequence[Generation]) -> list[Result]:
-    """Aggregated scores of some generations: of all jobs, then of each job."""
+    """Aggregated scores of some generations: of all pictures with a cue, then of each job.
+
+    A job whose prompts have a cue only in part comes twice.
+    """
     aggregated: list[Result] = []
     for generation in shown:
         if generation.scores:
@@ -118,17 +125,18 @@ def _with_recipe(generation: Generation) -> Generation:
     return Generation(**vars(generation) | {"name": f"{generation.method} ({generation.renders})"})
 
 
-_MEANS = """
-    SELECT r.job, s.metric, sum(s.value) AS total, count(*) AS num
+_HAS_CUE = f"contains(r.prompt, '{PLACEHOLDER}') AS has_cue"
+_MEANS = f"""
+    SELECT r.job, {_HAS_CUE}, s.metric, sum(s.value) AS total, count(*) AS num
     FROM scores s JOIN renders r ON s.render_id = r.render_id GROUP BY ALL
 """
-_COUNTS = """
-    SELECT r.job, count(*) AS num, count(s.render_id) AS num_scored
+_COUNTS = f"""
+    SELECT r.job, {_HAS_CUE}, count(*) AS num, count(s.render_id) AS num_scored
     FROM renders r LEFT JOIN (SELECT DISTINCT render_id FROM scores) s ON r.render_id = s.render_id GROUP BY ALL
 """
 _INTENSITY = "try_cast(c.attributes ->> '$.intensity' AS DOUBLE)"
 _INTENSITIES = f"""
-    SELECT r.job, c.label, s.value, {_INTENSITY} AS intensity
+    SELECT r.job, {_HAS_CUE}, c.label, s.value, {_INTENSITY} AS intensity
     FROM scores s JOIN renders r ON s.render_id = r.render_id JOIN known_clips c ON r.clip_ids[1] = c.clip_id
     WHERE s.metric = '{JUDGE_INTENSITY}' AND len(r.clip_ids) = 1 AND c.label IS NOT NULL AND c.attributes IS NOT NULL
         AND NOT isnan(s.value) AND NOT isnan({_INTENSITY})
@@ -139,26 +147,34 @@ def _results_of(run: Run, generation: Generation, recipe: str) -> list[Result]:
     with run.query({"renders": generation.renders, "scores": recipe}) as query:
         means, counts = query.table(_MEANS).to_pylist(), query.table(_COUNTS).to_pylist()
         judged = query.table(_INTENSITIES)
+    groups = [(None, True)] if any(row["has_cue"] for row in counts) else []
+    groups += sorted({(row["job"], row["has_cue"]) for row in counts})
     aggregated = []
-    for job in (None, *sorted(row["job"] for row in counts)):
-        own = judged if job is None else judged.filter(pc.field("job") == job)
-        totals: dict[str, tuple[float, int]] = {}
-        for row in means:
-            if job in (None, row["job"]):
-                total, num = totals.get(row["metric"], (0.0, 0))
-                totals[row["metric"]] = (total + row["total"], num + row["num"])
-        groups = pc.binary_join_element_wise(own["label"], own["job"], "\n").to_pylist()
-        correlation = mean_rank_correlation(groups, own["intensity"].to_numpy(), own["value"].to_numpy())
-        aggregated.append(
-            Result(
-                generation,
-                job,
-                sum(row["num"] for row in counts if job in (None, row["job"])),
-                Aggregate(
-                    sum(row["num_scored"] for row in counts if job in (None, row["job"])),
-                    {name: total / num for name, (total, num) in sorted(totals.items())},
-                    None if math.isnan(correlation) else correlation,
-                ),
-            )
+    for job, has_cue in groups:
+
+        def is_own(row: dict[str, Any], job: str | None = job, has_cue: bool = has_cue) -> bool:
+            return row["has_cue"] == has_cue and job in (None, row["job"])
+
+        own = judged.filter(
+            pa.array([is_own(row) for row in judged.select(["job", "has_cue"]).to_pylist()], pa.bool_())
         )
+        num, num_scored = (sum(row[name] for row in counts if is_own(row)) for name in ("num", "num_scored"))
+        figures = _means([row for row in means if is_own(row)])
+        aggregated.append(Result(generation, job, has_cue, num, Aggregate(num_scored, figures, _intensity(own))))
     return aggregated
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean of each metric over some jobs."""
+    totals: dict[str, tuple[float, int]] = {}
+    for row in rows:
+        total, num = totals.get(row["metric"], (0.0, 0))
+        totals[row["metric"]] = (total + row["total"], num + row["num"])
+    return {name: total / num for name, (total, num) in sorted(totals.items())}
+
+
+def _intensity(judged: pa.Table) -> float | None:
+    """The rank correlation of the clips' intensity with the judged one."""
+    groups = pc.binary_join_element_wise(judged["label"], judged["job"], "\n").to_pylist()
+    correlation = mean_rank_correlation(groups, judged["intensity"].to_numpy(), judged["value"].to_numpy())
+    return None if math.isnan(correlation) else correlation

@@ -109,3 +109,18 @@ def test_an_intensity_that_is_no_number_is_nan(attributes):
 @pytest.mark.parametrize("value", ["0.5", '"0.5"'])
 def test_an_intensity_may_be_a_number_or_text(value):
     assert intensity_of(f'{{"intensity": {value}}}') == 0.5
+
+
+def test_pictures_without_a_cue_are_counted_by_themselves(tmp_path):
+    run = run_with_pictures(tmp_path)
+    plain = [row | {"render_id": f"plain {n}", "job": "noun", "prompt": "a photo of fire"} for n, row in
+             enumerate(rows_of(run)[:2])]  # fmt: skip
+    append(run, "renders", [{name: value for name, value in row.items() if name != "recipe"} for row in plain])
+    add_scores(run)
+    found = results(run, generations(run))
+    num = len(rows_of(run)) - 2
+    assert [(each.job, each.has_cue, each.num_pictures) for each in found] == [
+        (None, True, num), ("adjective", True, num / 3), ("noun", False, 2), ("noun", True, num / 3),
+        ("verb", True, num / 3),
+    ]  # fmt: skip
+    assert sum(each.scores.num for each in found if each.job) == num + 2
