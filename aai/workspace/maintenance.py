@@ -11,6 +11,7 @@ from aai.workspace.drivers import DRIVERS
 from aai.workspace.health import SHARDS, shards_named_by
 from aai.workspace.store import Store, changed_s
 
+_DRIVER_H = 1  # a driver at work renews its file every 10 s
 _S_PER_H = 3600
 
 
@@ -45,7 +46,7 @@ def find_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
         [f"{table.name}/{path}" for table in tables for path in table.vacuum(older_than_h, dry_run=True)],
         list(_old(store, written - named, older_than_h)),
         list(_old(store, leftovers(store, store.files(ARTIFACTS)), older_than_h)),
-        list(_old(store, store.files(DRIVERS), older_than_h)),
+        list(_old(store, store.files(DRIVERS), max(older_than_h, _DRIVER_H))),  # younger ones may be at work
     )
 
 

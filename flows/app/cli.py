@@ -232,13 +232,13 @@ def submit(
     wait: Annotated[bool, typer.Option(help="Wait for the job, and exit with its state.")] = False,
 ) -> None:
     """Run a command on a cluster: the section `submit` of its configuration says on which nodes and for how long."""
-    from flows.app.submit import find_target, hand_in, prepare, read_command
+    from flows.app.submit import find_target, hand_in, prepare, read_command, show
 
     with sentences():
-        target, arguments = find_target(to), read_command(typer.main.get_group(app), words)
-        submission = prepare(words, arguments, _changed({}, arguments["changes"]))
+        target, command = find_target(to), read_command(typer.main.get_group(app), words)
+        submission = prepare(words, command, _changed({}, command.params["changes"]))
         if dry_run:
-            typer.echo(target.render(submission), nl=False)
+            show(target, submission)
             return
         code = hand_in(target, submission, wait)
     if code:

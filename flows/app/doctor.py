@@ -52,7 +52,10 @@ def examine(run: Run | None) -> list[Finding]:
     Raises:
         Transient: the store failed.
     """
-    of_run = [*_placement(run), *_sources(run), *_drivers(run), *_workspace(run), *_metadata(run)] if run else []
+    if run is None:
+        return [*_software(), *_gpus()]
+    at_work = list(_drivers(run))
+    of_run = [*_placement(run), *_sources(run), *at_work, *_workspace(run, bool(at_work)), *_metadata(run)]
     return [*_software(), *_gpus(), *of_run]
 
 
@@ -114,7 +117,8 @@ def _sources(run: Run) -> Iterator[Finding]:
             yield Finding(f"{listing.num_gone:,} files of {key} that the last build found are gone", remedy)
 
 
-def _workspace(run: Run) -> list[Finding]:
+def _workspace(run: Run, is_at_work: bool) -> list[Finding]:
+    """What killed runs left. Files that a run at work has just written are not named yet, either."""
     health = run.workspace.health()
     faults = [
         (health.orphan_files, "data files that no commit names", f"readers of plain Parquet see their rows: {_PRUNE}"),
@@ -123,7 +127,9 @@ def _workspace(run: Run) -> list[Finding]:
         (health.leftovers, "files of unpublished artifacts", f"killed runs left them: {_PRUNE}"),
     ]
     findings = [
-        Finding(f"{len(paths)} {what}, such as {paths[0]}", remedy) if paths else Finding(f"0 {what}")
+        Finding(f"{len(paths)} {what}, such as {paths[0]}", None if is_at_work and _PRUNE in remedy else remedy)
+        if paths
+        else Finding(f"0 {what}")
         for paths, what, remedy in faults
     ]
     num_duplicates = sum(keys.num_rows for keys in health.duplicates.values())

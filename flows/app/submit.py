@@ -3,24 +3,29 @@
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from aai.errors import BadConfig
-from flows.submit.submission import Submission, make_submission
+from flows.submit.submission import FOLDER, Submission, make_submission
 from flows.submit.target import Target
 from flows.submit.targets import TARGETS
 
 _COMMANDS = ("build", "render", "score", "report")
+_HANDLED = ("config", "changes", "jobs")
+_REFUSED = {
+    "dry_run": "it only counts pictures: run it here",
+    "output": "leave it out: the page goes into the workspace, where it can be found",
+}
 
 
-def read_command(program: TyperGroup, words: Sequence[str]) -> dict[str, Any]:
-    """The arguments of a command of `aai`, by the command line's own parser, which reports wrong options itself.
+def read_command(program: TyperGroup, words: Sequence[str]) -> typer.Context:
+    """A command of `aai`, read by the command line's own parser, which reports wrong options itself.
 
     Raises:
-        BadConfig: there is no such command, or it cannot run elsewhere.
+        BadConfig: there is no such command, or it or one of its options is of no use elsewhere.
     """
     if not words or words[0] not in _COMMANDS:
         raise BadConfig(
@@ -28,7 +33,11 @@ def read_command(program: TyperGroup, words: Sequence[str]) -> dict[str, Any]:
             "as `aai submit --to slurm -- build -c aai.yaml`",
             key="aai submit",
         )
-    return program.commands[words[0]].make_context(words[0], list(words[1:])).params
+    context = cast(typer.Context, program.commands[words[0]].make_context(words[0], list(words[1:])))
+    for name, reason in _REFUSED.items():
+        if context.params.get(name):
+            raise BadConfig(reason, key=f"--{name.replace('_', '-')}")
+    return context
 
 
 def find_target(name: str) -> Target:
@@ -42,9 +51,39 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def prepare(words: Sequence[str], arguments: dict[str, Any], changes: dict[str, Any]) -> Submission:
-    """The submission of a command with parsed arguments; `changes` are those of its `--set`."""
-    return make_submission(tuple(words), Path(arguments["config"]), changes, arguments.get("jobs"))
+def prepare(words: Sequence[str], command: typer.Context, changes: dict[str, Any]) -> Submission:
+    """The submission of a command; `changes` are those of its `--set`.
+
+    Raises:
+        BadConfig: its configuration or its job file is wrong.
+    """
+    arguments = command.params
+    given = [
+        each
+        for each in command.command.params
+        if each.name and each.name not in _HANDLED and _is_given(command, each.name)
+    ]
+    others = tuple(word for each in given for word in (each.opts[0], str(arguments[each.name or ""])))
+    return make_submission(tuple(words), Path(arguments["config"]), changes, arguments.get("jobs"), others)
+
+
+def _is_given(command: typer.Context, name: str) -> bool:
+    source = command.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def show(target: Target, submission: Submission) -> None:
+    """Print the file of a submission, and say what would be refused or is missing for it."""
+    typer.echo(target.render(submission), nl=False)
+    for check in (target.check_program, lambda: target.check(submission)):
+        try:
+            check()
+        except BadConfig as error:
+            typer.echo(f"aai: as it is, this would be refused: {error}", err=True)
+    if target.needs_contents:
+        typer.echo(
+            f"aai: it reads files in {FOLDER}/{submission.name}, which are written when it is handed in", err=True
+        )
 
 
 def hand_in(target: Target, submission: Submission, wait: bool) -> int:

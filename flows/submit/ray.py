@@ -106,6 +106,7 @@ RAY = Target(
     render=_render,
     check=_check,
     command=_command,
+    needs_contents=True,
     suffix=".sh",
     watch="ray job logs --follow --address {address} {name}\n  ray job stop --address {address} {name}",
 )

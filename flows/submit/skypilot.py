@@ -39,6 +39,7 @@ SKYPILOT = Target(
     render=_render,
     check=_check,
     command=_command,
+    needs_contents=True,
     suffix=".yaml",
     watch="sky jobs queue\n  sky jobs logs --name {name}\n  sky jobs cancel --name {name}",
 )

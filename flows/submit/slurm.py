@@ -1,6 +1,7 @@
 """Slurm: one job with a Ray cluster over its nodes, or an array of independent drivers."""
 
 import math
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -88,6 +89,8 @@ def _check_accepted(submission: Submission, target: Target) -> None:
 
     A trial also fails if nodes are down for now; then sbatch itself decides.
     """
+    if not shutil.which(target.program):
+        return  # a dry run
     trial = subprocess.run(
         ["sbatch", "--test-only"], input=target.render(submission), capture_output=True, text=True, check=False
     )

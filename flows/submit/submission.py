@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from aai.errors import BadConfig
+from aai.jobs.jobfile import load_jobs
 from aai.yaml_reader import read_yaml
+from tasks.render import RenderSectionOptions
 from tasks.runtime.config import Config, load_keys, merge
 from tasks.runtime.options import SubmitOptions
 from tasks.runtime.stage import sections_of
@@ -36,6 +38,8 @@ class Submission:
     config: Config
     contents: Mapping[str, str]
     """The configuration and the job file by file name, with absolute paths, for nodes that do not see the folder."""
+    others: tuple[str, ...] = ()
+    """Further options of the command."""
 
     @property
     def options(self) -> SubmitOptions:
@@ -55,7 +59,7 @@ class Submission:
     def there(self, folder: str) -> str:
         """The command for a shell, on nodes that have the contents in a folder."""
         jobs = [f"{folder}/{_JOBS}"] if _JOBS in self.contents else []
-        return shlex.join(["aai", self.command, *jobs, "-c", f"{folder}/{_CONFIG}"])
+        return shlex.join(["aai", self.command, *jobs, "-c", f"{folder}/{_CONFIG}", *self.others])
 
     def write(self, text: str, suffix: str) -> Path:
         """Write the rendered file, readable to its owner alone.
@@ -89,7 +93,11 @@ class Submission:
 
 
 def make_submission(
-    words: tuple[str, ...], config: Path, changes: Mapping[str, Any], jobs: Path | None = None
+    words: tuple[str, ...],
+    config: Path,
+    changes: Mapping[str, Any],
+    jobs: Path | None = None,
+    others: tuple[str, ...] = (),
 ) -> Submission:
     """A command of `aai` as a submission.
 
@@ -98,9 +106,10 @@ def make_submission(
         config: its configuration file.
         changes: the keys that its `--set` changes.
         jobs: its job file.
+        others: its further options.
 
     Raises:
-        BadConfig: the configuration is wrong, or the job file cannot be read.
+        BadConfig: the configuration or the job file is wrong.
     """
     loaded = load_config(config, changes)
     keys = load_keys(config.absolute(), sections_of(STAGES), changes)
@@ -108,10 +117,11 @@ def make_submission(
     keys = merge({"submit": loaded.submit.model_dump(include={"nodes", "cpus", "gpus"})}, keys)
     contents = {_CONFIG: yaml.safe_dump(keys, sort_keys=False)}
     if jobs is not None:
+        load_jobs(jobs, loaded.options(RenderSectionOptions).of_jobs)
         content = _with_absolute_paths(read_yaml(jobs, "name a job file"), jobs.absolute().parent)
         contents[_JOBS] = yaml.safe_dump(content, sort_keys=False)
     name = f"aai-{words[0]}-{datetime.now():%Y%m%d-%H%M%S}"
-    return Submission(name, words[0], words, loaded, contents)
+    return Submission(name, words[0], words, loaded, contents, others)
 
 
 def _with_absolute_paths(content: Any, folder: Path) -> Any:

@@ -47,6 +47,9 @@ class Target:
     suffix: str
     """File name extension of the file."""
 
+    needs_contents: bool = False
+    """Whether its file reads the configuration and the job file from a folder beside it."""
+
     watch: str
     """Commands that show and stop the job; `{name}` is its name, `{address}` the option."""
 
@@ -58,8 +61,8 @@ class Target:
         """
         if not shutil.which(self.program):
             raise BadConfig(
-                f"there is no `{self.program}` on this machine: submit where it is installed, or print the file with "
-                "--dry-run and hand it in yourself",
+                f"there is no `{self.program}` on this machine: install it, or submit from a machine that has it; "
+                "--dry-run prints the file",
                 key=f"--to {self.name}",
             )
 

@@ -32,7 +32,7 @@ def submit(*words: str):
 
 
 def test_a_dry_run_prints_the_file_and_hands_nothing_in(folder):
-    stand_in("sbatch", "touch handed-in")
+    stand_in("sbatch", '[ "$1" = --test-only ] || touch handed-in')
     result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "submit.nodes=3")
     assert result.exit_code == 0
     assert "#SBATCH --nodes=3" in result.output
@@ -100,3 +100,24 @@ def test_a_wrong_command_is_reported_before_it_is_submitted(folder, words, said)
     assert result.exit_code == 2
     assert said in result.output.replace("\n", " ")
     assert not Path("handed-in").exists()
+
+
+def test_a_dry_run_says_what_would_be_refused_and_what_the_file_needs(folder):
+    result = submit("--to", "kuberay", "--dry-run", "--", "build")
+    assert result.exit_code == 0 and "as it is, this would be refused: submit.image: it is missing" in result.output
+    result = submit("--to", "skypilot", "--dry-run", "--", "build")
+    assert "it reads files in submissions/aai-build-" in result.output
+
+
+def test_options_of_the_command_go_along_and_those_of_no_use_are_refused(folder):
+    given = ("--to", "ray", "--dry-run", "--", "report", "--clips", "5")
+    assert " -- aai report -c ./aai.yaml --clips 5" in submit(*given).output
+    for words, key in ((("report", "-o", "out.html"), "--output"), (("render", "jobs.yaml", "--dry-run"), "--dry-run")):
+        result = submit("--to", "ray", "--", *words)
+        assert result.exit_code == 2 and result.output.startswith(f"aai: {key}: ")
+
+
+def test_a_wrong_job_file_is_refused_before_anything_waits_in_a_queue(folder):
+    Path("jobs.yaml").write_text('- {promt: "a *"}')
+    result = submit("--to", "slurm", "--dry-run", "--", "render", "jobs.yaml")
+    assert result.exit_code == 2 and "promt" in result.output
