@@ -24,7 +24,7 @@ _FAISS_REMEDIES = {
     "none": "install faiss-cpu, or faiss-gpu on a machine with a GPU",
 }
 _GIB = 2**30
-_PRUNE = "remove them with `aai bank prune`"
+_PRUNE = "remove them with `aai bank prune --yes`"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,12 @@ def test_other_nodes_get_the_configuration_with_its_changes_and_absolute_paths(t
 
 
 def test_a_job_file_goes_along_and_finds_its_photos(tmp_path):
-    job = {"prompt": "a *", "source_prompt": "a city", "source_images": ["photos/1.png", "s3://bucket/2.png"]}
+    job = {
+        "prompt": "a *",
+        "mode": "edit",
+        "source_prompt": "a city",
+        "source_images": ["photos/1.png", "s3://bucket/2.png"],
+    }
     (tmp_path / "jobs.yaml").write_text(yaml.safe_dump({"defaults": {"source_masks": "masks"}, "jobs": [job]}))
     made = submission(tmp_path, ("render", "jobs.yaml"))
     content = yaml.safe_load(made.contents["jobs.yaml"])
