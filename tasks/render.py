@@ -66,6 +66,8 @@ class RenderPlan:
     """Pictures still to be rendered."""
     rejected: int
     """Rejected pictures, which are not tried again."""
+    faulty: int
+    """New pictures that cannot be rendered, as the warnings say."""
     estimate_s: float | None
     """Estimated time for the new pictures in seconds, at the rate of the last run; None without one."""
     warnings: list[str]
@@ -79,12 +81,14 @@ def plan_render(run: Run, source: RenderSource) -> RenderPlan:
         Transient: the store failed.
     """
     total, num, rejected = source.counts(run.config.run.retry_rejects)
+    faulty = min(num, max(0, source.num_faulty() - rejected))
     rate = run.rates().get(RENDERS.name)
     return RenderPlan(
         total=total,
         new=num,
         rejected=rejected,
-        estimate_s=num / rate if rate else None,
+        faulty=faulty,
+        estimate_s=(num - faulty) / rate if rate else None,
         warnings=source.warnings(),
     )
 

@@ -88,6 +88,10 @@ class RenderSource:
                 self._selected[cue_filter] = self._select(cue_filter, columns, f"{job.position}: {key}")
         self._combinations = Combinations(run, jobs, self._selected)
 
+    def num_faulty(self) -> int:
+        """The number of different pictures that cannot be rendered, as `warnings` says."""
+        return sum(num for fault, num in self._distinct.items() if fault is not None)
+
     def warnings(self) -> list[str]:
         """A sentence for each filter that selects no cue, and for the most frequent faults of pictures."""
         empty = {

@@ -199,7 +199,8 @@ def pictures_line(planned: "RenderPlan") -> str:
     if not planned.new:
         return f"nothing to do: {done:,} pictures done{rejected}"
     about = "unknown time" if planned.estimate_s is None else f"about {duration(planned.estimate_s)}"
-    return f"{planned.new:,} pictures new ({about}), {done:,} done{rejected}"
+    faulty = f", of which {planned.faulty:,} cannot be rendered" if planned.faulty else ""
+    return f"{planned.new:,} pictures new{faulty} ({about}), {done:,} done{rejected}"
 
 
 def _table(*columns: str) -> "Table":

@@ -294,7 +294,10 @@ def test_a_text_longer_than_the_context_is_known_before_any_work_and_its_picture
     planned = plan_of(run, jobs)
     [warning] = planned.warnings
     assert "1 of the pictures cannot be rendered: the prompt" in warning and "tokens, and the text encoder" in warning
+    assert (planned.new, planned.faulty) == (3, 1)
     assert (render(run, jobs).new, len(rows_of(run))) == (2, 2)
+    again = plan_of(run, jobs)
+    assert (again.new, again.rejected, again.faulty) == (0, 1, 0)
     [reject] = run.workspace.table("rejects").read().to_pylist()
     assert reject["sentence"] in warning and "city'" in reject["sentence"]
 

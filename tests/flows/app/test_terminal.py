@@ -103,9 +103,10 @@ def test_summaries_are_a_table_with_rates(capsys):
 @pytest.mark.parametrize(
     ("plan", "line"),
     [
-        (RenderPlan(1_000, 0, 0, None, []), "nothing to do: 1,000 pictures done"),
-        (RenderPlan(10, 0, 4, None, []), "nothing to do: 6 pictures done, 4 rejected"),
-        (RenderPlan(10, 3, 0, None, []), "3 pictures new (unknown time), 7 done"),
+        (RenderPlan(1_000, 0, 0, 0, None, []), "nothing to do: 1,000 pictures done"),
+        (RenderPlan(10, 0, 4, 0, None, []), "nothing to do: 6 pictures done, 4 rejected"),
+        (RenderPlan(10, 3, 0, 0, None, []), "3 pictures new (unknown time), 7 done"),
+        (RenderPlan(9, 3, 0, 2, None, []), "3 pictures new, of which 2 cannot be rendered (unknown time), 6 done"),
     ],
 )
 def test_a_plan_of_pictures_is_a_line(plan, line):
@@ -113,7 +114,7 @@ def test_a_plan_of_pictures_is_a_line(plan, line):
 
 
 def test_a_plan_of_pictures_has_its_estimate():
-    assert pictures_line(RenderPlan(10, 3, 1, 90.0, [])).startswith("3 pictures new (about ")
+    assert pictures_line(RenderPlan(10, 3, 1, 0, 90.0, [])).startswith("3 pictures new (about ")
 
 
 def test_without_a_terminal_each_stage_that_did_something_is_a_line(capsys, monkeypatch):
