@@ -17,7 +17,7 @@ from tasks.runtime.run import Run
 from tasks.views.placement import placements
 from tasks.views.plan import metadata_notes
 
-_PACKAGES = ("torch", "diffusers", "transformers", "ray", "deltalake", "pyarrow", "numpy")
+_PACKAGES = ("aai", "torch", "diffusers", "transformers", "ray", "deltalake", "pyarrow", "numpy")
 
 _FAISS_REMEDIES = {
     "both": "they overwrite each other's files: `pip uninstall -y faiss-cpu faiss-gpu`, then `pip install` one of them",

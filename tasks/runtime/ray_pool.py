@@ -101,7 +101,17 @@ class RayPool:
         return self._place().num_workers
 
     def _place(self) -> Placement:
-        return place(self._options, False, cluster_nodes(self._to_come))
+        """Where workers have room now.
+
+        Raises:
+            Transient: the last node is lost.
+            BadConfig: no node has what a worker asks for.
+        """
+        if not (nodes := cluster_nodes(self._to_come)):
+            raise Transient(
+                "the last node of the Ray cluster is lost, perhaps for lack of memory: run the same command again"
+            )
+        return place(self._options, False, nodes)
 
     def map(self, slices: Iterable[pa.Table | None], stop: Event) -> Iterator[list[Done]]:
         """Yield what finished since the last time, possibly nothing; ends early, after `grace_s`, once `stop` is set.
