@@ -28,6 +28,17 @@ def at_once(name: str, step: Step, run: Run) -> StageSummary:
     return step(run)
 
 
+def check_sources(run: Run) -> None:
+    """Check that the configuration names recordings and images.
+
+    Raises:
+        BadConfig: it does not.
+    """
+    for key in ("audio", "images"):
+        if not getattr(run.config, key):
+            raise BadConfig("no location is named: name folders, globs or tars", key=key)
+
+
 def build(run: Run, do: Do = at_once) -> list[StageSummary]:
     """Build the cue bank: everything that is not done yet; a second call does nothing.
 
@@ -35,9 +46,7 @@ def build(run: Run, do: Do = at_once) -> list[StageSummary]:
         BadConfig: a stage cannot start, or rejected too much.
         Transient: the store failed, or a slice failed too often.
     """
-    for key in ("audio", "images"):
-        if not getattr(run.config, key):
-            raise BadConfig("no location is named: name folders, globs or tars", key=key)
+    check_sources(run)
     done = []
     for stage in run.stages:
         if stage.command == "build" and stage.is_needed(run.config):

@@ -82,10 +82,13 @@ def plan(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
 @app.command(epilog="Example: `aai build -c aai.yaml`")
 def build(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
     """Build the cue bank: one AudioCue per clip. A second run processes only what is new."""
+    from flows.steps import build as make_bank
+    from flows.steps import check_sources
     from tasks.views.plan import plan as make_plan
 
     with sentences():
         run = _open(config, changes)
+        check_sources(run)
         planned = make_plan(run)
         if planned.is_empty:
             for note in planned.notes:
@@ -93,8 +96,6 @@ def build(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
             typer.echo(f"nothing to do: {run.workspace.uri} is up to date")
             return
         with at_work(run):
-            from flows.steps import build as make_bank
-
             done = _follow("build", make_bank, run)
     show_summaries(done)
     typer.echo(f"the bank is {run.workspace.uri}")
@@ -355,7 +356,10 @@ def prune(  # noqa: PLR0913
 
 def main() -> None:
     """The command `aai`."""
-    app()
+    from flows.app.terminal import leaving_at_once
+
+    with leaving_at_once():
+        app()
 
 
 def _follow(name: str, steps: "Callable[[Run, Do], list[StageSummary]]", run: "Run") -> "list[StageSummary]":

@@ -1,5 +1,6 @@
 """What commands show: tables, progress bars, sentences, and an orderly end."""
 
+import atexit
 import logging
 import os
 import signal
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from tasks.runtime.run import Run
     from tasks.views.plan import BuildPlan
     from tasks.views.results import Result
+
+_SIGNALLED = 128
+"""Exit codes above this are those of signals."""
 
 
 @contextmanager
@@ -76,7 +80,21 @@ def stoppable() -> Iterator[None]:
             yield
     except KeyboardInterrupt as error:
         typer.echo("aai: stopped; finished work is committed, and the same command does the rest", err=True)
-        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from error
+        raise typer.Exit(_SIGNALLED + (received[0] if received else signal.SIGINT)) from error
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """After a signal, end the process without unloading its libraries: threads of Ray that still run would crash it."""
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.code, int) and error.code > _SIGNALLED:
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(error.code)
+        raise
 
 
 @contextmanager

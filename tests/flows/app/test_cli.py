@@ -248,3 +248,10 @@ def test_rendering_again_loads_no_model_no_ray_and_no_prefect(bank):
     )
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert ran.stdout.split("\n")[:2] == ["nothing to do: 1 pictures done", ""]
+
+
+def test_a_build_without_sources_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("aai.yaml").write_text("workspace: bank\n")
+    done = call("build")
+    assert done.exit_code == 2 and "audio: no location is named" in done.output
