@@ -56,6 +56,12 @@ _PENDING = """
     FROM pictures p ANTI JOIN renders r ON p.render_id = r.render_id {rejected} GROUP BY p.render_id
 """
 
+# A photo that was away or changed for a moment is tried again.
+_REJECTED = """
+    SELECT DISTINCT id FROM rejects i ANTI JOIN renders r ON i.id = r.render_id
+    WHERE part_of IS NULL AND error <> 'Unavailable'
+"""
+
 _DISTINCT = """
     SELECT fault, seeds, count(*) AS num
     FROM (SELECT arg_min(fault, combination) AS fault, {seeds} AS seeds FROM combinations GROUP BY address) GROUP BY ALL
@@ -139,7 +145,7 @@ class RenderSource:
         query = self._expanded
         query.renew("renders", "rejects")
         total = sum(self._distinct.values())
-        query.keep("rejected", "SELECT DISTINCT id FROM rejects i ANTI JOIN renders r ON i.id = r.render_id")
+        query.keep("rejected", _REJECTED)
         rejected = query.number(
             "SELECT count(DISTINCT render_id) FROM pictures p SEMI JOIN rejected r ON p.render_id = r.id"
         )

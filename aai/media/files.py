@@ -165,12 +165,12 @@ def read_content(uri: str, offset: int | None, num_bytes: int | None, digest: st
     """The bytes of an ingested file or tar member; every stage opens items through this.
 
     Raises:
-        BadItem: the file is gone, or its bytes are no longer those with this digest.
+        Unavailable: the file is gone, or its bytes are not those with this digest, as while a copy is in progress.
         Transient: the store failed.
     """
     data = read_bytes(uri, offset, num_bytes)
     if content_id(data) != digest:
-        raise BadItem(_CHANGED, uri=uri)
+        raise Unavailable(_CHANGED, uri=uri)
     return data
 
 

@@ -18,12 +18,13 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from aai.store_errors import store_errors
 from aai.workspace.store import Store, changed_s, checked_name, checked_recipe
 
 DRIVERS = "drivers"
+_HASH_BYTES = 8
 
 _VERSIONS = ("etag", "size", "ino", "mtime", "lastmodified", "last_modified", "updated", "generation")
 """Properties of a file of which one changes when it is written again, in the words of the stores."""
@@ -85,6 +86,13 @@ class DriverFile(BaseModel):
     """A counter, so that each renewal changes the file."""
     claims: str | None = Field(None, pattern=r"^[A-Za-z0-9+/=]*$")
     """What it has in hand: 8 bytes of a hash per item, in base 64; without it, everything."""
+
+    @field_validator("claims")
+    @classmethod
+    def _of_whole_hashes(cls, claims: str | None) -> str | None:
+        if claims is not None and len(b64decode(claims, validate=True)) % _HASH_BYTES:
+            raise ValueError("they end within a hash")
+        return claims
 
     @property
     def hashes(self) -> bytes | None:
@@ -153,6 +161,18 @@ def read_drivers(store: Store, names: Iterable[str]) -> dict[str, DriverFile]:
                 raise error
     read = {paths[path]: _parsed(data) for path, data in found.items() if isinstance(data, bytes) and path in paths}
     return {name: file for name, file in read.items() if file is not None}
+
+
+def at_work(store: Store) -> list[tuple[Listed, DriverFile]]:
+    """The drivers that may be at work: those that are not known to be dead.
+
+    Raises:
+        Transient: the store failed.
+    """
+    listed = list_drivers(store)
+    files = read_drivers(store, [driver.name for driver in listed])
+    found = ((driver, files.get(driver.name)) for driver in listed)
+    return [(driver, file) for driver, file in found if file is not None and not file.process.is_known_dead()]
 
 
 def write_driver(store: Store, name: str, file: DriverFile) -> None:

@@ -10,7 +10,7 @@ import faiss
 
 from aai.errors import BadConfig
 from aai.retrieve.index import faiss_build
-from aai.workspace.drivers import list_drivers, read_drivers
+from aai.workspace.drivers import at_work
 from tasks.list_files import look
 from tasks.runtime.placement import this_machine
 from tasks.runtime.run import Run
@@ -54,8 +54,8 @@ def examine(run: Run | None) -> list[Finding]:
     """
     if run is None:
         return [*_software(), *_gpus()]
-    at_work = list(_drivers(run))
-    of_run = [*_placement(run), *_sources(run), *at_work, *_workspace(run, bool(at_work)), *_metadata(run)]
+    drivers = list(_drivers(run))
+    of_run = [*_placement(run), *_sources(run), *drivers, *_workspace(run, bool(drivers)), *_metadata(run)]
     return [*_software(), *_gpus(), *of_run]
 
 
@@ -139,13 +139,9 @@ def _workspace(run: Run, is_at_work: bool) -> list[Finding]:
 
 def _drivers(run: Run) -> Iterator[Finding]:
     """Who is at work, as far as can be known without waiting for the next sign of life."""
-    store = run.workspace.store
-    listed = list_drivers(store)
-    files = read_drivers(store, [driver.name for driver in listed])
-    for driver in listed:
-        if driver.name in files and not files[driver.name].process.is_known_dead():
-            renewed = f"{datetime.fromtimestamp(driver.renewed_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
-            yield Finding(f"at work on {driver.table}: {files[driver.name].process}; last sign of life {renewed}")
+    for driver, file in at_work(run.workspace.store):
+        renewed = f"{datetime.fromtimestamp(driver.renewed_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        yield Finding(f"at work on {driver.table}: {file.process}; last sign of life {renewed}")
 
 
 def _metadata(run: Run) -> list[Finding]:

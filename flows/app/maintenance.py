@@ -1,11 +1,14 @@
 """Maintenance of a cue bank: merging small files, and removing what is no longer needed."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from aai.errors import BadConfig
 from aai.workspace import Artifact
+from aai.workspace.drivers import at_work
 from aai.workspace.maintenance import Garbage, find_garbage, remove_artifact, remove_garbage
 from tasks.runtime.run import Run
 
@@ -35,6 +38,11 @@ _OF_GONE = {
     "audio_members": ("tar_id", _GONE_TARS.format("audio")),
     "image_members": ("tar_id", _GONE_TARS.format("image")),
 }
+
+
+_S_PER_H = 3600
+_MIN_H_BESIDE_RUNS = 24
+"""Hours that orphans are kept at least while a run may be at work."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,11 @@ def prune(run: Run, generations: bool, removed: bool, older_than_h: float, dry_r
     Returns a line for each part; with `dry_run` nothing is removed.
 
     Raises:
+        BadConfig: files of the last day are to go while a run is at work.
         Transient: the store failed, or another run wrote at the same time.
     """
+    if not dry_run and older_than_h < _MIN_H_BESIDE_RUNS:
+        _check_nobody_works(run)
     removals = [*(_earlier_rows(run) if generations else ()), *(_rows_of_gone(run) if removed else ())]
     artifacts = _earlier_artifacts(run) if generations else []
     lines = [f"{removal.table}: {removal.num:,} rows of recipe {removal.recipe}" for removal in removals]
@@ -94,6 +105,23 @@ def prune(run: Run, generations: bool, removed: bool, older_than_h: float, dry_r
         return ["would remove, with --yes:", *lines]
     freed = "; the files of removed rows go with a later prune, once they are old enough" if removals else ""
     return ["removed:", *lines, f"done{freed}"]
+
+
+def _check_nobody_works(run: Run) -> None:
+    """Check that no run has shown a sign of life within the last hour.
+
+    Raises:
+        BadConfig: one has.
+        Transient: the store failed.
+    """
+    earliest_s = time.time() - _S_PER_H
+    processes = [file.process for driver, file in at_work(run.workspace.store) if driver.renewed_s >= earliest_s]
+    if processes:
+        raise BadConfig(
+            f"a run is at work ({processes[0]}), and no commit names its newest files yet: wait until it ends, or keep "
+            f"orphans of the last {_MIN_H_BESIDE_RUNS} hours",
+            key="--older-than",
+        )
 
 
 def _garbage_lines(garbage: Garbage) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from aai.errors import BadConfig, BadItem
+from aai.errors import BadConfig, BadItem, Unavailable
 from aai.identity import content_id, image_id
 from aai.jobs.job import Job
 from aai.media import images
@@ -102,5 +102,5 @@ class Decoder:
     def _decode(self, key: str, uri: str) -> np.ndarray:
         data = read_bytes(uri)
         if image_id(data) != key:
-            raise BadItem("the photo changed since its job was read: run `aai render` again", uri=uri)
+            raise Unavailable("the photo changed since its job was read: run `aai render` again", uri=uri)
         return images.decode(data, uri, self._options).pixels

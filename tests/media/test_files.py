@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from aai.errors import BadConfig, BadItem, Transient
+from aai.errors import BadConfig, BadItem, Transient, Unavailable
 from aai.identity import content_id
 from aai.media.files import Member, find_files, read_bytes, read_content, read_members
 from aai.media.kinds import AUDIO_SUFFIXES, IMAGE_SUFFIXES
@@ -156,7 +156,7 @@ def test_contents_are_those_that_were_ingested(tmp_path):
     assert read_content(str(path), 2, 3, content_id(b"234")) == b"234"
     for data in (b"01X3456789", b"01"):
         path.write_bytes(data)
-        with pytest.raises(BadItem, match="the file changed since it was ingested: run `aai build` again") as error:
+        with pytest.raises(Unavailable, match="the file changed since it was ingested: run `aai build` again") as error:
             read_content(str(path), 2, 3, content_id(b"234"))
         assert error.value.uri == str(path)
 

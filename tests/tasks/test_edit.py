@@ -361,3 +361,16 @@ def test_many_edits_are_never_a_list(run, monkeypatch):
         assert tracemalloc.get_traced_memory()[1] < 2e6
     finally:
         tracemalloc.stop()
+
+
+def test_a_photo_that_is_away_for_a_moment_is_edited_by_the_next_run(run, photos):
+    away = photos / "wide.jpg"
+    jobs = jobs_of(run, PHOTO_EDIT | {"prompt": "a city at night", "limit": None, "source_images": str(away)})
+    source = RenderSource(run, jobs)
+    assert source.pending().num == 1
+    away.rename(photos / "elsewhere")
+    with pytest.raises(BadConfig, match="put it back"):  # all items of the stage are rejected
+        render(run, jobs, source)
+    (photos / "elsewhere").rename(away)
+    assert render(run, jobs).new == 1
+    assert (RenderSource(run, jobs).pending().num, RenderSource(run, jobs).pending().rejected) == (0, 0)

@@ -73,3 +73,13 @@ def test_a_folder_that_cannot_be_read_is_a_sentence(workspace):
     with pytest.raises(Exception) as error:
         write_driver(workspace.store, new_name("cues", OLD), DriverFile(process=Process.here()))
     assert not isinstance(error.value, OSError) and not isinstance(error.value, BadConfig)
+
+
+@pytest.mark.parametrize("claims", ["AAAA", "AAA", "no base 64"])
+def test_a_file_with_damaged_claims_is_left_out(workspace, claims):
+    store, name = workspace.store, new_name("cues", OLD)
+    content = (
+        DriverFile(process=Process.here(), claims="").model_dump_json().replace('"claims":""', f'"claims":"{claims}"')
+    )
+    store.write(f"{DRIVERS}/{name}", content.encode())
+    assert read_drivers(store, [name]) == {}

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from aai.workspace.drivers import DriverFile, Process, list_drivers, new_name, write_driver
 from aai.workspace.shards import read_picture
 from flows.app.cli import app
 from flows.steps import build, render
@@ -154,3 +155,13 @@ def test_what_is_announced_is_what_is_removed(folder, source):
     announced = call(*arguments).removeprefix("would remove, with --yes: ")
     assert call(*arguments, "--yes").removeprefix("removed: ").startswith(announced)
     assert "data files that no commit names" in call("prune", "--older-than", "0")
+
+
+def test_nothing_young_is_removed_while_a_run_is_at_work(folder):
+    run = run_of(folder)
+    name = new_name("cues", run.recipe("cues"))
+    write_driver(run.workspace.store, name, DriverFile(process=Process.here()))
+    refused = CliRunner().invoke(app, ["bank", "prune", "--older-than", "0", "--yes"])
+    assert refused.exit_code == 2 and f"a run is at work (host {Process.here().host}, process" in refused.output
+    assert CliRunner().invoke(app, ["bank", "prune", "--yes"]).exit_code == 0
+    assert [file.name for file in list_drivers(run.workspace.store)] == [name]
