@@ -301,18 +301,17 @@ def test_seeds_matter_for_photos_under_virtual_inversion_alone(run, photos):
 
 
 class Counted:
-    """A model that counts the rows of its UNet."""
+    """Counts the rows of a UNet."""
 
-    def __init__(self, diffusion) -> None:
-        self.num_rows, self.predict = 0, diffusion.predict
-        diffusion.predict = self
+    def __init__(self, predict) -> None:
+        self.num_rows, self.predict = 0, predict
 
     def __call__(self, noisy, *others):
         self.num_rows += len(noisy)
         return self.predict(noisy, *others)
 
 
-def test_pictures_of_one_source_come_together_and_share_it(run, photos):
+def test_pictures_of_one_source_come_together_and_share_it(run, photos, monkeypatch):
     """Two steps without guidance: a row for each source and each edit in each; a photo is inverted in two more."""
     (photos / "turned.jpg").unlink()
     prompts = {"prompt": ["a * city", "the * city"], "limit": 2, "edit": {"inversion": "direct"}}
@@ -321,7 +320,8 @@ def test_pictures_of_one_source_come_together_and_share_it(run, photos):
     assert of_seeds["seed"].to_pylist() == [3] * 4 + [8] * 4
     renderer = Renderer(run.context())
     renderer.batch_size = 4
-    counted = Counted(renderer.diffusion)
+    counted = Counted(renderer.diffusion.predict)
+    monkeypatch.setattr(renderer.diffusion, "predict", counted)  # tests share the model
     assert renderer(of_seeds).rows.num_rows == 8
     assert counted.num_rows == 2 * 2 * (1 + 4)
     counted.num_rows = 0

@@ -321,7 +321,7 @@ def test_a_prompt_without_a_cue_is_rendered_by_the_plain_model(run):
     assert_same_pictures(pixels_of(run), {row["render_id"]: expected[0]})
 
 
-def test_short_memory_halves_the_batch_and_leaves_one_shard(run):
+def test_short_memory_halves_the_batch_and_leaves_one_shard(run, monkeypatch):
     [rows] = RenderSource(run, jobs_of(run, {})).pending().rows
     renderer = Renderer(run.context())
     whole = renderer.diffusion.render
@@ -331,7 +331,7 @@ def test_short_memory_halves_the_batch_and_leaves_one_shard(run):
             raise torch.OutOfMemoryError("too much")
         return whole(prompts, *others)
 
-    renderer.diffusion.render = small
+    monkeypatch.setattr(renderer.diffusion, "render", small)  # tests share the model
     runner = WorkerRunner("render_id")
     runner.load(lambda: renderer)
     done = runner.run(rows)
