@@ -36,13 +36,19 @@ def remembered(kind: str, path: Path, find_out: Callable[[Path], str]) -> str:
     if known is None:
         known = find_out(path)
         if _state(path) == state:
-            _write(note, {"kind": kind, "path": str(path), "state": state, "fact": known})
+            _write(
+                note, {"kind": kind, "path": str(path), "state": state, "fact": known, "check": _check(state, known)}
+            )
     return known
 
 
 def _state(path: Path) -> list[int]:
     state = path.stat()
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+
+
+def _check(state: list[int], fact: str) -> str:
+    return blake2b(json.dumps([state, fact]).encode(), digest_size=16).hexdigest()
 
 
 def _folder() -> Path:
@@ -53,7 +59,8 @@ def _folder() -> Path:
 def _read(note: Path, state: list[int]) -> str | None:
     try:
         found = json.loads(note.read_bytes())
-        return str(found["fact"]) if found["state"] == state else None
+        fact = found["fact"]
+        return fact if found["state"] == state and found["check"] == _check(state, fact) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # not there, or damaged
         return None
 

@@ -53,6 +53,14 @@ def test_a_file_is_read_once_until_it_changes(file):
     assert remembered("second", file, read) == "c" and read.num_reads == 4
 
 
+def test_a_damaged_fact_is_found_out_again(file, cache):
+    read = Reader()
+    remembered("first", file, read)
+    [note] = cache.iterdir()
+    note.write_text(note.read_text().replace('"fact": "a"', '"fact": "b"'))
+    assert remembered("first", file, read) == "a" and read.num_reads == 2
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"state": 1}', b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_cache_is_written_anew(file, cache, damage):
     read = Reader()
