@@ -235,7 +235,7 @@ def _as_listed(run: Run, table: str, images: object = None) -> object:
 
     with run.query() as query:
         rows = query.table(f"SELECT * FROM known_{table}")
-    return Listing(rows, rows.slice(0, 0), 0, 0, 0, [])
+    return Listing(rows, rows.slice(0, 0), 0, 0, 0, [], [])
 
 
 def measure_jobs(folder: str, num_pictures: int) -> str:

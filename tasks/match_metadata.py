@@ -70,6 +70,9 @@ def match(query: Query, name: str, rows: str, targets: str) -> None:
 
 
 def _pairs(query: Query, name: str, rows: str, targets: str) -> None:
+    if not query.number(f"SELECT count(*) FROM ({rows})"):  # the targets may be millions
+        query.keep(name, "SELECT NULL::BIGINT AS number, NULL::VARCHAR AS file_id WHERE false")
+        return
     exact = f"SELECT r.number, t.file_id FROM ({rows}) r JOIN ({targets}) t ON r.uri = t.uri"
     query.keep(f"{name}_exact", exact)
     rest = f"SELECT r.number, r.uri FROM ({rows}) r ANTI JOIN {name}_exact d ON r.number = d.number"
