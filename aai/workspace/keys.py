@@ -13,14 +13,16 @@ _SEPARATOR = "\x1f"
 
 @dataclass(frozen=True)
 class StoredKeys:
-    """The keys of a recipe's rows at a transaction number, and the data files that hold them."""
+    """The keys of a recipe's rows in a version of the table, and the data files that hold them."""
 
+    version: int
     transaction: int
+    """The transaction number of the recipe in that version."""
     files: frozenset[str]
     keys: pa.ChunkedArray
 
 
-NO_KEYS = StoredKeys(0, frozenset(), pa.chunked_array([], pa.string()))
+NO_KEYS = StoredKeys(-1, 0, frozenset(), pa.chunked_array([], pa.string()))
 
 
 def keys_of(schema: Schema, rows: pa.Table) -> pa.ChunkedArray:

@@ -8,6 +8,7 @@ writer can commit between the check of the keys and the append.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from random import SystemRandom
@@ -31,6 +32,8 @@ _MIN_WAIT_S, _MAX_WAIT_S = 0.02, 2.0
 _TARGET_BYTES = 2**28
 """Size of compacted files: large enough to be few, small enough to be read in parallel."""
 _ACTIONS = pa.schema([("path", pa.string()), (f"partition.{RECIPE}", pa.string()), ("modification_time", pa.int64())])
+_PROPERTIES = {"delta.checkpointInterval": "20"}
+"""Opening a table takes a request for each commit since the last checkpoint, up to 100 of them by default."""
 _COMPRESSION = WriterProperties(compression="ZSTD", compression_level=1)
 _PARTITIONING = ds.partitioning(pa.schema([(RECIPE, pa.string())]), flavor="hive")
 
@@ -86,10 +89,7 @@ class Table:
         ) from failure
 
     def read(
-        self,
-        columns: Sequence[str] | None = None,
-        recipe: str | None = None,
-        filter: pc.Expression | None = None,
+        self, columns: Sequence[str] | None = None, recipe: str | None = None, filter: pc.Expression | None = None
     ) -> pa.Table:
         """The committed rows of one recipe or of all, in no defined order; none if the table does not exist.
 
@@ -290,6 +290,7 @@ class Table:
                     self.schema.stored,
                     mode="ignore",
                     partition_by=[RECIPE],
+                    configuration=_PROPERTIES,
                     name=self.name,
                     storage_options=self._delta_options,
                 )
@@ -314,11 +315,11 @@ class Table:
         rows, keys = new_rows(rows, keys_of(self.schema, rows), stored.keys)
         if not rows.num_rows:
             return 0
-        transaction = stored.transaction + 1
+        transaction, version = stored.transaction + 1, handle.version() + 1
         self._commit(handle, recipe, rows, transaction)
-        if handle.transaction_version(self._app(recipe)) == transaction:  # else another writer has committed after it
+        if handle.version() == version:  # else another writer has committed, too
             files = frozenset(path for path, _ in self._files(handle, recipe))
-            self._stored[recipe] = StoredKeys(transaction, files, concatenated(stored.keys, keys))
+            self._stored[recipe] = StoredKeys(version, transaction, files, concatenated(stored.keys, keys))
         return rows.num_rows
 
     def _commit(self, handle: DeltaTable, recipe: str, rows: pa.Table, transaction: int) -> None:
@@ -342,16 +343,20 @@ class Table:
 
     def _stored_keys(self, handle: DeltaTable, recipe: str) -> StoredKeys:
         """The keys in a snapshot: those of the last look, and those of files that other writers have added since."""
+        stored, version = self._stored.get(recipe, NO_KEYS), handle.version()
+        if stored.version == version:
+            return stored  # without asking for the transaction number, for which Delta reads its log again
         transaction = handle.transaction_version(self._app(recipe)) or 0
-        stored = self._stored.get(recipe, NO_KEYS)
-        if recipe not in self._stored or stored.transaction != transaction:
+        if recipe in self._stored and stored.transaction == transaction:
+            stored = replace(stored, version=version)
+        else:
             files = frozenset(path for path, _ in self._files(handle, recipe))
             known = stored if stored.files <= files else NO_KEYS  # else they were compacted or rewritten
             news = keys_of(self.schema, self._read_files(files - known.files, self.schema.key))
-            stored = StoredKeys(transaction, files, concatenated(known.keys, news))
             if recipe in self._stored:
                 self._news.setdefault(recipe, []).append(news)
-            self._stored[recipe] = stored
+            stored = StoredKeys(version, transaction, files, concatenated(known.keys, news))
+        self._stored[recipe] = stored
         return stored
 
     def _scan(

@@ -16,7 +16,7 @@ import s3fs
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-CLIENT_TIMEOUT_S = 2.0
+CLIENT_TIMEOUT_S = 1.0
 """How long the clients of the tests wait for an answer; by default they wait 30 s (Delta) and 60 s (s3fs)."""
 
 ERRORS = {"500": ("500 Internal Server Error", "InternalError"), "503": ("503 Slow Down", "SlowDown")}
