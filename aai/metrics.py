@@ -16,6 +16,7 @@ _MIN_FOR_RANKS = 3  # the rank correlation of two items is always 1, 0 or -1
 
 CLIP_SCORE, AIS_COSINE, AIS_RANK = "clip_score", "ais_cosine", "ais_rank"
 JUDGE_PHENOMENON, JUDGE_INTENSITY, JUDGE_BACKGROUND = "judge_phenomenon", "judge_intensity", "judge_background"
+JUDGE_TONE = "judge_tone"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ METRICS = {
             "judged intensity",
             "intensity that the judge reads off the image, 0 to 1; compare it to the clip's",
         ),
+        Metric(JUDGE_TONE, "judged tone", "tone that the judge reads off the image, 0 to 1; compare it to the clip's"),
         Metric(
             JUDGE_BACKGROUND, "background", "accuracy: the judge recognises the background that the prompt names", True
         ),

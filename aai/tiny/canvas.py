@@ -119,19 +119,33 @@ def per_cell(table: Float[np.ndarray, "scenes cells"], cell: np.ndarray) -> Fiel
     return table[np.arange(len(table))[:, None, None], cell % table.shape[1]]
 
 
+_RED, _BLUE = (1.35, 0.72, 0.55), (0.55, 0.85, 1.45)
+"""Factors of red, green and blue in the light of the extreme tones."""
+
+
 class Canvas:
     """A batch of images in [0, 1], and a mask of the pixels painted since the last `reset`."""
 
     def __init__(self, num: int) -> None:
         self.pixels = np.zeros((num, SIZE_PX, SIZE_PX, 3), np.float32)
         self.cover: Bool[np.ndarray, "scenes height width"] = np.zeros((num, SIZE_PX, SIZE_PX), bool)
+        self._light: np.ndarray | None = None
 
     def over(self, color: np.ndarray | Color, alpha: np.ndarray | Number = 1) -> None:
         """Alpha-blend a colour, with opacities in [0, 1]; those below 0.02 are treated as 0."""
         alpha = np.broadcast_to(np.asarray(alpha, np.float32), self.cover.shape)
         alpha = np.where(alpha < _MIN_ALPHA, 0, np.clip(alpha, 0, 1)).astype(np.float32)
         self.cover |= alpha > 0
-        self.pixels += (np.clip(np.asarray(color, np.float32), 0, 1) - self.pixels) * alpha[..., None]
+        color = np.asarray(color, np.float32)
+        if self._light is not None:
+            color = color * self._light
+        self.pixels += (np.clip(color, 0, 1) - self.pixels) * alpha[..., None]
+
+    def lit(self, tone: Level) -> None:
+        """Paint from now on in the light of a tone in [0, 1]: 0 is red, 0.5 white, 1 blue."""
+        side = (2 * np.asarray(tone, np.float32) - 1)[..., None]
+        gains = np.where(side < 0, np.array(_RED, np.float32), np.array(_BLUE, np.float32))
+        self._light = gains ** np.abs(side)
 
     def reset(self) -> None:
         """Clear the coverage mask."""

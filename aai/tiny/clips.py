@@ -22,17 +22,19 @@ class Clip:
     phenomenon: str
     intensity: float
     seed: int
+    tone: float = 0.5
 
     def wave(self) -> np.ndarray:
         """Synthesise the clip: mono samples at `SAMPLE_RATE_HZ`."""
-        return synthesise(self.phenomenon, self.intensity, self.seed)
+        return synthesise(self.phenomenon, self.intensity, self.seed, self.tone)
 
 
 def sample_clips(num: int, seed: int) -> list[Clip]:
-    """Sample clips with uniform phenomenon and intensity."""
+    """Sample clips with uniform phenomenon, intensity and tone."""
     rng = np.random.default_rng(seed)
     names, levels, seeds = rng.integers(len(PHENOMENA), size=num), rng.random(num), rng.integers(2**62, size=num)
-    return [Clip(PHENOMENA[n], float(i), int(s)) for n, i, s in zip(names, levels, seeds, strict=True)]
+    drawn = zip(names, levels, seeds, np.random.default_rng([seed, 1]).random(num), strict=True)
+    return [Clip(PHENOMENA[n], float(i), int(s), float(t)) for n, i, s, t in drawn]
 
 
 def log_mel_features(waves: Sequence[np.ndarray]) -> Float16[np.ndarray, "clips frames bins"]:

@@ -59,19 +59,20 @@ class Recording:
         """The row of `sounds.csv`."""
         name, level = self.clip.phenomenon, self.clip.intensity
         columns = {"label": name, "caption": f"{adverb(level)} {name}", "intensity": round(level, 3)}
+        columns["tone"] = round(self.clip.tone, 3)
         return {"file": self.file} | columns | {"place": self.background, "licence": LICENCE}
 
 
 def sample_recordings(num: int, seed: int = SEED) -> list[Recording]:
-    """Clips of all phenomena in rotation, with increasing intensity; formats and backgrounds rotate as well."""
-    rng = np.random.default_rng(seed)
+    """Clips of all phenomena in rotation, of increasing intensity and random tone; formats and backgrounds rotate."""
+    rng, tones = np.random.default_rng(seed), np.random.default_rng([seed, 1]).random(num)
     num_levels = -(-num // len(PHENOMENA))
     levels = np.linspace(_MIN_INTENSITY, _MAX_INTENSITY, num_levels)
     recordings = []
     for number, clip_seed in enumerate(rng.integers(2**62, size=num)):
         step, name = divmod(number, len(PHENOMENA))
         kind = list(_AUDIO_FORMATS)[number % len(_AUDIO_FORMATS)]
-        clip = Clip(PHENOMENA[name], float(levels[step]), int(clip_seed))
+        clip = Clip(PHENOMENA[name], float(levels[step]), int(clip_seed), float(tones[number]))
         background = BACKGROUNDS[(step + name) % len(BACKGROUNDS)]
         recordings.append(Recording(f"{clip.phenomenon}-{round(100 * clip.intensity):02}.{kind}", clip, background))
     return recordings
@@ -119,7 +120,8 @@ def _metadata(scene: Scene) -> dict[str, Any]:
     columns = {"label": scene.phenomenon, "place": scene.background, "composition": scene.composition}
     level = round(scene.intensity, 3) if scene.phenomenon else None
     caption = scene.caption() if scene.phenomenon else f"a {scene.background}"
-    return {**columns, "caption": caption, "intensity": level, "licence": LICENCE}
+    tone = round(scene.tone, 3) if scene.phenomenon else None
+    return {**columns, "caption": caption, "intensity": level, "tone": tone, "licence": LICENCE}
 
 
 def _image_files(pictures: Sequence[Numbered]) -> Iterator[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""The judge: an independent classifier of phenomenon, background, composition and intensity in images.
+"""The judge: an independent classifier of phenomenon, background, composition, intensity and tone in images.
 
 It is independent of the models under evaluation: another architecture (a plain CNN), other scenes and seeds for
 training. `python -m aai.tiny.judge picture.png` prints its predictions.
@@ -26,7 +26,7 @@ from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA
 
 WEIGHTS = Path(__file__).parent / "weights" / "judge"
 NUM_LEVELS = 21
-"""Number of intensity classes, evenly spaced from 0 to 1."""
+"""Number of classes of intensity and of tone, evenly spaced from 0 to 1."""
 
 _MAX_BATCH = 256
 
@@ -35,14 +35,15 @@ _MAX_BATCH = 256
 class Verdict:
     """The judge's prediction for one image, with confidences in [0, 1].
 
-    `phenomenon` and `background` are None if the composition has none; without a phenomenon `intensity` is None. The
-    confidence of an intensity is the probability of an error of at most 0.1.
+    `phenomenon` and `background` are None if the composition has none; without a phenomenon `intensity` and `tone` are
+    None. The confidence of these is the probability of an error of at most 0.1.
     """
 
     composition: str
     phenomenon: str | None
     background: str | None
     intensity: float | None
+    tone: float | None
     confidence: dict[str, float]
 
 
@@ -54,10 +55,15 @@ class Reading:
     phenomenon: Float[Tensor, "pictures phenomena_or_none"]
     background: Float[Tensor, "pictures backgrounds_or_none"]
     intensity: Float[Tensor, "pictures levels"]
+    tone: Float[Tensor, "pictures levels"]
 
     def mean_intensity(self) -> Float[Tensor, " pictures"]:
         """Expected intensity in [0, 1]."""
         return self.intensity @ torch.linspace(0, 1, NUM_LEVELS)
+
+    def mean_tone(self) -> Float[Tensor, " pictures"]:
+        """Expected tone in [0, 1]."""
+        return self.tone @ torch.linspace(0, 1, NUM_LEVELS)
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -67,7 +73,7 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class Judge(PretrainedModule):
-    """A small CNN with four heads; 64 x 64 images in [-1, 1]."""
+    """A small CNN with five heads; 64 x 64 images in [-1, 1]."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
@@ -83,11 +89,11 @@ class Judge(PretrainedModule):
             nn.Linear(6 * width * 16, 192),
             nn.ReLU(inplace=True),
         )
-        sizes = [len(COMPOSITIONS), len(PHENOMENA) + 1, len(BACKGROUNDS) + 1, NUM_LEVELS]
+        sizes = [len(COMPOSITIONS), len(PHENOMENA) + 1, len(BACKGROUNDS) + 1, NUM_LEVELS, NUM_LEVELS]
         self.heads = nn.ModuleList(nn.Linear(192, size) for size in sizes)
 
     def forward(self, pictures: Float[Tensor, "pictures 3 64 64"]) -> list[Tensor]:
-        """Logits of composition, phenomenon, background and intensity."""
+        """Logits of composition, phenomenon, background, intensity and tone."""
         features = self.features(pictures)
         return [head(features) for head in self.heads]
 
@@ -121,11 +127,17 @@ def verdicts(reading: Reading) -> list[Verdict]:
             best = int(chances[:-1].argmax())
             names[field] = None if composition == absent else known[best]
             confidence[field] = float(chances[-1] if composition == absent else chances[best])
-        intensity = None
+        degrees: dict[str, float | None] = {"intensity": None, "tone": None}
         if names["phenomenon"]:
-            intensity = float(reading.intensity[i] @ levels)
-            confidence["intensity"] = float(reading.intensity[i][(levels - intensity).abs() <= 0.1].sum())
-        verdicts.append(Verdict(composition, names["phenomenon"], names["background"], intensity, confidence))
+            for field in degrees:
+                chances = getattr(reading, field)[i]
+                degrees[field] = mean = float(chances @ levels)
+                confidence[field] = float(chances[(levels - mean).abs() <= 0.1].sum())
+        verdicts.append(
+            Verdict(
+                composition, names["phenomenon"], names["background"], degrees["intensity"], degrees["tone"], confidence
+            )
+        )
     return verdicts
 
 
@@ -158,15 +170,18 @@ def main() -> None:
         predictions = judge_files(paths)
     except ValueError as error:
         sys.exit(f"judge: {error}")
-    table = Table("picture", "composition", "phenomenon", "intensity", "background")
+    table = Table("picture", "composition", "phenomenon", "intensity", "tone", "background")
     for path, verdict in zip(paths, predictions, strict=True):
         confidence = verdict.confidence
-        intensity = "-" if verdict.intensity is None else f"{verdict.intensity:.2f} ({confidence['intensity']:.0%})"
+        degrees = [
+            "-" if value is None else f"{value:.2f} ({confidence[field]:.0%})"
+            for field, value in (("intensity", verdict.intensity), ("tone", verdict.tone))
+        ]
         table.add_row(
             path.name,
             f"{verdict.composition} ({confidence['composition']:.0%})",
             f"{verdict.phenomenon or '-'} ({confidence['phenomenon']:.0%})",
-            intensity,
+            *degrees,
             f"{verdict.background or '-'} ({confidence['background']:.0%})",
         )
     Console().print(table)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from aai.metrics import JUDGE_BACKGROUND, JUDGE_INTENSITY, JUDGE_PHENOMENON
+from aai.metrics import JUDGE_BACKGROUND, JUDGE_INTENSITY, JUDGE_PHENOMENON, JUDGE_TONE
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.judge import Judge
 from aai.tiny.vocabulary import BACKGROUNDS, PHENOMENA
@@ -26,12 +26,13 @@ class TinyJudge:
         prompts: Sequence[str],
         labels: Sequence[Sequence[str | None]],
     ) -> dict[str, Scores]:
-        """Whether phenomenon and background are those asked for, and how strong the phenomenon is."""
+        """Whether phenomenon and background are those asked for, how strong the phenomenon is, and of what tone."""
         reading = self.judge.read(np.stack([_resized(picture) for picture in pictures]))
         phenomena, backgrounds = reading.phenomenon.argmax(dim=1).tolist(), reading.background.argmax(dim=1).tolist()
         return {
             JUDGE_PHENOMENON: _hits(phenomena, [_phenomenon(names) for names in labels]),
             JUDGE_INTENSITY: reading.mean_intensity().numpy().astype(float),
+            JUDGE_TONE: reading.mean_tone().numpy().astype(float),
             JUDGE_BACKGROUND: _hits(backgrounds, [_background(prompt) for prompt in prompts]),
         }
 

@@ -23,7 +23,7 @@ from aai.tiny.judge import Judge, Reading
 from aai.tiny.scenes import Scene, render, sample_scenes
 from aai.tiny.sounds import SAMPLE_RATE_HZ
 from aai.tiny.training.data import HELD_OUT_SEED, to_tensor
-from aai.tiny.vocabulary import ADVERBS, BACKGROUNDS, COMPOSITIONS, PHENOMENA, caption
+from aai.tiny.vocabulary import ADVERBS, BACKGROUNDS, COMPOSITIONS, PHENOMENA, TONES, caption
 from aai.tiny.world import WEIGHTS, World
 
 _GAIN_DB = 10.0
@@ -102,6 +102,8 @@ def score_judge(bench: Bench) -> Iterator[Figure]:
     has_phenomenon = np.array([s.phenomenon is not None for s in scenes])
     error = np.abs(reading.mean_intensity().numpy() - [s.intensity for s in scenes])[has_phenomenon]
     yield Figure("judge, real scenes: intensity, mean absolute error", float(error.mean()), 0.06, len(error), True)
+    error = np.abs(reading.mean_tone().numpy() - [s.tone for s in scenes])[has_phenomenon]
+    yield Figure("judge, real scenes: tone, mean absolute error", float(error.mean()), 0.08, len(error), True)
 
 
 def score_vae(bench: Bench) -> Iterator[Figure]:
@@ -130,6 +132,9 @@ def score_text(bench: Bench) -> Iterator[Figure]:
     levels = np.array([level for _, level in graded], float)
     rank = mean_rank_correlation([name for name, _ in graded], levels, reading.mean_intensity().numpy())
     yield Figure("text, graded adverbs: Spearman of requested and judged intensity", rank, 0.92, len(graded))
+    reading = bench.read(bench.rendered([caption("noun", f"{TONES[level]} {name}") for name, level in graded]))
+    rank = mean_rank_correlation([name for name, _ in graded], levels, reading.mean_tone().numpy())
+    yield Figure("text, words for tones: Spearman of requested and judged tone", rank, 0.85, len(graded))
 
 
 def score_retrieval(bench: Bench) -> Iterator[Figure]:
@@ -146,6 +151,9 @@ def score_retrieval(bench: Bench) -> Iterator[Figure]:
         rank = mean_rank_correlation([c.phenomenon for c in clips], np.array([c.intensity for c in clips]), levels)
         yield Figure(f"audio to image{label}: R@1 by phenomenon", float(first), bars[0], len(clips))
         yield Figure(f"audio to image{label}: Spearman of intensity, top 5", rank, bars[1], len(clips))
+        tones = np.array([np.mean([scenes[i].tone for i in row]) for row in best])
+        rank = mean_rank_correlation([c.phenomenon for c in clips], np.array([c.tone for c in clips]), tones)
+        yield Figure(f"audio to image{label}: Spearman of tone, top 5", rank, 0.7, len(clips))
 
 
 def score_cues(bench: Bench) -> Iterator[Figure]:
@@ -159,6 +167,9 @@ def score_cues(bench: Bench) -> Iterator[Figure]:
         rank = mean_rank_correlation([c.phenomenon for c in clips], levels, reading.mean_intensity().numpy())
         yield Figure(f"cues, {use}: phenomenon", _accuracy(reading.phenomenon, names), bars[0], len(clips))
         yield Figure(f"cues, {use}: Spearman of intensity", rank, bars[1], len(clips))
+        tones = np.array([c.tone for c in clips])
+        rank = mean_rank_correlation([c.phenomenon for c in clips], tones, reading.mean_tone().numpy())
+        yield Figure(f"cues, {use}: Spearman of tone", rank, 0.6 if use == "noun" else 0.4, len(clips))
 
 
 def score_recordings(bench: Bench, folder: Path) -> Iterator[Figure]:

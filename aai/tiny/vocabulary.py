@@ -19,6 +19,9 @@ COMPOSITIONS: tuple[str, ...] = get_args(Composition)
 ADVERBS = ("faint", "weak", "moderate", "strong", "extreme")
 """Adverbs for intensities, one per fifth of [0, 1]."""
 
+TONES = ("red", "warm", "plain", "cool", "blue")
+"""Words for tones, one per fifth of [0, 1]."""
+
 _TEMPLATES: dict[str, tuple[str, ...]] = {
     "background": ("a {background}", "a photo of a {background}", "a picture of a {background}"),
     "noun": ("a photo of {phenomenon}", "{phenomenon}", "a picture of {phenomenon}"),
@@ -35,10 +38,15 @@ def adverb(intensity: float) -> str:
     return ADVERBS[min(int(intensity * len(ADVERBS)), len(ADVERBS) - 1)]
 
 
+def tone_word(tone: float) -> str:
+    """The word of a tone in [0, 1]."""
+    return TONES[min(int(tone * len(TONES)), len(TONES) - 1)]
+
+
 def caption(
     composition: str, subject: str = PLACEHOLDER, background: str | None = None, rng: np.random.Generator | None = None
 ) -> str:
-    """A caption; `subject` is a phenomenon with or without an adverb, or the placeholder of a cue.
+    """A caption; `subject` is a phenomenon with or without an adverb and a tone, or the placeholder of a cue.
 
     Without `rng` it uses the first template: "a photo of *", "a * city", "a city in the style of *".
     """
@@ -51,4 +59,4 @@ def words() -> list[str]:
     """All words of captions, without duplicates."""
     text = " ".join(template for group in _TEMPLATES.values() for template in group)
     text = text.replace("{phenomenon}", "").replace("{background}", "")
-    return list(dict.fromkeys([*text.split(), *PHENOMENA, *BACKGROUNDS, *ADVERBS, PLACEHOLDER]))
+    return list(dict.fromkeys([*text.split(), *PHENOMENA, *BACKGROUNDS, *ADVERBS, *TONES, PLACEHOLDER]))

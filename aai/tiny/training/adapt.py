@@ -20,7 +20,7 @@ from aai.tiny.training.data import (
 )
 from aai.tiny.training.diffusion import cached_latents
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
-from aai.tiny.vocabulary import ADVERBS, COMPOSITIONS, PHENOMENA, caption
+from aai.tiny.vocabulary import ADVERBS, COMPOSITIONS, PHENOMENA, TONES, caption
 
 ALIGNER = LoopOptions(steps=3000, batch=256, learning_rate=1e-3)
 MAPPER = LoopOptions(steps=600, batch=64, learning_rate=1.5e-3, weight_decay=1e-3, warmup=10, average=0.98)
@@ -31,35 +31,43 @@ _VARIATIONS = 4
 _MAX_DIFFERENCE = 0.04
 """Maximum difference in intensity between a clip and a matching scene."""
 
+_MAX_TONE_DIFFERENCE = 0.1
+"""The same in tone, where there are such scenes."""
+
 _MAX_RELATIVE_NORM = 1.5
 """Cue vectors longer than this multiple of the mean word embedding are penalised: they dominate the prompt."""
 
 
 class SceneMatcher:
-    """Draws scenes that match clips: the same phenomenon, a similar intensity, a given composition."""
+    """Draws scenes that match clips: the same phenomenon, a similar intensity and tone, a given composition."""
 
     def __init__(self, scenes: SceneSet) -> None:
-        self.sorted: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self.sorted: dict[tuple[str, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         for composition in COMPOSITIONS[1:]:
             for num, phenomenon in enumerate(PHENOMENA):
                 key = (composition, phenomenon)
                 members = [i for i, s in enumerate(scenes.scenes) if (s.composition, s.phenomenon) == key]
                 levels = np.array([scenes.scenes[i].intensity for i in members])
                 order = np.argsort(levels)
-                self.sorted[composition, num] = (np.array(members)[order], levels[order])
+                tones = np.array([scenes.scenes[i].tone for i in members])
+                self.sorted[composition, num] = (np.array(members)[order], levels[order], tones[order])
 
-    def draw(self, compositions: list[str], phenomena: Tensor, intensities: Tensor, rng: torch.Generator) -> Tensor:
+    def draw(  # noqa: PLR0913
+        self, compositions: list[str], phenomena: Tensor, intensities: Tensor, tones: Tensor, rng: torch.Generator
+    ) -> Tensor:
         """Indices of one scene per clip."""
         indices = []
         quantiles = torch.rand(len(phenomena), generator=rng).tolist()
-        for composition, phenomenon, level, quantile in zip(
-            compositions, phenomena.tolist(), intensities.tolist(), quantiles, strict=True
+        for composition, phenomenon, level, tone, quantile in zip(
+            compositions, phenomena.tolist(), intensities.tolist(), tones.tolist(), quantiles, strict=True
         ):
-            members, levels = self.sorted[composition, phenomenon]
+            members, levels, own_tones = self.sorted[composition, phenomenon]
             low, high = np.searchsorted(levels, [level - _MAX_DIFFERENCE, level + _MAX_DIFFERENCE])
             low = min(low, len(members) - 1)
             high = max(high, low + 1)
-            indices.append(members[low + int(quantile * (high - low))])
+            distance = np.abs(own_tones[low:high] - tone)
+            near = low + np.flatnonzero(distance <= max(_MAX_TONE_DIFFERENCE, distance.min()))
+            indices.append(members[near[int(quantile * len(near))]])
         return torch.tensor(np.array(indices))
 
 
@@ -74,10 +82,10 @@ def train_aligner(setup: TrainingSetup) -> None:
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(clips), (batch,), generator=rng)
         version = torch.randint(_VARIATIONS, (batch,), generator=rng)
-        names, levels = clips.phenomena[chosen], clips.intensities[chosen]
-        targets = images[matcher.draw(["noun"] * batch, names, levels, rng)].to(setup.device)
+        names, levels, tones = clips.phenomena[chosen], clips.intensities[chosen], clips.tones[chosen]
+        targets = images[matcher.draw(["noun"] * batch, names, levels, tones, rng)].to(setup.device)
         aligned = aligner(embeddings[chosen, version].to(setup.device))
-        weights = pair_weights(names, levels) + torch.eye(batch)
+        weights = pair_weights(names, levels, tones) + torch.eye(batch)
         value = info_nce(aligned @ targets.T * scale["log"].exp(), weights.to(setup.device))
         return value, {"loss": value.item()}
 
@@ -103,7 +111,8 @@ def train_mapper(setup: TrainingSetup) -> None:
         chosen = torch.randint(len(clips), (batch,), generator=rng)
         version = torch.randint(_VARIATIONS, (batch,), generator=rng)
         uses = [COMPOSITIONS[1:][i] for i in torch.randint(3, (batch,), generator=rng).tolist()]
-        targets = matcher.draw(uses, clips.phenomena[chosen], clips.intensities[chosen], rng)
+        truth = clips.phenomena[chosen], clips.intensities[chosen], clips.tones[chosen]
+        targets = matcher.draw(uses, *truth, rng)
         backgrounds = [scenes.scenes[i].background for i in targets.tolist()]
         prompts = [caption(use, PLACEHOLDER, background) for use, background in zip(uses, backgrounds, strict=True)]
         timesteps = torch.randint(diffusion.num_train_timesteps, (batch,), generator=rng).to(setup.device)
@@ -121,10 +130,11 @@ def train_mapper(setup: TrainingSetup) -> None:
 
 def _new_mapper(diffusion: Diffusion) -> tuple[CueMapper, float]:
     """A mapper initialised at the mean adverb and the mean phenomenon, and the norm above which cues are penalised."""
-    embeddings = [diffusion.word_embeddings(names) for names in (ADVERBS, PHENOMENA)]
-    mapper = CueMapper(DIM, diffusion.cue_dim, num_tokens=len(embeddings)).to(diffusion.device)
-    mapper.start_at(torch.stack([words.mean(0) for words in embeddings]))
-    return mapper, _MAX_RELATIVE_NORM * float(torch.cat(embeddings).norm(dim=1).mean())
+    adverbs, tones, nouns = (diffusion.word_embeddings(names) for names in (ADVERBS, TONES, PHENOMENA))
+    starts = [adverbs.mean(0) + tones.mean(0), nouns.mean(0)]
+    mapper = CueMapper(DIM, diffusion.cue_dim, num_tokens=len(starts)).to(diffusion.device)
+    mapper.start_at(torch.stack(starts))
+    return mapper, _MAX_RELATIVE_NORM * float(torch.cat([adverbs, tones, nouns]).norm(dim=1).mean())
 
 
 def _clip(setup: TrainingSetup) -> CLIPModel:

@@ -1,4 +1,4 @@
-"""Training of the audio encoder: a ClapModel for phenomenon and intensity, robust to recording conditions."""
+"""Training of the audio encoder: a ClapModel for phenomenon, intensity and tone, robust to recording conditions."""
 
 import torch
 import torch.nn.functional as F
@@ -6,21 +6,23 @@ from torch import Tensor, nn
 from transformers import ClapConfig, ClapModel, ClapProcessor
 
 from aai.align.projector import info_nce
-from aai.tiny.clips import NUM_BINS, new_feature_extractor
+from aai.tiny.clips import NUM_BINS, Clip, new_feature_extractor
 from aai.tiny.training.clip import DIM, pair_weights
 from aai.tiny.training.data import TRAINING_SEED, ClipSet, clip_set
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, PADDING, make_tokenizer
-from aai.tiny.vocabulary import PHENOMENA, adverb
+from aai.tiny.vocabulary import PHENOMENA, adverb, tone_word
 
 OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3)
 
 _GAIN_DB = 10.0
+_WITH_TONE = 0.5
+"""Fraction of captions that name the tone."""
 _SILENCE_DB = -100.0
 """The feature extractor's value for digital silence."""
 
-_INTENSITY_WEIGHT = 10.0
-"""Weight of the auxiliary loss: squared error of the intensity, regressed from the embedding."""
+_REGRESSION_WEIGHT = 10.0
+"""Weight of the auxiliary losses: squared errors of intensity and tone, regressed from the embedding."""
 
 
 def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
@@ -55,38 +57,46 @@ def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
 
 
 def train_clap(setup: TrainingSetup) -> None:
-    """Train with InfoNCE between clips and captions and between similar clips, and an auxiliary intensity regression.
+    """Train with InfoNCE between clips and captions and between similar clips, and auxiliary regressions.
 
-    The regression is needed because captions have only five levels of intensity; its head is not saved.
+    The regressions are needed because captions have only five levels of intensity and tone; their head is not saved.
     """
     torch.manual_seed(setup.seed + 3)
     tokenizer = make_tokenizer(padding=PADDING)
     clap = new_clap(len(tokenizer), tokenizer.pad_token_id).to(setup.device)
-    readout = nn.Sequential(nn.Linear(DIM, DIM), nn.GELU(), nn.Linear(DIM, len(PHENOMENA))).to(setup.device)
+    readout = nn.Sequential(nn.Linear(DIM, DIM), nn.GELU(), nn.Linear(DIM, 2 * len(PHENOMENA))).to(setup.device)
     clips = clip_set(setup.num_clips, TRAINING_SEED, setup.folder)
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(clips), (batch,), generator=rng)
         features = augment(clips.tensor(chosen), rng).to(setup.device)
-        captions = [f"{adverb(clips.clips[i].intensity)} {clips.clips[i].phenomenon}" for i in chosen.tolist()]
+        captions = [_caption(clips.clips[i], rng) for i in chosen.tolist()]
         tokens = tokenizer(captions, padding="max_length", return_tensors="pt").to(setup.device)
         with setup.autocast():
             audio = embed(clap, features)
             text = clap.get_text_features(**tokens).pooler_output
         same_caption = torch.tensor([[a == b for b in captions] for a in captions]).float().to(setup.device)
-        similar = pair_weights(clips.phenomena[chosen], clips.intensities[chosen]).to(setup.device)
+        similar = pair_weights(clips.phenomena[chosen], clips.intensities[chosen], clips.tones[chosen]).to(setup.device)
         scale = clap.logit_scale_a.exp()
         audio, text = audio.float(), text.float()
         caption_loss = info_nce(audio @ text.T * scale, same_caption)
         clip_loss = info_nce(audio @ audio.T * scale - 1e4 * torch.eye(batch, device=setup.device), similar)
-        levels = readout(audio).gather(1, clips.phenomena[chosen, None].to(setup.device))[:, 0]
-        error = F.mse_loss(levels, clips.intensities[chosen].to(setup.device))
-        figures = {"captions": caption_loss.item(), "clips": clip_loss.item(), "intensity": error.item()}
-        return caption_loss + 0.3 * clip_loss + _INTENSITY_WEIGHT * error, figures
+        heads = readout(audio).view(batch, 2, len(PHENOMENA))
+        index = clips.phenomena[chosen, None, None].expand(-1, 2, 1).to(setup.device)
+        degrees = torch.stack([clips.intensities[chosen], clips.tones[chosen]], dim=1).to(setup.device)
+        errors = (heads.gather(2, index)[:, :, 0] - degrees).square().mean(0)
+        figures = {"captions": caption_loss.item(), "clips": clip_loss.item()}
+        figures |= {"intensity": errors[0].item(), "tone": errors[1].item()}
+        return caption_loss + 0.3 * clip_loss + _REGRESSION_WEIGHT * (errors[0] + 0.5 * errors[1]), figures
 
     fit("clap", nn.ModuleDict({"clap": clap, "readout": readout}), loss, OPTIONS, setup)
     clap.save_pretrained(setup.folder / "clap")
     ClapProcessor(new_feature_extractor(), tokenizer).save_pretrained(setup.folder / "clap")
+
+
+def _caption(clip: Clip, rng: torch.Generator) -> str:
+    tone = f"{tone_word(clip.tone)} " if float(torch.rand(1, generator=rng)) < _WITH_TONE else ""
+    return f"{adverb(clip.intensity)} {tone}{clip.phenomenon}"
 
 
 def embed(clap: ClapModel, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training of the image-text encoder: a CLIPModel for phenomenon, background and intensity."""
+"""Training of the image-text encoder: a CLIPModel for phenomenon, background, intensity and tone."""
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ DIM = 128
 _INTENSITY_SCALE = 0.08
 """Difference in intensity at which the weight of a pair falls to 1/e."""
 
+_TONE_SCALE = 0.15
+"""The same for the difference in tone."""
+
 
 def new_clip(vocab_size: int, end_id: int) -> CLIPModel:
     """An untrained encoder, 0.8 million parameters."""
@@ -38,6 +41,7 @@ def train_clip(setup: TrainingSetup) -> None:
     scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
     phenomena = torch.tensor([PHENOMENA.index(s.phenomenon) if s.phenomenon else -1 for s in scenes.scenes])
     intensities = torch.tensor([s.intensity for s in scenes.scenes])
+    tones = torch.tensor([s.tone for s in scenes.scenes])
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(scenes), (batch,), generator=rng)
@@ -46,7 +50,7 @@ def train_clip(setup: TrainingSetup) -> None:
         with setup.autocast():
             out = clip(input_ids=ids.to(setup.device), pixel_values=scenes.tensor(chosen).to(setup.device))
         same_caption = torch.tensor([[a == b for b in texts] for a in texts]).float()
-        similar = pair_weights(phenomena[chosen], intensities[chosen])
+        similar = pair_weights(phenomena[chosen], intensities[chosen], tones[chosen])
         scale = clip.logit_scale.exp()
         image, text = out.image_embeds.float(), out.text_embeds.float()
         caption_loss = info_nce(image @ text.T * scale, same_caption.to(setup.device))
@@ -70,11 +74,13 @@ def captions(scenes: list[Scene], rng: torch.Generator) -> list[str]:
     return [scene.caption(caption_rng) for scene in scenes]
 
 
-def pair_weights(phenomena: Tensor, intensities: Tensor) -> Tensor:
-    """Weights of soft positives in a batch, batch x batch: 1 for equal phenomenon and intensity, 0 on the diagonal.
+def pair_weights(phenomena: Tensor, intensities: Tensor, tones: Tensor) -> Tensor:
+    """Weights of soft positives in a batch, batch x batch: 1 for equal items, 0 on the diagonal.
 
     Items without a phenomenon (-1) have no positives.
     """
     same = (phenomena[:, None] == phenomena) & (phenomena >= 0)
-    near = torch.exp(-(((intensities[:, None] - intensities) / _INTENSITY_SCALE) ** 2))
+    distance = ((intensities[:, None] - intensities) / _INTENSITY_SCALE) ** 2
+    distance = distance + ((tones[:, None] - tones) / _TONE_SCALE) ** 2
+    near = torch.exp(-distance)
     return same * near * (1 - torch.eye(len(phenomena)))

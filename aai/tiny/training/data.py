@@ -58,6 +58,7 @@ class ClipSet:
         self.clips, self.features = clips, features
         self.phenomena = torch.tensor([PHENOMENA.index(clip.phenomenon) for clip in clips])
         self.intensities = torch.tensor([clip.intensity for clip in clips])
+        self.tones = torch.tensor([clip.tone for clip in clips])
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -1,9 +1,11 @@
 """Training of the text-to-image model: UNet and text encoder, jointly, on the latents of the frozen autoencoder.
 
-An adverb and its phenomenon are two tokens, "strong rain". In some captions they are replaced by embedding vectors, the
-adverb's interpolated according to the intensity, so that the cue space is continuous: a cue can express any intensity,
-not only five.
+An adverb and its phenomenon are two tokens, "strong rain", and a word for the tone may stand between them. In some
+captions they are replaced by two embedding vectors: the sum of adverb and tone, each interpolated, and the phenomenon.
+So the cue space is continuous: a cue can express any intensity and tone, not only five of each.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,13 +21,15 @@ from aai.tiny.training.data import TRAINING_SEED, scene_set
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, save_tokenizer
 from aai.tiny.training.vae import encode
-from aai.tiny.vocabulary import ADVERBS, adverb, caption
+from aai.tiny.vocabulary import ADVERBS, TONES, adverb, caption, tone_word
 
 OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998)
 DIM = 128
 
 _EMPTY, _WITHOUT_ADVERB, _WITH_ADVERB = 0.10, 0.22, 0.35
-"""Fraction of empty captions (classifier-free guidance); among the rest, fractions without and with an adverb word."""
+_WITH_TONE = 0.4
+"""Fraction of empty captions (classifier-free guidance); among the rest, fractions without and with an adverb word;
+among these two, the fraction with a word for the tone."""
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -120,7 +124,7 @@ def cached_latents(setup: TrainingSetup) -> Tensor:
 
 
 class CaptionSampler:
-    """Samples captions: token ids, and two vectors per caption (adverb, phenomenon) for its placeholders."""
+    """Samples captions: token ids, and two vectors per caption (adverb and tone, phenomenon) for its placeholders."""
 
     def __init__(self, tokenizer: CLIPTokenizer, embedding: nn.Embedding) -> None:
         self.tokenizer, self.embedding = tokenizer, embedding
@@ -136,6 +140,8 @@ class CaptionSampler:
         captions = []
         for scene in scenes:
             draw, subject = caption_rng.random(), scene.phenomenon or ""
+            if draw <= _WITHOUT_ADVERB + _WITH_ADVERB and caption_rng.random() < _WITH_TONE:
+                subject = f"{tone_word(scene.tone)} {subject}"
             if draw > _WITHOUT_ADVERB + _WITH_ADVERB:
                 subject = f"{PLACEHOLDER} {PLACEHOLDER}"
             elif draw > _WITHOUT_ADVERB:
@@ -151,14 +157,19 @@ class CaptionSampler:
         return torch.where(is_placeholder, (is_placeholder.cumsum(dim=1) - 1) % num_vectors, NO_CUE)
 
     def vectors(self, scenes: list[Scene]) -> Tensor:
-        """Interpolated adverb and phenomenon of each scene, scenes x 2 x dim."""
-        position = torch.tensor([scene.intensity for scene in scenes]) * len(ADVERBS) - 0.5
-        position = position.clamp(0, len(ADVERBS) - 1)
-        low = position.floor().clamp(max=len(ADVERBS) - 2).long()
-        fraction = (position - low)[:, None].to(self.embedding.weight.device)
-        adverbs = self.embedding.weight[[self.id_of(word) for word in ADVERBS]]
+        """Interpolated adverb plus interpolated tone, and phenomenon, of each scene: scenes x 2 x dim."""
+        degrees = self._interpolated(ADVERBS, [scene.intensity for scene in scenes])
+        degrees = degrees + self._interpolated(TONES, [scene.tone for scene in scenes])
         nouns = self.embedding.weight[[self.id_of(scene.phenomenon or PLACEHOLDER) for scene in scenes]]
-        return torch.stack([adverbs[low] * (1 - fraction) + adverbs[low + 1] * fraction, nouns], dim=1)
+        return torch.stack([degrees, nouns], dim=1)
+
+    def _interpolated(self, words: Sequence[str], values: list[float]) -> Tensor:
+        """Embeddings between those of words that name a fifth of [0, 1] each, scenes x dim."""
+        position = (torch.tensor(values) * len(words) - 0.5).clamp(0, len(words) - 1)
+        low = position.floor().clamp(max=len(words) - 2).long()
+        fraction = (position - low)[:, None].to(self.embedding.weight.device)
+        known = self.embedding.weight[[self.id_of(word) for word in words]]
+        return known[low] * (1 - fraction) + known[low + 1] * fraction
 
 
 def assemble(setup: TrainingSetup) -> None:

@@ -18,7 +18,7 @@ _SEED_OFFSET = 97
 
 
 def train_judge(setup: TrainingSetup) -> None:
-    """Train with cross-entropy on the four heads; intensity only for scenes with a phenomenon."""
+    """Train with cross-entropy on the five heads; intensity and tone only for scenes with a phenomenon."""
     setup = replace(setup, seed=setup.seed + _SEED_OFFSET)
     torch.manual_seed(setup.seed)
     judge, scenes = Judge().to(setup.device), scene_set(setup.num_scenes, JUDGE_SEED, setup.folder)
@@ -32,9 +32,9 @@ def train_judge(setup: TrainingSetup) -> None:
         truth = [target[chosen.to(setup.device)] for target in targets]
         losses = [F.cross_entropy(*pair) for pair in zip([x.float() for x in logits[:3]], truth[:3], strict=True)]
         has_phenomenon = truth[1] < len(PHENOMENA)
-        level = F.cross_entropy(logits[3].float()[has_phenomenon], truth[3][has_phenomenon])
+        level, tone = (F.cross_entropy(logits[i].float()[has_phenomenon], truth[i][has_phenomenon]) for i in (3, 4))
         accuracy = (logits[1].argmax(-1) == truth[1]).float().mean()
-        return sum(losses, level), {"phenomenon": accuracy.item(), "level": level.item()}
+        return sum(losses, level + tone), {"phenomenon": accuracy.item(), "level": level.item(), "tone": tone.item()}
 
     fit("judge", nn.ModuleDict({"judge": judge}), loss, OPTIONS, setup)
     _update_batch_norm(judge, scenes, setup)
@@ -42,14 +42,18 @@ def train_judge(setup: TrainingSetup) -> None:
 
 
 def labels(scenes: list[Scene]) -> list[Tensor]:
-    """Indices of composition, phenomenon and background ("none" is last), and soft targets over intensity levels."""
+    """Indices of composition, phenomenon and background ("none" is last), and soft targets over levels of both."""
     composition = torch.tensor([COMPOSITIONS.index(scene.composition) for scene in scenes])
     phenomenon = torch.tensor([PHENOMENA.index(s.phenomenon) if s.phenomenon else len(PHENOMENA) for s in scenes])
     background = torch.tensor([BACKGROUNDS.index(s.background) if s.background else len(BACKGROUNDS) for s in scenes])
-    intensity = torch.tensor([scene.intensity for scene in scenes])
+    degrees = ([scene.intensity for scene in scenes], [scene.tone for scene in scenes])
+    return [composition, phenomenon, background, *(_soft_levels(torch.tensor(values)) for values in degrees)]
+
+
+def _soft_levels(values: Tensor) -> Tensor:
     levels = torch.linspace(0, 1, NUM_LEVELS)
-    spread = torch.exp(-(((intensity[:, None] - levels) / 0.05) ** 2) / 2)
-    return [composition, phenomenon, background, spread / spread.sum(1, keepdim=True)]
+    spread = torch.exp(-(((values[:, None] - levels) / 0.05) ** 2) / 2)
+    return spread / spread.sum(1, keepdim=True)
 
 
 def _degrade(images: Tensor, rng: torch.Generator) -> Tensor:
