@@ -13,9 +13,9 @@ from aai.tiny.vocabulary import PHENOMENA
 
 @cache
 def _series(phenomenon: str) -> tuple[np.ndarray, np.ndarray]:
-    """Intensities, shuffled, and a clip for each."""
+    """Intensities, shuffled, and a clip for each, with a tone above the bands of the tests."""
     intensities = np.random.default_rng(7).permutation(np.linspace(0, 1, 32))
-    return intensities, np.stack([synthesise(phenomenon, i, seed) for seed, i in enumerate(intensities)])
+    return intensities, np.stack([synthesise(phenomenon, i, seed, tone=1.0) for seed, i in enumerate(intensities)])
 
 
 def _rises_with_intensity(phenomenon: str, feature: Callable[[np.ndarray], float]) -> float:
@@ -91,3 +91,12 @@ def test_the_spectrum_rises_with_intensity(phenomenon):
 @pytest.mark.parametrize("phenomenon", ["rain", "waterfall"])
 def test_water_gains_bass_with_intensity(phenomenon):
     assert _rises_with_intensity(phenomenon, lambda clip: _share_db(clip, 60.0, 250.0)) > 0.5
+
+
+@pytest.mark.parametrize("phenomenon", PHENOMENA)
+def test_a_higher_tone_has_its_band_higher(phenomenon):
+    low, high = (
+        np.mean([_share_db(synthesise(phenomenon, 0.5, seed, tone), 280.0, 322.0) for seed in range(8)])
+        for tone in (0.0, 1.0)
+    )
+    assert low > high + 3

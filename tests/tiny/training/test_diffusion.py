@@ -16,14 +16,21 @@ def sampler() -> CaptionSampler:
     return CaptionSampler(tokenizer, nn.Embedding(len(tokenizer), 8))
 
 
-def test_adverbs_are_interpolated_by_intensity(sampler):
+def test_adverbs_are_interpolated_by_intensity_and_added_to_the_tone(sampler):
     levels = (0.0, 0.1, 0.2, 0.9, 1.0)  # the centres of faint and weak are 0.1 and 0.3
     vectors = sampler.vectors([Scene("noun", "rain", None, level) for level in levels])
-    faint, weak, extreme, rain = (sampler.embedding.weight[sampler.id_of(word)] for word in
-                                  ("faint", "weak", "extreme", "rain"))  # fmt: skip
+    names = ("faint", "weak", "extreme", "rain", "plain")
+    faint, weak, extreme, rain, plain = (sampler.embedding.weight[sampler.id_of(word)] for word in names)
     for vector, expected in zip(vectors[:, 0], (faint, faint, (faint + weak) / 2, extreme, extreme), strict=True):
-        assert torch.allclose(vector, expected, atol=1e-6)
+        assert torch.allclose(vector, expected + plain, atol=1e-6)
     assert torch.equal(vectors[:, 1], rain.expand(5, -1))
+
+
+def test_tones_are_interpolated(sampler):
+    red, warm, weak = (sampler.embedding.weight[sampler.id_of(word)] for word in ("red", "warm", "weak"))
+    vectors = sampler.vectors([Scene("noun", "rain", None, 0.3, tone=tone) for tone in (0.0, 0.2)])
+    for vector, expected in zip(vectors[:, 0], (red, (red + warm) / 2), strict=True):
+        assert torch.allclose(vector, expected + weak, atol=1e-6)
 
 
 def test_placeholders_are_numbered_cyclically(sampler):
