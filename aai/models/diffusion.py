@@ -28,6 +28,7 @@ from aai.models.device import to_device
 from aai.models.options import RenderOptions
 from aai.models.revisions import resolve_revision
 from aai.models.schedulers import denoising_loss, new_noise_scheduler, new_scheduler
+from aai.models.speed import UnetSpeed
 from aai.noise import generator_of
 
 _TEXT_ENCODERS = {
@@ -54,6 +55,7 @@ class Diffusion:
         self.pipeline, self.name, self.revision = pipeline, name, revision
         self.default_scheduler = pipeline.scheduler
         self.noise_scheduler = new_noise_scheduler(pipeline.scheduler)
+        self.speed = UnetSpeed(pipeline.unet, pipeline.device)
         self.is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
         self.text_encoders = [TextEncoder(pipeline.tokenizer, pipeline.text_encoder)]
         if self.is_xl:
