@@ -319,7 +319,7 @@ def test_pictures_of_one_source_come_together_and_share_it(run, photos, monkeypa
     of_seeds = source_rows(run, GENERATED_EDIT | prompts | {"seeds": [3, 8]})
     assert of_seeds["seed"].to_pylist() == [3] * 4 + [8] * 4
     renderer = Renderer(run.context())
-    renderer.batch_size = 4
+    renderer.sizes.fixed = 4
     counted = Counted(renderer.diffusion.predict)
     monkeypatch.setattr(renderer.diffusion, "predict", counted)  # tests share the model
     assert renderer(of_seeds).rows.num_rows == 8
@@ -327,7 +327,7 @@ def test_pictures_of_one_source_come_together_and_share_it(run, photos, monkeypa
     counted.num_rows = 0
     assert renderer(of_photos).rows.num_rows == 8
     assert counted.num_rows == 2 * (2 + 2 * (1 + 4))
-    counted.num_rows, renderer.batch_size = 0, 2
+    counted.num_rows, renderer.sizes.fixed = 0, 2
     assert renderer(of_photos).rows.num_rows == 8
     assert counted.num_rows == 4 * 2 * (1 + 2), "inverted before"
 
