@@ -39,7 +39,7 @@ class OneDnnLinear(nn.Linear):
     def forward(self, input: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:  # noqa: A002
         """The result of `nn.Linear`, up to rounding."""
         supported = input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if torch.is_grad_enabled() or not supported:
+        if torch.is_grad_enabled() or not supported or torch.compiler.is_compiling():  # inductor has a rule of its own
             return F.linear(input, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
 

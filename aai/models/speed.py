@@ -1,0 +1,102 @@
+"""Faster passes of the UNet: compiled blocks, channels-last convolutions, and the order of attention kernels.
+
+Blocks are compiled one by one ("regional compilation"): blocks with weights of the same shapes share one graph, so it
+takes less time than compiling the whole UNet. The batch size is symbolic in the graphs: a batch of another size does
+not compile again; other picture sizes do.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_BLOCKS = ("ResnetBlock2D", "Transformer2DModel")
+"""Classes of diffusers that make up nearly all of a UNet's time."""
+
+_MAX_GRAPHS = 64
+"""Graphs per class of blocks. Stable Diffusion has 14 shapes of residual blocks, each with and without gradients; by
+default torch gives up after 8."""
+
+_ATTENTION = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
+
+_log = logging.getLogger(__name__)
+
+
+def prepare_unet(
+    unet: nn.Module, device: torch.device, compile: bool, trial: Callable[[], object] | None = None
+) -> bool:
+    """Compile the UNet's blocks, or undo that; true if they are compiled now.
+
+    Channels-last goes with compiling: without it the many layout copies around it cost more than it gains.
+
+    Args:
+        unet: the frozen model; its weights stay the same.
+        device: where it is.
+        compile: whether to compile it.
+        trial: runs a few passes as they will be, so that compiling happens now. If it fails, the blocks are as before.
+    """
+    channels_last = compile and device.type == "cuda"
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    unet.to(memory_format=layout)  # type: ignore[call-overload]
+    for block in _blocks(unet):
+        block.__dict__.pop("forward", None)  # an instance's attribute hides the method of its class
+        if compile:
+            block.forward = _compiled(block.forward)
+    return compile and (trial is None or _succeeds(unet, device, trial))
+
+
+@contextmanager
+def fastest_attention(device: torch.device) -> Iterator[None]:
+    """Inside, cuDNN's attention comes first on GPUs of compute capability 9 (Hopper), where it is the fastest."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9:
+        yield
+        return
+    with sdpa_kernel(_ATTENTION, set_priority=True):
+        yield
+
+
+def _blocks(unet: nn.Module) -> list[nn.Module]:
+    return [module for module in unet.modules() if type(module).__name__ in _BLOCKS]
+
+
+def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A block's `forward`, compiled for any batch size of at least 2; torch would compile a single row once more."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MAX_GRAPHS)
+    compiled = torch.compile(forward)
+
+    def run(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(hidden) == 1:
+            return forward(hidden, *args, **kwargs)
+        for tensor in (hidden, *args, *kwargs.values()):
+            if isinstance(tensor, Tensor) and tensor.dim() > 1 and len(tensor) == len(hidden):
+                torch._dynamo.mark_dynamic(tensor, 0)
+                torch._dynamo.mark_static(tensor, list(range(1, tensor.dim())))
+        return compiled(hidden, *args, **kwargs)
+
+    return run
+
+
+def _succeeds(unet: nn.Module, device: torch.device, trial: Callable[[], object]) -> bool:
+    """Run the trial; where compiling fails, say so and undo it."""
+    start_s = time.monotonic()
+    _log.info("compiling the text-to-image model: it takes about a minute, once in a process")
+    try:
+        trial()
+    except (RuntimeError, OSError) as error:  # what torch's compilers raise derives from RuntimeError
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        _log.warning("the text-to-image model could not be compiled and runs as it is: %s", reason)
+        return prepare_unet(unet, device, compile=False)
+    _log.info("the text-to-image model was compiled in %.0f s", time.monotonic() - start_s)
+    return True
