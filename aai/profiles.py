@@ -55,6 +55,10 @@ class Models(Options):
     """Data type of encoders and text-to-image model, on GPUs and CPUs. A change recomputes everything from the
     embeddings on, because it is part of the recipes."""
 
+    compile: Literal["auto"] | bool = "auto"
+    """Whether the text-to-image model is compiled (`torch.compile`), which takes about a minute. `auto`: on a GPU, once
+    a worker has computed for two minutes. It changes the speed, not the results."""
+
     def dtype_of(self, role: str) -> str:
         """The data type of a model."""
         return self.dtype if role in ("audio", "image_text", "diffusion") else "float32"

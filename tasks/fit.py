@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aai.cues.options import FitOptions, TrainMapperOptions
+from aai.cues.options import MOST_ROWS, FitOptions, TrainMapperOptions
 from aai.identity import seed_of
 from aai.media.options import IngestOptions
 from aai.retrieve.options import RetrieveOptions
@@ -16,9 +16,12 @@ from aai.workspace import SCHEMAS, Query
 from tasks.runtime.arrow import constants, to_array, to_lists
 from tasks.runtime.config import Config
 from tasks.runtime.models import check_templates, initial_cue, open_diffusion, open_mapper
+from tasks.runtime.passes import Passes
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.supervision import SUPERVISED_CLIPS, image_locations, with_images
 from tasks.runtime.work import Outcome, Reject, Worker
+
+_MIN_SLICE = 64
 
 
 class FittingWorker:
@@ -40,14 +43,19 @@ class FittingWorker:
         if mapper is None:
             options = options.model_copy(update={"learning_rate": options.inversion_rate, "prior_weight": 0.0})
         network = mapper or FreeCue(initial_cue(context, diffusion, num_tokens))
+        self.passes = Passes(context, CUES.name, diffusion, num_tokens, options.max_rows)
         self.fitter = Fitter(diffusion, network, options, context.config.seed)
+        self.fitter.max_rows = self.passes.max_rows
         self.latents = Latents(context.options(IngestOptions).images, diffusion)
         self.method, self.revision, self.seed = options.method, context.revisions["diffusion"], context.config.seed
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Fit a slice. All images are read first, so that a store that fails costs no fitted cue."""
         rejects: list[Reject] = []
-        fitted = list(self.fitter.fit(self.latents.clips(rows, rejects)))
+        clips = self.latents.clips(rows, rejects)
+        with self.passes.work(self.fitter.max_rows):
+            fitted = list(self.fitter.fit(clips))
+        self.fitter.max_rows = min(self.fitter.max_rows, self.passes.max_rows)
         columns = {
             "clip_id": [cue.clip_id for cue in fitted],
             "vector": [cue.vector.cpu().numpy() for cue in fitted],
@@ -63,7 +71,7 @@ class FittingWorker:
         return Outcome(_cue_rows(columns, self.seed, self.revision), rejects)
 
     def halve_batch(self) -> bool:
-        """Halve the micro-batch."""
+        """Halve the micro-batch: the last resort, where memory was estimated too low or others took it."""
         return self.fitter.halve_memory()
 
 
@@ -132,6 +140,12 @@ def _settings(config: Config) -> dict[str, object]:
     return settings
 
 
+def _slice_size(config: Config) -> int:
+    """Twice the clips that a worker may fit at a time, so that others take the places of those that stop early."""
+    options = config.options(FitOptions)
+    return max(_MIN_SLICE, 2 * ((options.max_rows or MOST_ROWS) // options.rows_per_step))
+
+
 def _with_images(query: Query, folder: Path, rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
     return with_images(rows, image_locations(query, folder))
 
@@ -161,7 +175,7 @@ CUES = Stage(
     is_seeded=True,
     worker=_fitter,
     gpu=True,
-    slice_size=64,
+    slice_size=_slice_size,
     outdated=_outdated,
     code_version=3,
     label="cues",

@@ -31,6 +31,7 @@ from aai.models.options import RenderOptions
 from aai.models.revisions import resolve_revision
 from aai.models.sampling import sample
 from aai.models.schedulers import denoising_loss, new_noise_scheduler
+from aai.models.speed import UnetSpeed
 
 Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline | LatentConsistencyModelPipeline
 
@@ -56,6 +57,7 @@ class Diffusion:
         self.default_scheduler = pipeline.scheduler
         self.noise_scheduler = new_noise_scheduler(pipeline.scheduler)
         self.codec = LatentCodec(pipeline.vae, pipeline.device)
+        self.speed = UnetSpeed(pipeline.unet, pipeline.device)
         self.is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
         self.text_encoders = [TextEncoder(pipeline.tokenizer, pipeline.text_encoder)]
         if self.is_xl:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,49 @@ _ATTENTION = [
     SDPBackend.MATH,
 ]
 
+_PAYS_AFTER_S = 120.0
+"""`auto`: seconds of work before compiling. Nobody knows how much is left; as much again would make up for it."""
+
+Compile = Literal["auto"] | bool
+
 _log = logging.getLogger(__name__)
+
+
+class UnetSpeed:
+    """Compiles a UNet when that pays. It belongs to the model, so its stages share the seconds and the graphs.
+
+    Args:
+        unet: the frozen model.
+        device: where it is.
+        compile: whether to compile it: at the first work, never, or (`auto`) on a GPU after two minutes of work.
+    """
+
+    def __init__(self, unet: nn.Module, device: torch.device, compile: Compile = False) -> None:
+        self.unet, self.device, self.compile = unet, device, compile
+        self.worked_s = 0.0
+        self._is_settled = False
+
+    @contextmanager
+    def work(self, trial: Callable[[], object]) -> Iterator[None]:
+        """Context manager around the work on a slice, which counts its seconds.
+
+        Args:
+            trial: as of `prepare_unet`.
+        """
+        if self._is_due():
+            self._is_settled = True
+            prepare_unet(self.unet, self.device, True, trial)
+        start_s = time.monotonic()
+        try:
+            with fastest_attention(self.device):
+                yield
+        finally:
+            self.worked_s += time.monotonic() - start_s
+
+    def _is_due(self) -> bool:
+        if self._is_settled or self.compile is False:
+            return False
+        return self.compile is True or (self.device.type == "cuda" and self.worked_s >= _PAYS_AFTER_S)
 
 
 def prepare_unet(
@@ -95,7 +137,7 @@ def _succeeds(unet: nn.Module, device: torch.device, trial: Callable[[], object]
     except (RuntimeError, OSError) as error:  # what torch's compilers raise derives from RuntimeError
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        reason = str(error).strip().partition("\n")[0]
+        reason = " ".join(str(error).split("\n")[:2])  # the first line names the compiler alone
         _log.warning("the text-to-image model could not be compiled and runs as it is: %s", reason)
         return prepare_unet(unet, device, compile=False)
     _log.info("the text-to-image model was compiled in %.0f s", time.monotonic() - start_s)

@@ -45,9 +45,11 @@ def open_diffusion(config: Config) -> "Diffusion":
 
     device, model, dtype = best_device(), config.models.diffusion, dtype_named(config.models.dtype)
     with in_role("diffusion"):
-        return loaded_once(
+        diffusion = loaded_once(
             ("diffusion", model, device, dtype), lambda: load_diffusion(model.name, device, model.revision, dtype)
         )
+    diffusion.speed.compile = config.models.compile
+    return diffusion
 
 
 def open_audio(config: Config) -> "AudioEncoder":
