@@ -12,8 +12,12 @@ from pathlib import Path
 import psutil
 import torch
 
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_CGROUP_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+_CGROUP = Path("/sys/fs/cgroup")
+_LIMITS = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+"""Files of a container's limit, of what it uses, and of what that consists of, in both versions of cgroups."""
 
 
 def free_bytes(device: torch.device) -> int:
@@ -29,11 +33,13 @@ def free_bytes(device: torch.device) -> int:
     return max(0, min(free + torch.cuda.memory_reserved(device), limit) - allocated)
 
 
-def _left_in_container() -> int:
-    """Bytes until the memory limit of the container; very many without a limit."""
-    for limit, used in zip(_CGROUP_LIMITS, _CGROUP_USED, strict=True):
+def _left_in_container(folder: Path = _CGROUP) -> int:
+    """Bytes until the memory limit of the container; very many without a limit. Cached files can be dropped."""
+    for names in _LIMITS:
         try:
-            return int(Path(limit).read_text()) - int(Path(used).read_text())
+            limit, used, parts = ((folder / name).read_text() for name in names)
+            cached = dict(line.split() for line in parts.splitlines()).get("inactive_file", 0)
+            return int(limit) - int(used) + int(cached)
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return 2**63

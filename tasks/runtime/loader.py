@@ -7,6 +7,7 @@ copied between processes.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -41,6 +42,24 @@ class Loader(Generic[Value]):
         self._load, self._reject = load, reject
         self._num_threads = num_threads or default_threads()
 
+    def loaded(self, rows: Iterable[Row], num_ahead: int) -> Generator[tuple[Row, Value]]:
+        """Loaded rows one by one; at most `num_ahead` are begun before the first of them is taken.
+
+        Raises:
+            Transient: the store failed.
+        """
+        pool = ThreadPoolExecutor(self._num_threads, "loader")
+        try:
+            for row, future in _in_order(pool, self._load, rows, num_ahead):
+                try:
+                    value = future.result()
+                except BadItem as error:
+                    self._reject(row, error)
+                else:
+                    yield row, value
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def batches(self, rows: Iterable[Row], size: int) -> Generator[list[tuple[Row, Value]]]:
         """Loaded rows in batches of `size`, of which the last may be smaller; three at most are held.
 
@@ -48,20 +67,14 @@ class Loader(Generic[Value]):
             Transient: the store failed.
         """
         batch: list[tuple[Row, Value]] = []
-        pool = ThreadPoolExecutor(self._num_threads, "loader")
-        try:
-            for row, future in _in_order(pool, self._load, rows, size * _NUM_BATCHES_AHEAD + self._num_threads):
-                try:
-                    batch.append((row, future.result()))
-                except BadItem as error:
-                    self._reject(row, error)
+        with closing(self.loaded(rows, size * _NUM_BATCHES_AHEAD + self._num_threads)) as loaded:
+            for each in loaded:
+                batch.append(each)
                 if len(batch) == size:
                     yield batch
                     batch = []
             if batch:
                 yield batch
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def stacked(self, rows: Iterable[Row], size: int) -> Iterator[tuple[list[Row], "torch.Tensor"]]:
         """As `batches`, of arrays of one shape; the next batch is stacked while the model works on this one.

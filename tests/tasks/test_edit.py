@@ -3,7 +3,9 @@
 import io
 import json
 import tracemalloc
+from collections import Counter
 from pathlib import Path
+from threading import Event, current_thread
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ from aai.media.images import ImageOptions, decode
 from aai.tiny.scenes import Scene
 from aai.tiny.scenes import render as paint
 from aai.workspace.shards import read_picture
+from tasks import edit
 from tasks.render import Renderer, RenderPlan, plan_render, render
 from tasks.render_source import RenderSource
 from tasks.runtime.photos import Photo
@@ -319,7 +322,7 @@ def test_pictures_of_one_source_come_together_and_share_it(run, photos, monkeypa
     of_seeds = source_rows(run, GENERATED_EDIT | prompts | {"seeds": [3, 8]})
     assert of_seeds["seed"].to_pylist() == [3] * 4 + [8] * 4
     renderer = Renderer(run.context())
-    renderer.batch_size = 4
+    renderer.sizes.fixed = 4
     counted = Counted(renderer.diffusion.predict)
     monkeypatch.setattr(renderer.diffusion, "predict", counted)  # tests share the model
     assert renderer(of_seeds).rows.num_rows == 8
@@ -327,7 +330,7 @@ def test_pictures_of_one_source_come_together_and_share_it(run, photos, monkeypa
     counted.num_rows = 0
     assert renderer(of_photos).rows.num_rows == 8
     assert counted.num_rows == 2 * (2 + 2 * (1 + 4))
-    counted.num_rows, renderer.batch_size = 0, 2
+    counted.num_rows, renderer.sizes.fixed = 0, 2
     assert renderer(of_photos).rows.num_rows == 8
     assert counted.num_rows == 4 * 2 * (1 + 2), "inverted before"
 
@@ -374,3 +377,28 @@ def test_a_photo_that_is_away_for_a_moment_is_edited_by_the_next_run(run, photos
     (photos / "elsewhere").rename(away)
     assert render(run, jobs).new == 1
     assert (RenderSource(run, jobs).pending().num, RenderSource(run, jobs).pending().rejected) == (0, 0)
+
+
+def test_photos_are_opened_ahead_of_the_model_in_threads_and_once_each(run, photos, monkeypatch):
+    """The model edits nothing before all three photos are open."""
+    opened, all_open, decode_photo = Counter(), Event(), edit.decode_photo
+
+    def counted(key, uri, options):
+        assert current_thread().name.startswith("loader")
+        opened[Path(uri).name] += 1
+        if len(opened) == len(SIZES):
+            all_open.set()
+        return decode_photo(key, uri, options)
+
+    def patient(editor, *given):
+        assert all_open.wait(60)
+        return from_photos(editor, *given)
+
+    from_photos = edit.Editor.from_photos
+    monkeypatch.setattr(edit, "decode_photo", counted)
+    monkeypatch.setattr(edit.Editor, "from_photos", patient)
+    renderer = Renderer(run.context())
+    renderer.sizes.fixed = 1
+    rows = source_rows(run, PHOTO_EDIT | {"prompt": ["a * city", "the * city"], "source_images": str(photos)})
+    assert renderer(rows).rows.num_rows == 6
+    assert opened == dict.fromkeys(SIZES, 1)
