@@ -173,3 +173,13 @@ def test_shrunk_models_of_the_real_shapes_train_and_fit(shared_collection, model
     assert (done["train_mapper"].new, done["fit"].new) == (NUM_CLIPS, NUM_CLIPS)
     dim = {"sd15_folder": 32, "sdxl_folder": 32 + 48}[model]
     assert {(cue["num_tokens"], cue["dim"]) for cue in rows_of(run, "cues")} == {(2, dim)}
+
+
+def test_inversion_under_a_model_in_half_precision_gives_cues_in_float32(shared_collection, sd15_folder):
+    models = {"diffusion": str(sd15_folder), "dtype": "bfloat16"}
+    run = run_on(shared_collection, models=models, fit=QUICK | {"method": "inversion", "eval_every": 2})
+    done = build(run)
+    assert (done["fit"].new, done["fit"].rejected) == (NUM_CLIPS, 0)
+    cues = np.array([cue["vector"] for cue in rows_of(run, "cues")])
+    assert np.isfinite(cues).all()
+    assert not np.array_equal(cues, torch.from_numpy(cues).bfloat16().float().numpy()), "not rounded to bfloat16"
