@@ -10,10 +10,10 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos fuzz lint format bench clean
+.PHONY: help install demo test chaos fuzz lint format bench bench-gpu clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## Install the locked versions into .venv, again when they change
 
@@ -48,7 +48,12 @@ format: install ## Format the code and apply automatic fixes
 	$(BIN)/ruff format
 
 bench: ## List the benchmarks
-	@ls bench/*.py 2>/dev/null || echo "There are no benchmarks."
+	@ls bench/*.py bench/gpu/__main__.py 2>/dev/null || echo "There are no benchmarks."
+
+# The Python that has PyTorch for the GPU: make bench-gpu GPU_PYTHON=.venv/bin/python ONLY=embed,fit
+GPU_PYTHON ?= $(PYTHON)
+bench-gpu: ## Measure what the GPU of this machine shows, in under 8 minutes, into gpu.json and gpu.md
+	$(GPU_PYTHON) -m bench.gpu --only "$(ONLY)"
 
 clean: ## Remove caches, build outputs and demo/; keep .venv
 	@rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

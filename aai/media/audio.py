@@ -33,6 +33,8 @@ _MAX_PEAK = 100.0  # 40 dB above full scale: integers stored as floats, or rando
 
 _UNKNOWN_FORMAT_CODES = (1, 7)  # libsndfile: unrecognised format; no MP3 frame
 
+_INT16_SCALE = np.float32(2**-15)
+
 _FORMATS = frozenset("AIFF AU CAF FLAC MP3 NIST OGG RF64 W64 WAV WAVEX".split())
 """Formats of libsndfile whose files are checked for being whole."""
 
@@ -279,6 +281,8 @@ def fit_length(
     """
     if not len(wave):
         raise ValueError("an empty wave cannot be padded")
+    if len(wave) >= num_samples:
+        return wave[:num_samples]
     repeats = {"repeat": math.ceil(num_samples / len(wave)), "repeatpad": num_samples // len(wave), "pad": 1}[how]
     tiled = np.tile(wave, max(1, repeats))[:num_samples]
     return np.pad(tiled, (0, num_samples - len(tiled)))
@@ -328,6 +332,8 @@ def _read(
 ) -> Float32[np.ndarray, "samples channels"]:
     """Decode all samples; block by block if their number is unknown, checking the limits after each."""
     if stream.frames != _UNKNOWN_FRAMES:
+        if stream.subtype == "PCM_16":  # the same numbers, read at once: libsndfile converts block by block
+            return stream.read(stream.frames, dtype="int16", always_2d=True) * _INT16_SCALE
         return stream.read(stream.frames, dtype="float32", always_2d=True)
     blocks: list[np.ndarray] = []
     while not blocks or len(blocks[-1]) == _BLOCK_FRAMES:
@@ -367,9 +373,9 @@ def _check_samples(recording: Recording, uri: str, options: AudioOptions) -> Non
     if recording.duration_s < options.min_duration_s:
         length = f"{len(samples)} samples at {rate} Hz, less than {options.min_duration_s:g} s"
         raise BadItem(f"too short: {length}: delete it, or lower min_duration_s", uri=uri)
-    if not np.isfinite(samples).all():
+    peak = float(np.maximum(samples.max(), -samples.min()))  # NaN and infinity, if a sample is that
+    if not math.isfinite(peak):
         raise BadItem("some samples are NaN or infinite: export it again without them", uri=uri)
-    peak = float(max(samples.max(), -samples.min()))
     if peak > _MAX_PEAK:
         raise BadItem(
             f"the peak is {peak:.3g}, full scale is 1: normalise the samples, or store them as integers", uri=uri

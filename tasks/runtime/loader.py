@@ -92,8 +92,11 @@ def default_threads() -> int:
 def _stacked(batch: Sequence[tuple[Row, Any]]) -> tuple[list[Row], "torch.Tensor"]:
     import torch  # plans do not need it
 
-    stacked = torch.from_numpy(np.stack([value for _, value in batch]))
-    return [row for row, _ in batch], stacked.pin_memory() if torch.cuda.is_available() else stacked
+    values = [value for _, value in batch]
+    dtype = torch.from_numpy(values[0][:0]).dtype
+    stacked = torch.empty((len(values), *values[0].shape), dtype=dtype, pin_memory=torch.cuda.is_available())
+    np.stack(values, out=stacked.numpy())  # no second copy to pin it
+    return [row for row, _ in batch], stacked
 
 
 def _in_order(

@@ -120,6 +120,6 @@ def check_templates(diffusion: "Diffusion", templates: Sequence[str], num_tokens
 
 
 def initial_cue(context: Context, diffusion: "Diffusion", num_tokens: int) -> "Tensor":
-    """The cue before any training: the mean embedding of the configured words, num_tokens x dim."""
+    """The cue before any training: the mean embedding of the configured words, num_tokens x dim, in float32."""
     words = context.options(TrainMapperOptions).start_words
-    return diffusion.word_embeddings(words).mean(0, keepdim=True).expand(num_tokens, -1).clone()
+    return diffusion.word_embeddings(words).mean(0, keepdim=True).float().expand(num_tokens, -1).clone()

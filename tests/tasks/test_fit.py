@@ -199,3 +199,13 @@ def test_rows_follow_from_free_memory_without_a_failure(shared_collection, monke
     monkeypatch.setattr(row_memory, "free_bytes", lambda device: 60 * 2**20)
     np.testing.assert_allclose(fitted_with(run), expected, atol=1e-5)
     assert set(seen) <= set(range(1, 8)), "a row of the tiny model takes 10 MiB or so"
+
+
+def test_inversion_under_a_model_in_half_precision_gives_cues_in_float32(shared_collection, sd15_folder):
+    models = {"diffusion": str(sd15_folder), "dtype": "bfloat16"}
+    run = run_on(shared_collection, models=models, fit=QUICK | {"method": "inversion", "eval_every": 2})
+    done = build(run)
+    assert (done["fit"].new, done["fit"].rejected) == (NUM_CLIPS, 0)
+    cues = np.array([cue["vector"] for cue in rows_of(run, "cues")])
+    assert np.isfinite(cues).all()
+    assert not np.array_equal(cues, torch.from_numpy(cues).bfloat16().float().numpy()), "not rounded to bfloat16"
