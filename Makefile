@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos fuzz lint format bench bench-gpu clean
+.PHONY: help install demo test joint chaos fuzz lint format bench bench-gpu clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,11 @@ test: lint ## Run all checks and tests
 
 chaos: install ## Kill drivers, actors and nodes during stages, and run the slow tests (some minutes)
 	$(BIN)/pytest -m "chaos or slow" tests
+
+joint: install ## Test PE-AV with timm and torchvision, which get an environment of their own
+	@test -x .venv-joint/bin/pip || $(PYTHON) -m venv .venv-joint
+	@.venv-joint/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,joint]'
+	.venv-joint/bin/pytest tests/models/test_joint.py tests/tasks/test_joint.py
 
 fuzz: install ## Try 2,000 random inputs on each reader (half an hour); a failure prints what replays it
 	AAI_FUZZ_PROFILE=nightly $(BIN)/pytest tests/fuzz

@@ -1,4 +1,4 @@
-"""Align: audio vectors become vectors in the image encoder's space."""
+"""Align: audio vectors become vectors in the space of the index."""
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,14 @@ from tasks.runtime.config import Config
 from tasks.runtime.models import in_role, open_audio, open_image_text
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Worker
+
+
+class JointAligner:
+    """Nothing to do: the model that hears a clip sees the images, too, so its vectors are in their space."""
+
+    def __call__(self, rows: pa.Table) -> Outcome:
+        """Map a slice."""
+        return Outcome(rows.select(SCHEMAS["aligned_vectors"].columns.names).cast(SCHEMAS["aligned_vectors"].columns))
 
 
 class TrainedAligner:
@@ -80,17 +88,26 @@ def _outcome(rows: pa.Table, vectors: np.ndarray) -> Outcome:
 
 
 def _aligner(context: Context) -> Worker:
-    return TrainedAligner(context) if context.options(AlignOptions).method == "trained" else CaptionAligner(context)
+    match context.options(AlignOptions).method:
+        case "joint":
+            return JointAligner()
+        case "trained":
+            return TrainedAligner(context)
+        case "labels":
+            return CaptionAligner(context)
 
 
 def _models(config: Config) -> tuple[str, ...]:
-    return ("aligner",) if config.options(AlignOptions).method == "trained" else ("audio", "image_text")
+    """The roles of the models by method; with a joint encoder its vectors are taken as they are."""
+    return {"joint": (), "trained": ("aligner",), "labels": ("audio", "image_text")}[
+        config.options(AlignOptions).method
+    ]
 
 
 def _settings(config: Config) -> dict[str, object]:
     options = config.options(AlignOptions)
-    if options.method == "trained":
-        return {"method": "trained"}
+    if options.method != "labels":
+        return {"method": options.method}
     return options.settings() | {"labels": list(options.labels or everyday_sounds())}
 
 

@@ -15,13 +15,12 @@ from aai.options import SPEED_ONLY, Options
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import constants, to_lists
 from tasks.runtime.loader import Loader, RecentResults, Row, default_threads
-from tasks.runtime.models import open_audio, open_image_text
+from tasks.runtime.models import image_role, open_images, open_sounds, sound_role
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject
 
 if TYPE_CHECKING:
-    from aai.models.clap import AudioEncoder
-    from aai.models.clip import ImageTextEncoder
+    from aai.models.joint import ImageEncoder, SoundEncoder
 
 
 class EmbedOptions(Options):
@@ -32,15 +31,16 @@ class EmbedOptions(Options):
 
 
 class AudioEmbedder(Batched):
-    """The audio encoder, loaded once per worker.
+    """The model that hears, loaded once per worker.
 
     Raises:
         BadConfig: it cannot be loaded, or hears less than a clip.
     """
 
     def __init__(self, context: Context) -> None:
-        self.encoder = open_audio(context.config)
-        self.options, self.revision = context.options(IngestOptions).audio, context.revisions["audio"]
+        self.encoder = open_sounds(context.config)
+        self.options = context.options(IngestOptions).audio
+        self.revision = context.revisions[sound_role(context.config)]
         check_window(self.options.window_s, self.encoder.duration_s)
         self.batch_size = context.options(EmbedOptions).batch_size
         self._decoded = RecentResults(self._decode, default_threads())
@@ -76,11 +76,12 @@ def check_window(window_s: float, heard_s: float) -> None:
 
 
 class ImageEmbedder(Batched):
-    """The image-text encoder, loaded once per worker."""
+    """The model that sees, loaded once per worker."""
 
     def __init__(self, context: Context) -> None:
-        self.encoder = open_image_text(context.config)
-        self.options, self.revision = context.options(IngestOptions).images, context.revisions["image_text"]
+        self.encoder = open_images(context.config)
+        self.options = context.options(IngestOptions).images
+        self.revision = context.revisions[image_role(context.config)]
         self.batch_size = context.options(EmbedOptions).batch_size
 
     def __call__(self, rows: pa.Table) -> Outcome:
@@ -95,7 +96,7 @@ class ImageEmbedder(Batched):
 
 def _embedded(  # noqa: PLR0913
     table: str,
-    encoder: "AudioEncoder | ImageTextEncoder",
+    encoder: "SoundEncoder | ImageEncoder",
     load: Callable[[Row], np.ndarray],
     rows: pa.Table,
     batch_size: int,
@@ -130,7 +131,7 @@ IMAGE_VECTORS = Stage(
     items="SELECT id AS image_id FROM present_image_ids",
     options=EmbedOptions,
     section="embed",
-    models=("image_text",),
+    models=lambda config: (image_role(config),),
     worker=ImageEmbedder,
     gpu=True,
 )
@@ -142,7 +143,7 @@ AUDIO_VECTORS = Stage(
     items="SELECT id AS clip_id FROM present_audio_ids",
     options=EmbedOptions,
     section="embed",
-    models=("audio",),
+    models=lambda config: (sound_role(config),),
     worker=AudioEmbedder,
     gpu=True,
 )

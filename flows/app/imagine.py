@@ -71,13 +71,13 @@ def _picture(run: Run, wave: np.ndarray, rate_hz: int, prompt: str, seed: int) -
 
     from tasks.align import ALIGNED_VECTORS
     from tasks.embed import check_window
-    from tasks.runtime.models import open_audio, open_diffusion, open_mapper
+    from tasks.runtime.models import open_diffusion, open_mapper, open_sounds
 
     assert ALIGNED_VECTORS.worker, "align has a worker"
     run.check_models()
     context = run.context()
     mapper, align = open_mapper(context), ALIGNED_VECTORS.worker(context)
-    encoder = open_audio(run.config)
+    encoder = open_sounds(run.config)
     check_window(run.config.options(IngestOptions).audio.window_s, encoder.duration_s)
     vectors = encoder.embed_clips([wave], rate_hz).numpy()
     outcome = align(pa.table({SCHEMAS["audio_vectors"].id: ["0"], "vector": to_lists(vectors)}))

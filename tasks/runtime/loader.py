@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Value = TypeVar("Value")
 Given = TypeVar("Given")
+Batch = list[tuple[Row, Any]]
 
 _MIN_THREADS = 4
 _NUM_BATCHES_AHEAD = 2
@@ -77,16 +78,32 @@ class Loader(Generic[Value]):
                 yield batch
 
     def stacked(self, rows: Iterable[Row], size: int) -> Iterator[tuple[list[Row], "torch.Tensor"]]:
-        """As `batches`, of arrays of one shape; the next batch is stacked while the model works on this one.
+        """As `batches`, of arrays; the next batch is stacked while the model works on this one.
 
-        With a GPU the tensors are pinned, so that copying them does not stop the model.
+        Those of a batch have one shape, so that nothing is padded; where shapes differ, two further batches are held,
+        and rows of different shapes change their order. With a GPU the tensors are pinned, so that copying them does
+        not stop the model.
         """
-        return ahead(map(_stacked, self.batches(rows, size)))
+        return ahead(map(_stacked, _of_one_shape(self.batches(rows, size), size)))
 
 
 def default_threads() -> int:
     """The worker's share of the processor cores, or a few more: threads that wait for a store need no core."""
     return max(_MIN_THREADS, num_threads())
+
+
+def _of_one_shape(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Rows in batches of one shape, full ones where two batches that wait have enough of a shape."""
+    waiting: dict[tuple[int, ...], Batch] = {}
+    for batch in batches:
+        for row, value in batch:
+            of_shape = waiting.setdefault(value.shape, [])
+            of_shape.append((row, value))
+            if len(of_shape) == size:
+                yield waiting.pop(value.shape)
+        if sum(map(len, waiting.values())) > size * _NUM_BATCHES_AHEAD:
+            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+    yield from waiting.values()
 
 
 def _stacked(batch: Sequence[tuple[Row, Any]]) -> tuple[list[Row], "torch.Tensor"]:
