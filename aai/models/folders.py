@@ -5,6 +5,7 @@ are finite. Of models on the hub this is checked of the files in the cache, befo
 """
 
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from aai.models.remembered import remembered
 _AGAIN = "copy or download the model again"
 _KINDS = {"audio": "clap", "image_text": "clip"}
 """The `model_type` of the transformers models, by role."""
+_LAION_DIM = 512
+"""The embeddings of all checkpoints of LAION; their sizes are in the weights alone."""
 _PARTS = {"text_encoder": True, "text_encoder_2": False, "unet": True, "vae": True}
 """The models of a diffusers pipeline, and whether each pipeline has them."""
 _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
@@ -90,7 +93,9 @@ def check_folder(role: str, folder: Path) -> None:
     for path in sorted(folder.rglob("*.json")):
         if path.name.endswith(_JSON):
             _read_json(path)
-    if role == "diffusion":
+    if folder.is_file():
+        _check_checkpoint(role, folder)
+    elif role == "diffusion":
         index = _read_json(folder / "model_index.json")
         for part, is_needed in _PARTS.items():
             if is_needed or (index.get(part) or [None])[0]:
@@ -99,6 +104,18 @@ def check_folder(role: str, folder: Path) -> None:
         _check_part(folder, _KINDS.get(role), allow_bin=role == "audio")
     for path in _weights(folder) if role == "judge" else ():
         check_weights(path)
+
+
+def _check_checkpoint(role: str, path: Path) -> None:
+    """Check a file in place of a folder: a checkpoint of LAION, a zip of tensors."""
+    if role != "audio":
+        raise BadConfig("it is a file: name the model's folder", uri=str(path))
+    if not zipfile.is_zipfile(path):
+        raise BadConfig(
+            "it is no checkpoint of PyTorch, or cut short: name a folder with a CLAP model of transformers, or a "
+            "checkpoint of LAION as 630k-audioset-best.pt",
+            uri=str(path),
+        )
 
 
 def check_weights(path: Path) -> None:
@@ -184,9 +201,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray, np.unsignedinteger]]
 
 def _check_sizes(folders: Mapping[str, Path]) -> None:
     """Aligner and mapper stand between the spaces of the other models."""
-    sizes = {
-        role: _read_json(folders[role] / "config.json").get("projection_dim") for role in _KINDS if role in folders
-    }
+    sizes = {role: _embedding_size(folders[role]) for role in _KINDS if role in folders}
     for role, size, between in (
         ("aligner", "audio_dim", "audio"),
         ("aligner", "image_dim", "image_text"),
@@ -199,6 +214,10 @@ def _check_sizes(folders: Mapping[str, Path]) -> None:
         own = _read_json(folders["mapper"] / "config.json").get("token_dim")
         dim = sum(embedding_dims(folders["diffusion"]))
         _compare("mapper", folders["mapper"], "token_dim", own, "models.diffusion", dim)
+
+
+def _embedding_size(path: Path) -> Any:
+    return _LAION_DIM if path.is_file() else _read_json(path / "config.json").get("projection_dim")
 
 
 def _compare(role: str, folder: Path, size: str, own: object, other: str, wanted: object) -> None:
