@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test joint chaos fuzz lint format bench bench-gpu clean
+.PHONY: help install demo test joint chaos fuzz parity lint format bench bench-gpu clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,20 @@ joint: install ## Test PE-AV with timm and torchvision, which get an environment
 
 fuzz: install ## Try 2,000 random inputs on each reader (half an hour); a failure prints what replays it
 	AAI_FUZZ_PROFILE=nightly $(BIN)/pytest tests/fuzz
+
+PARITY := .venv-parity
+
+parity: install $(PARITY)/.installed ## Compare our CLAP embeddings with those of the package laion-clap
+	@PYTHONPATH=. $(BIN)/python tests/parity/compare.py $(PARITY)/bin/python
+
+# The compiled parts of torchvision and torchaudio are for other builds of PyTorch; those in Python are enough.
+$(PARITY)/.installed: tests/parity/requirements.txt tests/parity/undeclared.txt
+	@test -x $(PARITY)/bin/pip || $(BIN)/python -m venv $(PARITY)
+	@$(PARITY)/bin/python -m pip install --quiet --requirement tests/parity/requirements.txt
+	@$(PARITY)/bin/python -m pip install --quiet --no-deps --requirement tests/parity/undeclared.txt
+	@find $(PARITY)/lib*/python*/site-packages/torchvision $(PARITY)/lib*/python*/site-packages/torchaudio \
+		-name '*.so' -delete
+	@touch $@
 
 lint: install ## Check style, format, import layers and types
 	$(BIN)/ruff check

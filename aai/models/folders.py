@@ -5,6 +5,7 @@ are finite. Of models on the hub this is checked of the files in the cache, befo
 """
 
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,8 @@ JOINT_KINDS = ("pe_audio_video", "embedding_gemma2")
 """The `model_type` of the joint encoders."""
 _KINDS = {"audio": ("clap",), "image_text": ("clip",), "joint": JOINT_KINDS}
 """The `model_type` of the transformers models, by role."""
+_LAION_DIM = 512
+"""The embeddings of all checkpoints of LAION; their sizes are in the weights alone."""
 _PARTS = {"text_encoder": True, "text_encoder_2": False, "unet": True, "vae": True}
 """The models of a diffusers pipeline, and whether each pipeline has them."""
 _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
@@ -94,7 +97,9 @@ def check_folder(role: str, folder: Path) -> None:
     for path in sorted(folder.rglob("*.json")):
         if path.name.endswith(_JSON):
             _read_json(path)
-    if role == "diffusion":
+    if folder.is_file():
+        _check_checkpoint(role, folder)
+    elif role == "diffusion":
         index = _read_json(folder / "model_index.json")
         for part, is_needed in _PARTS.items():
             if is_needed or (index.get(part) or [None])[0]:
@@ -103,6 +108,18 @@ def check_folder(role: str, folder: Path) -> None:
         _check_part(folder, _KINDS.get(role, ()), allow_bin=role == "audio")
     for path in _weights(folder) if role == "judge" else ():
         check_weights(path)
+
+
+def _check_checkpoint(role: str, path: Path) -> None:
+    """Check a file in place of a folder: a checkpoint of LAION, a zip of tensors."""
+    if role != "audio":
+        raise BadConfig("it is a file: name the model's folder", uri=str(path))
+    if not zipfile.is_zipfile(path):
+        raise BadConfig(
+            "it is no checkpoint of PyTorch, or cut short: name a folder with a CLAP model of transformers, or a "
+            "checkpoint of LAION as 630k-audioset-best.pt",
+            uri=str(path),
+        )
 
 
 def check_weights(path: Path) -> None:
@@ -191,7 +208,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray, np.unsignedinteger]]
 
 def _check_sizes(folders: Mapping[str, Path]) -> None:
     """Aligner and mapper stand between the spaces of the other models."""
-    sizes = {role: _dim(_read_json(folders[role] / "config.json")) for role in _KINDS if role in folders}
+    sizes = {role: _dim(folders[role]) for role in _KINDS if role in folders}
     space = "joint" if "joint" in folders else "image_text"
     for role, size, between in (
         ("aligner", "audio_dim", "audio"),
@@ -207,8 +224,11 @@ def _check_sizes(folders: Mapping[str, Path]) -> None:
         _compare("mapper", folders["mapper"], "token_dim", own, "models.diffusion", dim)
 
 
-def _dim(config: Mapping[str, Any]) -> int | None:
+def _dim(path: Path) -> int | None:
     """The dimension of an encoder's vectors; none if its configuration leaves it to the class."""
+    if path.is_file():
+        return _LAION_DIM
+    config = _read_json(path / "config.json")
     text = config.get("text_config") or {}
     return (
         config.get("projection_dim")
