@@ -1,59 +1,31 @@
 """An aligner from captions alone: from the audio encoder's text vectors to the image-text encoder's.
 
-Sounds are not where their captions are in the audio encoder's space, nor images in the other. The means of both spaces
-are shifted onto each other, and noise makes the projector tolerant of the rest. Ridge regression is the control.
+Sounds are not where their captions are in the audio encoder's space. Their mean is shifted onto that of the captions,
+and noise makes the projector tolerant of the rest. Ridge regression is the control.
 
 Source: the semantic bridge of Wang et al. 2023, "Connecting Multi-modal Contrastive Representations", from captions
 alone.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
 
 from aai.align.projector import Projector
 from aai.align.ridge import fit_ridge
 
-
-@dataclass(frozen=True)
-class Means:
-    """Mean vectors by which the spaces are shifted; without sounds or images those of the texts."""
-
-    audio_texts: Float[np.ndarray, " audio_dim"]
-    sounds: Float[np.ndarray, " audio_dim"]
-    image_texts: Float[np.ndarray, " image_dim"]
-    images: Float[np.ndarray, " image_dim"]
-
-    @classmethod
-    def of(
-        cls,
-        audio_texts: np.ndarray,
-        image_texts: np.ndarray,
-        sounds: np.ndarray | None = None,
-        images: np.ndarray | None = None,
-    ) -> "Means":
-        """The means of some vectors."""
-        own, other = audio_texts.mean(axis=0), image_texts.mean(axis=0)
-        return cls(
-            own, own if sounds is None else sounds.mean(axis=0), other, other if images is None else images.mean(axis=0)
-        )
-
-
-def shifted_targets(image_texts: Float[np.ndarray, "texts dim"], means: Means) -> Float[np.ndarray, "texts dim"]:
-    """The image-text encoder's text vectors, moved to where images are, as unit vectors."""
-    moved = image_texts - means.image_texts + means.images
-    unit: np.ndarray = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-    return unit.astype(np.float32)
+_DRAWS = 8
+"""Of the noise, per held-out caption."""
+_TOLERANCE = 1e-6
 
 
 @torch.no_grad()
-def hear_sounds(projector: Projector, means: Means) -> Projector:
-    """A projector of texts as one of sounds, by shifting its input."""
+def hear_sounds(
+    projector: Projector, texts: Float[np.ndarray, "texts dim"], sounds: Float[np.ndarray, "sounds dim"]
+) -> Projector:
+    """A projector of texts as one of sounds: their mean takes the place of the texts'."""
     first = projector.first
-    shift = torch.from_numpy(means.audio_texts - means.sounds).to(first.weight)
+    shift = torch.from_numpy(texts.mean(axis=0) - sounds.mean(axis=0)).to(first.weight)
     first.bias.add_(first.weight @ shift)
     return projector
 
@@ -71,21 +43,17 @@ def ridge_projector(
 
 
 @torch.inference_mode()
-def recall(
-    projector: nn.Module, inputs: Float[np.ndarray, "texts audio_dim"], targets: Float[np.ndarray, "texts image_dim"]
-) -> float:
-    """The share of captions whose own target is the most similar one; equal targets count as one."""
-    projected = projector(torch.from_numpy(np.asarray(inputs, np.float32))).numpy()
-    similarities = projected @ targets.T
-    own = np.einsum("id,id->i", projected, targets)
-    tolerance = 1e-6
-    return float((own >= similarities.max(axis=1) - tolerance).mean())
-
-
-@torch.inference_mode()
-def mean_cosine(
-    projector: nn.Module, inputs: Float[np.ndarray, "texts audio_dim"], targets: Float[np.ndarray, "texts image_dim"]
-) -> float:
-    """The mean cosine of captions and their targets."""
-    projected = projector(torch.from_numpy(np.asarray(inputs, np.float32))).numpy()
-    return float(np.einsum("id,id->i", projected, targets).mean())
+def judge(
+    projector: Projector,
+    inputs: Float[np.ndarray, "texts audio_dim"],
+    targets: Float[np.ndarray, "texts image_dim"],
+    noise: float,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """R@1 of noisy captions among the targets, of which equal ones count as one; and their mean cosine."""
+    noisy = np.repeat(inputs, _DRAWS, axis=0)
+    noisy = noisy + rng.normal(0, noise / np.sqrt(inputs.shape[1]), noisy.shape)
+    projected = projector(torch.from_numpy(noisy.astype(np.float32))).numpy()
+    own = np.einsum("id,id->i", projected, np.repeat(targets, _DRAWS, axis=0))
+    is_best = own >= (projected @ targets.T).max(axis=1) - _TOLERANCE
+    return float(is_best.mean()), float(own.mean())

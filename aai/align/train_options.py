@@ -117,12 +117,18 @@ class TrainAlignerOptions(Options):
 class TextOnlyOptions(Options):
     """Training from captions alone: from the audio encoder's text vectors to the image-text encoder's."""
 
+    audio_prompt: str = Field("*", pattern=r"\*")
+    """Caption for the audio encoder, `*` is the line of the file; such as `This is a sound of *.` for bare names."""
+
+    image_prompt: str = Field("*", pattern=r"\*")
+    """Caption for the image-text encoder, `*` is the line of the file; such as `a photo of *` for bare names."""
+
     noise: float = Field(0.5, ge=0)
     """Length of the Gaussian noise that is added to the audio encoder's text vectors, relative to theirs; it covers the
-    distance between texts and sounds."""
+    distance between texts and sounds. Held-out captions are judged with it, too."""
 
-    ridge: tuple[float, ...] = Field((1e-3, 1e-2, 1e-1, 1.0), min_length=1)
+    ridge: tuple[float, ...] = Field((0.01, 0.1, 0.3, 1.0), min_length=1)
     """Penalties of the ridge regression, relative to the variance of the vectors; the best is chosen."""
 
     held_out: float = Field(0.1, gt=0, le=0.5)
-    """Share of the captions that chooses between projector and ridge regression."""
+    """Share of the captions that chooses between projector and ridge regression; half as many choose the weights."""

@@ -23,8 +23,8 @@ from aai.errors import BadConfig
 from aai.identity import seed_of
 
 _WARMUP, _FINAL_RATE = 0.05, 0.02
-_MAX_VALIDATION = 4_096
-"""Validation pairs that are used at most: their similarities fit into memory."""
+_MIN_VALIDATION, _MAX_VALIDATION = 10, 4_096
+"""Fewer validation pairs say nothing; of more, these are used, so that their similarities fit into memory."""
 
 MIN_PAIRS = 16
 """Fewer pairs train nothing that can be used."""
@@ -87,7 +87,7 @@ class Trained:
 def train(pairs: PairVectors, setup: Setup, watch: Watch) -> Trained:
     """Train on the pairs of the part TRAIN, and choose the weights by the part VALIDATION; resumes its checkpoint.
 
-    Without validation pairs the last weights are chosen.
+    With fewer than 10 validation pairs the last weights are chosen.
 
     Raises:
         BadConfig: there are too few pairs, the anchor of the loss is missing, or the loss is no longer finite.
@@ -249,7 +249,7 @@ class _Trainer:
     @torch.no_grad()
     def _evaluate(self, train_loss: float) -> None:
         row = {"step": float(self.progress.step), "train loss": train_loss, "scale": self._scale}
-        if len(self.validation):
+        if len(self.validation) >= _MIN_VALIDATION:
             row |= self._validate()
         loss = row.get("validation loss", -float(self.progress.step))  # without validation the last weights are best
         self.progress.curve.append(row)

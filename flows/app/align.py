@@ -25,7 +25,7 @@ _OUTPUT = Path("trained")
 
 
 @align.command(
-    epilog="Examples: `aai align train pairs.yaml`, `aai align train --text-only captions.txt -c aai.yaml -o trained`"
+    epilog="Example: `aai align train pairs.yaml`, or `aai align train --text-only captions.txt -c aai.yaml`"
 )
 def train(
     pairs: Annotated[Path | None, typer.Argument(help="Description of the pairs and the training (YAML).")] = None,
@@ -92,9 +92,11 @@ def _from_captions(path: Path, config: Path | None, output: Path, changes: list[
     from tasks.runtime.signals import stopping_on_signals
     from tasks.stages import load_config, make_config, open_run
 
-    training = read_text_training(changed({}, changes))
+    keys = changed({}, changes)
+    own: dict[str, object] = {name: keys.pop(name) for name in ("text_only", "train") if name in keys}
+    run = open_run(load_config(config, keys) if config else make_config(**({"workspace": str(output / "bank")} | keys)))
+    training = read_text_training(own, run.config.seed)
     captions = read_captions(path)
-    run = open_run(load_config(config) if config else make_config(workspace=str(output / "bank")))
     stop = Event()
     with at_work(run), stopping_on_signals(stop):
         outcome = train_on_captions(run, training, captions, output, _watch(run), stop)
@@ -107,7 +109,7 @@ def _from_captions(path: Path, config: Path | None, output: Path, changes: list[
     _show_use(outcome.folder)
 
 
-@align.command(name="eval", epilog="Examples: `aai align eval pairs.yaml`, `aai align eval -c aai.yaml`")
+@align.command(name="eval", epilog="Example: `aai align eval pairs.yaml`, or `aai align eval -c aai.yaml`")
 def evaluate(  # noqa: PLR0913
     pairs: Annotated[Path | None, typer.Argument(help="The file of the training: its held-out pairs are used.")] = None,
     config: Annotated[

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aai.align.pair_vectors import HELD_OUT, TRAIN, VALIDATION, PairVectors, PairWriter
-from aai.errors import BadConfig, Transient
+from aai.align.train_options import TextOnlyOptions
+from aai.errors import BadConfig
 from aai.identity import content_id, seed_of
 from tasks.aligner.config import ALIGNER, CHECKPOINT, VECTORS, TextTrainingConfig
 from tasks.aligner.result import Result, publish
@@ -18,7 +19,6 @@ from tasks.runtime.run import Run
 
 if TYPE_CHECKING:
     from aai.align.projector import Projector
-    from aai.align.text_only import Means
     from aai.align.training import Watch
 
 MIN_CAPTIONS = 50
@@ -43,12 +43,13 @@ class TextOutcome:
 
 @dataclass(frozen=True)
 class Captions:
-    """Captions with their vectors in both encoders' spaces, and what shifts them."""
+    """Captions with their vectors in both encoders' spaces."""
 
     texts: list[str]
     audio_side: np.ndarray
     image_side: np.ndarray
-    means: "Means"
+    sounds: np.ndarray | None
+    """Vectors of the bank's sounds, if it has any."""
     notes: list[str]
 
 
@@ -70,36 +71,36 @@ def read_captions(path: Path) -> list[str]:
     return captions
 
 
-def embed_captions(run: Run, captions: list[str]) -> Captions:
-    """The vectors of captions in both spaces; the bank's sounds and images give the means if there are any.
+def embed_captions(run: Run, captions: list[str], options: TextOnlyOptions) -> Captions:
+    """The vectors of captions in both spaces, and those of the bank's sounds, for their mean.
 
     Raises:
         BadConfig: a model cannot be loaded, or too few captions fit into the encoders.
     """
-    from aai.align.text_only import Means
     from tasks.runtime.models import open_audio, open_image_text
 
     audio, image_text = open_audio(run.config), open_image_text(run.config)
-    fitting = [text for text in captions if not (audio.fault_of(text) or image_text.fault_of(text))]
+    heard = {text: options.audio_prompt.replace("*", text) for text in captions}
+    seen = {text: options.image_prompt.replace("*", text) for text in captions}
+    fitting = [text for text in captions if not (audio.fault_of(heard[text]) or image_text.fault_of(seen[text]))]
     notes = []
     if len(fitting) < len(captions):
         notes.append(f"{len(captions) - len(fitting):,} captions are longer than an encoder reads, and are left out")
     if len(fitting) < MIN_CAPTIONS:
-        raise BadConfig(f"{len(fitting)} captions fit into the encoders: shorten them", key=_KEY)
-    sides = audio.embed_texts(fitting).numpy(), image_text.embed_texts(fitting).numpy()
-    known = {name: _bank_vectors(run, f"{name}_vectors") for name in ("audio", "image")}
-    for name, what in (("audio", "sounds"), ("image", "images")):
-        if known[name] is None:
-            notes.append(f"the bank has no vectors of {what}: their mean is taken to be that of the captions")
-    return Captions(fitting, *sides, Means.of(*sides, known["audio"], known["image"]), notes)
+        raise BadConfig(f"{len(fitting)} captions fit into the encoders: shorten the others", key=_KEY)
+    sounds = _bank_vectors(run, "audio_vectors")
+    if sounds is None:
+        notes.append("the bank has no vectors of sounds, so their mean is unknown: build it first for a better aligner")
+    sides = (
+        audio.embed_texts([heard[text] for text in fitting]).numpy(),
+        image_text.embed_texts([seen[text] for text in fitting]).numpy(),
+    )
+    return Captions(fitting, *sides, sounds, notes)
 
 
 def _bank_vectors(run: Run, table: str) -> np.ndarray | None:
-    try:
-        with run.query() as query:
-            rows = query.table(f"SELECT vector FROM {table} LIMIT {_MAX_VECTORS}")
-    except Transient:
-        raise
+    with run.query() as query:
+        rows = query.table(f"SELECT vector FROM {table} LIMIT {_MAX_VECTORS}")
     return to_array(rows["vector"]) if rows.num_rows else None
 
 
@@ -111,53 +112,57 @@ def train_on_captions(
     Raises:
         BadConfig: the captions or options cannot be used.
     """
-    from aai.align.text_only import hear_sounds, mean_cosine, recall, shifted_targets
+    from aai.align.text_only import hear_sounds
 
-    embedded = embed_captions(run, captions)
-    targets = shifted_targets(embedded.image_side, embedded.means)
-    pairs, digest = _written(embedded, targets, training, output / VECTORS)
+    embedded = embed_captions(run, captions, training.text_only)
+    pairs, digest = _written(embedded, training, output / VECTORS)
     options = training.train.model_copy(update={"noise": training.text_only.noise})
     job = Job(output / VECTORS, options, digest, output / CHECKPOINT, training.seed)
-    trained = run_training(job, watch, stop)
-    held_out = pairs.members(HELD_OUT)
+    trained, num = run_training(job, watch, stop), len(pairs.members(HELD_OUT))
     if not trained.is_finished:
-        return TextOutcome(output / ALIGNER, "", {}, len(held_out), embedded.notes, is_finished=False)
-    candidates: dict[str, Projector] = {"projector": trained.projector}
-    candidates["ridge regression"] = _best_ridge(embedded.audio_side, targets, pairs, training.text_only.ridge)
-    own, aims = embedded.audio_side[held_out], targets[held_out]
-    scores = {name: (recall(model, own, aims), mean_cosine(model, own, aims)) for name, model in candidates.items()}
-    chosen = max(scores, key=lambda name: scores[name])
-    recalls = {name: score[0] for name, score in scores.items()}
-    result = Result(job.name, trained.progress, trained.steps, options.settings(), embedded.notes)
-    facts = {"captions": len(embedded.texts), "chosen": chosen, "recall on held-out captions": recalls}
-    publish(run, output, hear_sounds(candidates[chosen], embedded.means), result, facts)
+        return TextOutcome(output / ALIGNER, "", {}, num, embedded.notes, is_finished=False)
+    chosen, scores, projector = _better(embedded, pairs, trained.projector, training)
+    if embedded.sounds is not None:
+        projector = hear_sounds(projector, embedded.audio_side[pairs.members(TRAIN)], embedded.sounds)
+    settings = options.settings() | training.text_only.settings()
+    result = Result(job.name, trained.progress, trained.steps, settings, embedded.notes)
+    facts = {"captions": len(embedded.texts), "kept": chosen, "R@1 on held-out captions": scores}
+    publish(run, output, projector, result, facts)
     job.checkpoint.unlink(missing_ok=True)
-    return TextOutcome(output / ALIGNER, chosen, recalls, len(held_out), embedded.notes)
+    return TextOutcome(output / ALIGNER, chosen, scores, num, embedded.notes)
 
 
-def _written(
-    embedded: Captions, targets: np.ndarray, training: TextTrainingConfig, folder: Path
-) -> tuple[PairVectors, str]:
-    num = len(embedded.texts)
+def _better(
+    embedded: Captions, pairs: PairVectors, projector: "Projector", training: TextTrainingConfig
+) -> tuple[str, dict[str, float], "Projector"]:
+    """The better of projector and ridge regression on held-out captions, with the recall of both."""
+    from aai.align.text_only import judge, ridge_projector
+
+    options, inputs, targets = training.text_only, embedded.audio_side, embedded.image_side
+    own, judged, held_out = (pairs.members(part) for part in (TRAIN, VALIDATION, HELD_OUT))
+    judged = judged if len(judged) else own
+
+    def scored(model: "Projector", rows: np.ndarray) -> tuple[float, float]:
+        return judge(model, inputs[rows], targets[rows], options.noise, np.random.default_rng(training.seed))
+
+    ridges = [ridge_projector(inputs[own], targets[own], penalty) for penalty in options.ridge]
+    ridge = max(ridges, key=lambda model: scored(model, judged)[1])
+    candidates = {"projector": projector, "ridge regression": ridge}
+    scores = {name: scored(model, held_out) for name, model in candidates.items()}
+    chosen = max(scores, key=lambda name: scores[name])
+    return chosen, {name: score[0] for name, score in scores.items()}, candidates[chosen]
+
+
+def _written(embedded: Captions, training: TextTrainingConfig, folder: Path) -> tuple[PairVectors, str]:
+    num, targets = len(embedded.texts), embedded.image_side
     dims = {"audio": embedded.audio_side.shape[1], "image": targets.shape[1]}
     writer = PairWriter(folder, num, dims)
     writer.arrays["audio"][:], writer.arrays["image"][:] = embedded.audio_side, targets
     drawn = np.array([seed_of(training.seed, "align", content_id(t.encode()), "part") / 2**63 for t in embedded.texts])
     share = training.text_only.held_out
     parts = np.select([drawn < share, drawn < 1.5 * share], [HELD_OUT, VALIDATION], TRAIN)
+    parts[np.argmin(drawn)] = HELD_OUT  # there is one at least
     _, same = np.unique(targets.round(4), axis=0, return_inverse=True)
     numbers = np.arange(num)
     digest = content_id(embedded.audio_side.tobytes() + targets.tobytes() + parts.tobytes())
     return writer.finish(np.stack([numbers, same.ravel(), np.full(num, -1), parts], axis=1), digest), digest
-
-
-def _best_ridge(
-    inputs: np.ndarray, targets: np.ndarray, pairs: PairVectors, penalties: tuple[float, ...]
-) -> "Projector":
-    """The ridge regression whose penalty is best on the validation captions."""
-    from aai.align.text_only import mean_cosine, ridge_projector
-
-    own, judged = pairs.members(TRAIN), pairs.members(VALIDATION)
-    judged = judged if len(judged) else own
-    fitted = [ridge_projector(inputs[own], targets[own], penalty) for penalty in penalties]
-    return max(fitted, key=lambda model: mean_cosine(model, inputs[judged], targets[judged]))

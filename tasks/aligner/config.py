@@ -90,13 +90,13 @@ def load_training(path: Path, changes: Mapping[str, Any]) -> TrainingConfig:
     return read_options(TrainingConfig, keys, _KEYS, str(path))
 
 
-def read_text_training(changes: Mapping[str, Any]) -> TextTrainingConfig:
+def read_text_training(changes: Mapping[str, Any], seed: int) -> TextTrainingConfig:
     """The options of a training from captions, from `--set`.
 
     Raises:
         BadConfig: a key is wrong.
     """
-    return read_options(TextTrainingConfig, changes, _KEYS)
+    return read_options(TextTrainingConfig, {**changes, "seed": seed}, _KEYS)
 
 
 def bank_of(training: TrainingConfig) -> Config:

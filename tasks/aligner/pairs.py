@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from aai.align import misaligned
 from aai.align.pair_vectors import (
@@ -40,7 +40,7 @@ _PICTURES = f"""
     FROM named_image n SEMI JOIN image_vectors v ON n.content_id = v.image_id
 """
 _PAIRED = """
-    SELECT s.clip_id, p.image_id, any_value(s.content_id) AS content_id, min(p.uri) AS uri,
+    SELECT s.clip_id, p.image_id, any_value(s.content_id) AS content_id, min(p.uri) AS uri, min(s.key) AS key,
            any_value(coalesce(s.label, p.label)) AS label, any_value(coalesce(s.caption, p.caption)) AS caption
     FROM ({sounds}) s {join} GROUP BY s.clip_id, p.image_id ORDER BY s.clip_id, uri
 """
@@ -54,7 +54,7 @@ class Pairs:
 
     vectors: PairVectors
     table: pa.Table
-    """A row per pair: clip_id, image_id, content_id, uri, label, caption."""
+    """A row per pair: clip_id, image_id, content_id, uri, key, label, caption."""
     classes: list[str]
     """The labels by their numbers."""
     notes: list[str]
@@ -119,8 +119,8 @@ def pairs_of(run: Run, options: PairOptions, train: TrainAlignerOptions, folder:
     """
     table, notes = find_pairs(run, options)
     texts, faults = texts_of(table, train.prompt)
-    notes += faults
     needs_texts = bool(train.text_weight) or options.frame == "label"
+    notes += faults if needs_texts else []
     recipes = "".join(run.recipe(name) for name in ("audio_vectors", "image_vectors"))
     settings = f"{recipes} {options.model_dump_json()} {train.prompt} {needs_texts} {seed}"
     digest = content_id(f"{ids_of(table)} {settings}".encode())
@@ -190,7 +190,7 @@ def _write(run: Run, table: pa.Table, texts: list[str], into: tuple[Path, np.nda
             _scatter(query, f"{name}_vectors", key, table[key], writer.arrays[name])
     if texts:
         embed_texts(run, texts, writer.arrays["text"])
-    return writer.finish(left_out(writer.view(facts), options), digest)
+    return writer.finish(left_out(writer.view(facts), table, options), digest)
 
 
 def embed_texts(run: Run, texts: list[str], rows: np.ndarray) -> None:
@@ -224,11 +224,11 @@ def _scatter(query: Query, table: str, key: str, ids: pa.ChunkedArray, rows: np.
         rows[order[targets]] = vectors[np.repeat(known, counts)]
 
 
-def left_out(vectors: PairVectors, options: PairOptions) -> Int64[np.ndarray, "pairs 4"]:
+def left_out(vectors: PairVectors, table: pa.Table, options: PairOptions) -> Int64[np.ndarray, "pairs 4"]:
     """The facts of pairs without the frames that are not chosen, and without misaligned pairs."""
     facts = np.array(vectors.facts)
     if options.videos:
-        facts[~chosen_frames(vectors, options), -1] = LEFT_OUT
+        facts[~chosen_frames(vectors, _numbers(table["key"]), options), -1] = LEFT_OUT
     if options.filters:
         members = np.flatnonzero(facts[:, -1] != LEFT_OUT)
         probability = misaligned.probabilities(vectors, members)
@@ -236,15 +236,20 @@ def left_out(vectors: PairVectors, options: PairOptions) -> Int64[np.ndarray, "p
     return facts
 
 
-def chosen_frames(vectors: PairVectors, options: PairOptions) -> np.ndarray:
-    """Which pairs have the frame of their clip: the most similar to the text, or the first, which is the middle one."""
+def chosen_frames(
+    vectors: PairVectors, keys: Int64[np.ndarray, " pairs"], options: PairOptions
+) -> Bool[np.ndarray, " pairs"]:
+    """Which pairs have the frame of their window: the most similar to the text, or the first, which is the middle one.
+
+    Without a text all frames are equally similar to it. `keys` numbers the windows.
+    """
     scores = np.zeros(len(vectors))
     if options.frame == "label" and vectors.text is not None and vectors.image is not None:
         for start in range(0, len(vectors), 8192):
             part = slice(start, start + 8192)
             scores[part] = np.einsum("id,id->i", np.float32(vectors.image[part]), np.float32(vectors.text[part]))
-    order = np.lexsort((np.arange(len(scores)), -scores, vectors.sounds))
-    is_first = np.diff(vectors.sounds[order], prepend=-1) != 0
+    order = np.lexsort((np.arange(len(scores)), -scores, keys))
+    is_first = np.diff(keys[order], prepend=-1) != 0
     chosen = np.zeros(len(scores), bool)
     chosen[order[is_first]] = True
     return chosen
