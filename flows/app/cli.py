@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from flows.app.align import align
+from flows.app.opening import changed as _changed
+from flows.app.opening import open_at as _open
 from flows.app.terminal import (
     at_work,
     fail,
@@ -36,6 +39,7 @@ app = typer.Typer(
 
 bank = typer.Typer(help="Export and maintain a cue bank.", no_args_is_help=True)
 app.add_typer(bank, name="bank")
+app.add_typer(align, name="align")
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="Configuration file; `aai init` writes one.")]
 Changes = Annotated[
@@ -374,25 +378,6 @@ def _follow(name: str, steps: "Callable[[Run, Do], list[StageSummary]]", run: "R
 
     check_server()
     return orchestrate(name, steps, run)
-
-
-def _open(path: Path, changes: list[str] | None) -> "Run":
-    from tasks.stages import load_config, open_run
-
-    return open_run(load_config(path, _changed({}, changes)))
-
-
-def _changed(keys: dict[str, object], changes: list[str] | None) -> dict[str, object]:
-    """Keys with the values of `--set`.
-
-    Raises:
-        BadConfig: one is not KEY=VALUE, or its value is not YAML.
-    """
-    from tasks.runtime.config import merge, parse_change
-
-    for change in changes or ():
-        keys = merge(keys, parse_change(change))
-    return keys
 
 
 if __name__ == "__main__":

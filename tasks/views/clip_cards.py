@@ -45,7 +45,7 @@ def cards(run: Run, clip_ids: Sequence[str], shown: Sequence[Generation], thread
     Raises:
         Transient: the store failed.
     """
-    tables, files = _Tables.read(run, clip_ids, shown), _Files(run)
+    tables, files = _Tables.read(run, clip_ids, shown), Files(run)
     return list(threads.map(lambda clip_id: _card(clip_id, tables, files), clip_ids))
 
 
@@ -88,7 +88,7 @@ class _Tables:
         )
 
 
-class _Files:
+class Files:
     """Reads and converts the sounds and pictures of the page; a file that cannot be read gets the reason instead."""
 
     def __init__(self, run: Run) -> None:
@@ -127,7 +127,7 @@ class _Files:
             return Thumb(alt, problem=error.sentence)
 
 
-def _card(clip_id: str, tables: _Tables, files: _Files) -> Card:
+def _card(clip_id: str, tables: _Tables, files: Files) -> Card:
     row = tables.clips[clip_id]
     neighbours = tables.neighbours.get(clip_id, {"image_ids": [], "similarities": []})
     pairs = list(zip(neighbours["image_ids"], neighbours["similarities"], strict=True))
@@ -149,7 +149,7 @@ def _card(clip_id: str, tables: _Tables, files: _Files) -> Card:
     )
 
 
-def _neighbour(tables: _Tables, files: _Files, image_id: str, cosine: float) -> Thumb:
+def _neighbour(tables: _Tables, files: Files, image_id: str, cosine: float) -> Thumb:
     row = tables.images.get(image_id)
     if row is None:
         return Thumb("retrieved image", problem="the image is no longer in the table of images")
@@ -163,7 +163,7 @@ def _cue(row: Row, lowest: float) -> Cue:
 
 
 def _by_job(
-    generation: str, rows: list[Row], name: str, scores: Mapping[str, Mapping[str, float]], files: _Files
+    generation: str, rows: list[Row], name: str, scores: Mapping[str, Mapping[str, float]], files: Files
 ) -> Iterable[JobPictures]:
     """The pictures of a clip in one generation, by job and prompt; rows are sorted by these."""
     for (job, prompt), group in groupby(rows, key=lambda row: (row["job"], row["prompt"])):

@@ -39,7 +39,12 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(commands())
-ARGUMENTS = {"render": ["jobs.yaml"], "imagine": ["rain.wav", "-c", "aai.yaml"]}
+ARGUMENTS = {
+    "render": ["jobs.yaml"],
+    "imagine": ["rain.wav", "-c", "aai.yaml"],
+    "align train": ["--text-only", "captions.txt", "-c", "aai.yaml"],
+    "align eval": ["-c", "aai.yaml"],
+}
 CONFIGURED = [name for name, command in COMMANDS.items() if "config" in {param.name for param in command.params}]
 
 

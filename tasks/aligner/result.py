@@ -1,0 +1,89 @@
+"""What a training leaves behind: the aligner with its card, the curves as a page, and the facts as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aai.errors import BadConfig
+from aai.report.charts import Chart
+from aai.report.training import TrainingPage, training_page
+from aai.workspace.store import write_whole
+from tasks.aligner.card import aligner_card
+from tasks.aligner.config import ALIGNER
+from tasks.runtime.run import Run
+
+if TYPE_CHECKING:
+    from aai.align.checkpoints import Progress
+    from aai.align.projector import Projector
+
+RESULT, CURVES = "training.json", "training.html"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a training went."""
+
+    name: str
+    """A digest of all that the aligner depends on."""
+    progress: "Progress"
+    steps: int
+    options: Mapping[str, Any]
+    notes: list[str]
+
+
+def publish(run: Run, output: Path, projector: "Projector", result: Result, facts: Mapping[str, Any]) -> None:
+    """Write the aligner, its card and curves; the mark that it is finished comes last.
+
+    Raises:
+        BadConfig: the folder cannot be written.
+    """
+    known = dict(facts) | {
+        "audio encoder": "@".join(run.revision("audio")),
+        "image-text encoder": "@".join(run.revision("image_text")),
+        "steps": result.steps,
+        "best step": result.progress.best_step,
+    }
+    try:
+        (output / RESULT).unlink(missing_ok=True)
+        projector.save(output / ALIGNER)
+        card = aligner_card(known, result.options, result.notes, version("aai"))
+        write_whole(output / ALIGNER / "README.md", card.encode())
+        write_whole(output / CURVES, training_page(_page(output, known, result)).encode())
+        whole = known | {"name": result.name, "options": result.options, "notes": result.notes}
+        whole["curve"] = result.progress.curve
+        write_whole(output / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
+    except OSError as error:
+        raise BadConfig(f"it cannot be written ({error.strerror})", key="output", uri=str(output)) from error
+
+
+def finished(output: Path) -> str | None:
+    """The digest of the training whose aligner is in a folder."""
+    try:
+        return str(json.loads((output / RESULT).read_text())["name"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _page(output: Path, known: Mapping[str, Any], result: Result) -> TrainingPage:
+    curve = result.progress.curve
+    names = (
+        ("Loss", ("train loss", "validation loss")),
+        ("R@10 of the validation pairs", ("R@10",)),
+        ("Scale", ("scale",)),
+    )
+    charts = []
+    for title, lines in names:
+        points = {line: [(row["step"], row[line]) for row in curve if line in row] for line in lines}
+        charts.append(Chart.of(title, {line: own for line, own in points.items() if own}, "step"))
+    rows = [(name, _text(value)) for name, value in known.items()]
+    options = [(name, _text(value)) for name, value in result.options.items()]
+    return TrainingPage(output.resolve().name, [chart for chart in charts if chart], rows, options, result.notes)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(own)}" for name, own in value.items())
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"
