@@ -4,6 +4,7 @@ Heavy modules are imported by the commands that need them, so that `aai --help` 
 """
 
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,7 @@ from flows.app.terminal import (
     fail,
     pictures_line,
     progress,
+    remark,
     sentences,
     show_figures,
     show_plan,
@@ -36,6 +38,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"aai {metadata.version('aai')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """AAI: sounds into pictures at dataset scale."""
+
 
 bank = typer.Typer(help="Export and maintain a cue bank.", no_args_is_help=True)
 app.add_typer(bank, name="bank")
@@ -96,7 +114,7 @@ def build(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
         planned = make_plan(run)
         if planned.is_empty:
             for note in planned.notes:
-                typer.echo(f"aai: {note}", err=True)
+                remark(note)
             typer.echo(f"nothing to do: {run.workspace.uri} is up to date")
             return
         with at_work(run):
@@ -127,7 +145,7 @@ def render(
         source = RenderSource(run, loaded)
         planned = plan_render(run, source)
         for warning in planned.warnings:
-            typer.echo(f"aai: {warning}", err=True)
+            remark(warning)
         if not planned.total:
             fail("the jobs ask for no picture: see above which filters select no cue")
         if dry_run or not planned.new:
@@ -260,17 +278,11 @@ def deploy(  # noqa: PLR0913
     kind: Annotated[Literal["process", "kubernetes"], typer.Option(help="Kind of a new work pool.")] = "process",
 ) -> None:
     """Schedule bank, pictures, scores and report on the Prefect server at PREFECT_API_URL."""
-    import os
-
-    from aai.errors import BadConfig
-
     with sentences():
         from tasks.stages import load_config
 
         keys = _changed({}, changes)
         load_config(config, keys)
-        if not os.environ.get("PREFECT_API_URL"):
-            raise BadConfig("it is not set: start `prefect server start`, then set it", key="PREFECT_API_URL")
         from flows.app.deploy import DEPLOYMENT
         from flows.app.deploy import deploy as make_deployment
 

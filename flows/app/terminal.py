@@ -52,6 +52,11 @@ def fail(sentence: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def remark(sentence: str) -> None:
+    """Print what a user should know although nothing failed."""
+    typer.echo(f"aai: note: {sentence}", err=True)
+
+
 @contextmanager
 def at_work(run: "Run") -> Iterator[None]:
     """Everything around the stages of a command: threads that share the processor, progress bars, workers' end."""

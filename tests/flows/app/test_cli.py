@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,8 @@ def test_a_build_without_sources_is_refused(tmp_path, monkeypatch):
     Path("aai.yaml").write_text("workspace: bank\n")
     done = call("build")
     assert done.exit_code == 2 and "audio: no location is named" in done.output
+
+
+def test_the_version_is_printed():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"aai {metadata.version('aai')}\n")
