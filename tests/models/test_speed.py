@@ -63,7 +63,7 @@ def test_compiled_blocks_give_the_same_losses_at_any_batch_size_and_can_be_undon
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning", "ignore::DeprecationWarning:torch")
 def test_generated_code_fits_the_same_cue(model):
     """With the compiler that users have; it takes minutes."""
     network, clips = FreeCue(model.word_embeddings(["rain"])), random_clips(2)
