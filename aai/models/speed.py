@@ -87,14 +87,11 @@ def prepare_unet(
         compile: whether to compile it.
         trial: runs a few passes as they will be, so that compiling happens now. If it fails, the blocks are as before.
     """
-    channels_last = compile and device.type == "cuda"
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    unet.to(memory_format=layout)  # type: ignore[call-overload]
     for block in _blocks(unet):
         block.__dict__.pop("forward", None)  # an instance's attribute hides the method of its class
-        if compile:
-            block.forward = _compiled(block.forward)
-    return compile and (trial is None or _succeeds(unet, device, trial))
+    layout = torch.channels_last if compile and device.type == "cuda" else torch.contiguous_format
+    unet.to(memory_format=layout)  # type: ignore[call-overload]
+    return compile and (_compile(unet, trial) or prepare_unet(unet, device, compile=False))
 
 
 @contextmanager
@@ -128,17 +125,20 @@ def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _succeeds(unet: nn.Module, device: torch.device, trial: Callable[[], object]) -> bool:
-    """Run the trial; where compiling fails, say so and undo it."""
+def _compile(unet: nn.Module, trial: Callable[[], object] | None) -> bool:
+    """Compile the blocks and run the trial; false where that fails, which is logged."""
     start_s = time.monotonic()
     _log.info("compiling the text-to-image model: it takes about a minute, once in a process")
     try:
-        trial()
-    except (RuntimeError, OSError) as error:  # what torch's compilers raise derives from RuntimeError
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
+        for block in _blocks(unet):
+            block.forward = _compiled(block.forward)
+        if trial:
+            trial()
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, OSError, ImportError) as error:  # what torch's compilers raise derives from RuntimeError
         reason = " ".join(str(error).split("\n")[:2])  # the first line names the compiler alone
         _log.warning("the text-to-image model could not be compiled and runs as it is: %s", reason)
-        return prepare_unet(unet, device, compile=False)
+        return False
     _log.info("the text-to-image model was compiled in %.0f s", time.monotonic() - start_s)
     return True

@@ -63,9 +63,10 @@ def test_compiled_blocks_give_the_same_losses_at_any_batch_size_and_can_be_undon
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-def test_generated_code_fits_the_same_cue(model):
-    """With the compiler that users have; it takes minutes."""
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning", "ignore::DeprecationWarning:torch")
+def test_compiled_or_not_a_clip_gets_the_same_cue(model, monkeypatch):
+    """As far as the graphs of forward and backward pass: generating code for a CPU takes a quarter of an hour."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     network, clips = FreeCue(model.word_embeddings(["rain"])), random_clips(2)
     options = FitOptions(steps=3, eval_every=3, rows_per_step=2, eval_rows=4, learning_rate=1e-3, min_improvement=0)
     plain = next(Fitter(model, network, options, 0).fit(clips))
@@ -73,6 +74,7 @@ def test_generated_code_fits_the_same_cue(model):
     compiled = next(Fitter(model, network, options, 0).fit(clips))
     torch.testing.assert_close(compiled.vector, plain.vector, rtol=1e-4, atol=1e-5)
     assert compiled.losses == pytest.approx(plain.losses, rel=1e-4)
+    torch._dynamo.reset()
 
 
 def test_a_compiler_that_fails_is_a_warning_and_the_model_runs_as_it_is(model, monkeypatch, caplog):
