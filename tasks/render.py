@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 Loaded = tuple[Row, "Source | None"]
 """A row, and the photo that it edits."""
 
-_PHOTOS_AHEAD = 16
-"""Photos that are opened while the model works on others: a batch of edits."""
+_PHOTOS_AHEAD = 8
+"""Photos that are opened beyond one for each thread while the model works on others: half a batch of edits."""
 
 
 class RenderSectionOptions(RenderOptions):
@@ -172,7 +172,8 @@ class Renderer:
         ):
             for batch in self._batches(loaded):
                 for part, pictures in self._rendered(batch, rejects):
-                    writer.add([row for row, _ in part], pictures)
+                    held = sum(source.photo.nbytes for _, source in part if source)
+                    writer.add([row for row, _ in part], pictures, held)
         return writer.rows
 
     def _batches(self, loaded: Iterable[Loaded]) -> Iterator[Sequence[Loaded]]:
