@@ -29,6 +29,9 @@ _NO_SOURCE = {"source_prompt": "", "edit": "", "image_id": "", "mask_id": "", "g
 _MAX_WAITING = 2
 """Batches that wait to be encoded and written; one more, and the model waits."""
 
+_MAX_WAITING_BYTES = 2**30
+"""Pixels that wait in several batches: photos of edits may be large."""
+
 
 @dataclass(frozen=True)
 class Renders:
@@ -94,7 +97,7 @@ class PictureWriter:
         self._shard, self._renders = shard, renders
         self._encoders = ThreadPoolExecutor(num_threads or default_threads(), "encoder")
         self._writer = ThreadPoolExecutor(1, "writer")
-        self._waiting: deque[Future[list[dict[str, Any]]]] = deque()
+        self._waiting: deque[tuple[int, Future[list[dict[str, Any]]]]] = deque()
 
     def __enter__(self) -> "PictureWriter":
         return self
@@ -104,21 +107,28 @@ class PictureWriter:
     ) -> None:
         try:
             while kind is None and self._waiting:
-                self.rows += self._waiting.popleft().result()
+                self._take()
         finally:
             self._encoders.shutdown(cancel_futures=True)
             self._writer.shutdown(cancel_futures=True)
 
-    def add(self, batch: Sequence[Mapping[str, Any]], pictures: Sequence[Picture]) -> None:
-        """Take a batch of rows and their pictures; waits while earlier ones are not written.
+    def add(self, batch: Sequence[Mapping[str, Any]], pictures: Sequence[Picture], num_bytes: int = 0) -> None:
+        """Take a batch of rows and their pictures, which hold so many bytes; waits while earlier ones are not written.
 
         Raises:
             Transient: the disk is full.
         """
         encoded = [self._encoders.submit(self._encode, row, made) for row, made in zip(batch, pictures, strict=True)]
-        self._waiting.append(self._writer.submit(self._write, encoded))
-        while len(self._waiting) > _MAX_WAITING:
-            self.rows += self._waiting.popleft().result()
+        self._waiting.append((num_bytes, self._writer.submit(self._write, encoded)))
+        while len(self._waiting) > self._max_waiting():
+            self._take()
+
+    def _max_waiting(self) -> int:
+        return _MAX_WAITING if sum(size for size, _ in self._waiting) <= _MAX_WAITING_BYTES else 1
+
+    def _take(self) -> None:
+        _, written = self._waiting.popleft()
+        self.rows += written.result()
 
     def _encode(self, row: Mapping[str, Any], picture: Picture) -> _Encoded:
         pixels, options = picture(), RenderOptions.model_validate_json(row["options"])

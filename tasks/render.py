@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from tasks.runtime.driver import StageSummary
 from tasks.runtime.loader import Loader, Row, default_threads
 from tasks.runtime.models import open_diffusion
 from tasks.runtime.outdated import remove_rejects
+from tasks.runtime.passes import memory_share
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Reject
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 Loaded = tuple[Row, "Source | None"]
 """A row, and the photo that it edits."""
 
-_PHOTOS_AHEAD = 16
-"""Photos that are opened while the model works on others: a batch of edits."""
+_PHOTOS_AHEAD = 8
+"""Photos that are opened beyond one for each thread while the model works on others: half a batch of edits."""
 
 
 class RenderSectionOptions(RenderOptions):
@@ -143,7 +144,9 @@ class Renderer:
         )
         unet, batch_size = diffusion.pipeline.unet, context.options(RenderSectionOptions).batch_size
         pixel_bytes = unet.config.block_out_channels[0] * unet.dtype.itemsize
-        self.sizes = BatchSizes(diffusion.device, pixel_bytes, batch_size)
+        share = memory_share(context.config, RENDERS.name, diffusion.device.type)
+        self.sizes = BatchSizes(diffusion.device, pixel_bytes, batch_size, share)
+        self._compiled_for = (diffusion.default_size, diffusion.default_size)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice to one shard per format."""
@@ -169,7 +172,8 @@ class Renderer:
         ):
             for batch in self._batches(loaded):
                 for part, pictures in self._rendered(batch, rejects):
-                    writer.add([row for row, _ in part], pictures)
+                    held = sum(source.photo.nbytes for _, source in part if source)
+                    writer.add([row for row, _ in part], pictures, held)
         return writer.rows
 
     def _batches(self, loaded: Iterable[Loaded]) -> Iterator[Sequence[Loaded]]:
@@ -190,19 +194,48 @@ class Renderer:
 
     def _size(self, row: Row) -> int:
         """How many pictures like one are rendered at once."""
-        options = RenderOptions.model_validate_json(row["options"])
+        options = _options(row)
         diffusion, num_rows = self.diffusion, 1 if row["edit"] is None else 2
         num_rows += num_rows if diffusion.takes_negatives(options) else 0
-        height, width = (side or diffusion.default_size for side in (options.height, options.width))
+        height, width = self._picture_size(options)
         num_pixels = height * width // diffusion.pipeline.vae_scale_factor**2
         return self.sizes.size(_batch_key(row), num_pixels, num_rows)
+
+    def _picture_size(self, options: RenderOptions) -> tuple[int, int]:
+        default = self.diffusion.default_size
+        return options.height or default, options.width or default
+
+    @contextmanager
+    def _work(self, row: Row) -> Iterator[None]:
+        """Context manager around a batch: the model is compiled once that pays, for one size of pictures.
+
+        Edits and other sizes run as they are: edits change what attention does from step to step.
+        """
+        speed, decoder, options = self.diffusion.speed, self.diffusion.codec.speed, _options(row)
+        if row["edit"] is not None or (speed.is_settled and self._picture_size(options) != self._compiled_for):
+            from aai.models.speed import fastest_attention
+
+            with speed.eager(), decoder.eager(), fastest_attention(self.diffusion.device):
+                yield
+            return
+        with decoder.work(partial(self._try_decoder, options)), speed.work(partial(self._try_step, options)):
+            yield
+
+    def _try_step(self, options: RenderOptions) -> "Tensor":
+        from aai.models.sampling import try_step
+
+        self._compiled_for = self._picture_size(options)
+        return try_step(self.diffusion, options)
+
+    def _try_decoder(self, options: RenderOptions) -> None:
+        self.diffusion.decode(self._try_step(options))
 
     def _rendered(
         self, batch: Sequence[Loaded], rejects: list[Reject]
     ) -> Iterator[tuple[Sequence[Loaded], Sequence[Picture]]]:
         """Render a batch. If a picture cannot be rendered, bisect the batch to reject that picture alone."""
         try:
-            with self.sizes.measured(_batch_key(batch[0][0]), len(batch)):
+            with self._work(batch[0][0]), self.sizes.measured(_batch_key(batch[0][0]), len(batch)):
                 pictures = self._render(batch)
         except BadItem as error:
             if len(batch) == 1:
@@ -223,7 +256,7 @@ class Renderer:
         if rows[0]["edit"] is not None:
             return self.edits(rows, sources, prompts, cues)
         seeds, negatives = [row["seed"] for row in rows], [row["negative_prompt"] for row in rows]
-        options = RenderOptions.model_validate_json(rows[0]["options"])
+        options = _options(rows[0])
         pictures = self.diffusion.render(prompts, seeds, cues, negatives, options)
         return [partial(np.asarray, pixels) for pixels in pictures]
 
@@ -253,6 +286,10 @@ def _batch_key(row: Row) -> tuple[Any, ...]:
     """What pictures of one batch have in common: options, kind of source, and the number of cue tokens."""
     sources = row["edit"], row["image_id"] is not None, row["mask_id"] is not None
     return row["options"], *sources, (row["num_tokens"] or 0) * _num_cues(row)
+
+
+def _options(row: Row) -> RenderOptions:
+    return RenderOptions.model_validate_json(row["options"])
 
 
 def _num_cues(row: Row) -> int:

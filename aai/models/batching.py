@@ -31,10 +31,11 @@ class BatchSizes:
         device: where the pictures are rendered.
         pixel_bytes: bytes of a latent pixel in the first level of the UNet: its channels times those of a number.
         fixed: the batch size, whatever the memory; none to choose it.
+        share: the part of the free memory that this worker may take.
     """
 
-    def __init__(self, device: torch.device, pixel_bytes: int, fixed: int | None = None) -> None:
-        self.fixed, self._device, self._pixel_bytes = fixed, device, pixel_bytes
+    def __init__(self, device: torch.device, pixel_bytes: int, fixed: int | None = None, share: float = 1.0) -> None:
+        self.fixed, self._device, self._pixel_bytes, self._share = fixed, device, pixel_bytes, share
         self._most = self._last = _of(_MAX_PICTURES, device)
         self._measured: dict[Hashable, tuple[int, int]] = {}  # pictures at once, and bytes of each
 
@@ -52,7 +53,7 @@ class BatchSizes:
         most = max(1, min(self._most, _of(_MAX_LATENT_PIXELS, self._device) // num_pixels))
         estimated = num_pixels * self._pixel_bytes * _TENSORS_AT_ONCE
         _, picture_bytes = self._measured.get(kind, (0, estimated))
-        by_memory = int(free_bytes(self._device) * _MAX_SHARE) // picture_bytes
+        by_memory = int(free_bytes(self._device) * self._share * _MAX_SHARE) // picture_bytes
         if self._device.type == "cuda" and kind not in self._measured:
             most = min(most, _FIRST)
         return max(1, min(most, by_memory))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aai.errors import BadItem
 from aai.models.memory import free_bytes
+from aai.models.speed import UnetSpeed
 
 _NOT_FINITE = "the picture's numbers are not finite: look at models.diffusion, and set models.dtype to float32"
 
@@ -26,6 +27,7 @@ class LatentCodec:
 
     def __init__(self, vae: AutoencoderKL, device: torch.device) -> None:
         self.vae, self._device = vae, device
+        self.speed = UnetSpeed(vae.decoder, device, name="the decoder of pictures")
 
     @torch.no_grad()
     def encode(self, pictures: Float[Tensor, "pictures 3 height width"]) -> Float[Tensor, "pictures c h w"]:

@@ -66,3 +66,10 @@ def sample(
             output = diffusion.predict(noisy, timestep, positive, scales)
         latents = scheduler.step(output, timestep, latents, **step_kwargs).prev_sample
     return latents
+
+
+def try_step(diffusion: "Diffusion", options: RenderOptions) -> Float[Tensor, "2 c h w"]:
+    """Latents of two pictures after one step, sampled as pictures with these options: it compiles what is due."""
+    once = options.model_copy(update={"steps": 1, "scheduler": "ddim", "guidance_interval": None})
+    with torch.inference_mode():
+        return sample(diffusion, diffusion.encode_negatives(["", ""]), None, [0, 1], once)

@@ -32,6 +32,8 @@ _ATTENTION = [
 _PAYS_AFTER_S = 120.0
 """`auto`: seconds of work before compiling. Nobody knows how much is left; as much again would make up for it."""
 
+_NAME = "the text-to-image model"
+
 Compile = Literal["auto"] | bool
 
 _log = logging.getLogger(__name__)
@@ -44,12 +46,14 @@ class UnetSpeed:
         unet: the frozen model.
         device: where it is.
         compile: whether to compile it: at the first work, never, or (`auto`) on a GPU after two minutes of work.
+        name: what messages call it.
     """
 
-    def __init__(self, unet: nn.Module, device: torch.device, compile: Compile = False) -> None:
-        self.unet, self.device, self.compile = unet, device, compile
+    def __init__(self, unet: nn.Module, device: torch.device, compile: Compile = False, name: str = _NAME) -> None:
+        self.unet, self.device, self.compile, self.name = unet, device, compile, name
         self.worked_s = 0.0
-        self._is_settled = False
+        self.is_settled = False
+        """Whether it was compiled, or that was tried."""
 
     @contextmanager
     def work(self, trial: Callable[[], object]) -> Iterator[None]:
@@ -59,8 +63,8 @@ class UnetSpeed:
             trial: as of `prepare_unet`.
         """
         if self._is_due():
-            self._is_settled = True
-            prepare_unet(self.unet, self.device, True, trial)
+            self.is_settled = True
+            prepare_unet(self.unet, self.device, True, trial, self.name)
         start_s = time.monotonic()
         try:
             with fastest_attention(self.device):
@@ -68,14 +72,27 @@ class UnetSpeed:
         finally:
             self.worked_s += time.monotonic() - start_s
 
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        """Context manager: inside, the model runs as it is, for work that would compile again and again."""
+        if not any("forward" in block.__dict__ for block in _blocks(self.unet)):
+            yield  # importing torch's compiler takes seconds
+            return
+        with torch.compiler.set_stance("force_eager"):
+            yield
+
     def _is_due(self) -> bool:
-        if self._is_settled or self.compile is False:
+        if self.is_settled or self.compile is False:
             return False
         return self.compile is True or (self.device.type == "cuda" and self.worked_s >= _PAYS_AFTER_S)
 
 
 def prepare_unet(
-    unet: nn.Module, device: torch.device, compile: bool, trial: Callable[[], object] | None = None
+    unet: nn.Module,
+    device: torch.device,
+    compile: bool,
+    trial: Callable[[], object] | None = None,
+    name: str = _NAME,
 ) -> bool:
     """Compile the UNet's blocks, or undo that; true if they are compiled now.
 
@@ -86,12 +103,13 @@ def prepare_unet(
         device: where it is.
         compile: whether to compile it.
         trial: runs a few passes as they will be, so that compiling happens now. If it fails, the blocks are as before.
+        name: what messages call it.
     """
     for block in _blocks(unet):
         block.__dict__.pop("forward", None)  # an instance's attribute hides the method of its class
     layout = torch.channels_last if compile and device.type == "cuda" else torch.contiguous_format
     unet.to(memory_format=layout)  # type: ignore[call-overload]
-    return compile and (_compile(unet, trial) or prepare_unet(unet, device, compile=False))
+    return compile and (_compile(unet, trial, name) or prepare_unet(unet, device, compile=False))
 
 
 @contextmanager
@@ -125,10 +143,10 @@ def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _compile(unet: nn.Module, trial: Callable[[], object] | None) -> bool:
+def _compile(unet: nn.Module, trial: Callable[[], object] | None, name: str) -> bool:
     """Compile the blocks and run the trial; false where that fails, which is logged."""
     start_s = time.monotonic()
-    _log.info("compiling the text-to-image model: it takes about a minute, once in a process")
+    _log.info("compiling %s: it takes about a minute, once in a process", name)
     try:
         for block in _blocks(unet):
             block.forward = _compiled(block.forward)
@@ -138,7 +156,7 @@ def _compile(unet: nn.Module, trial: Callable[[], object] | None) -> bool:
         raise
     except (RuntimeError, OSError, ImportError) as error:  # what torch's compilers raise derives from RuntimeError
         reason = " ".join(str(error).split("\n")[:2])  # the first line names the compiler alone
-        _log.warning("the text-to-image model could not be compiled and runs as it is: %s", reason)
+        _log.warning("%s could not be compiled and runs as it is: %s", name, reason)
         return False
-    _log.info("the text-to-image model was compiled in %.0f s", time.monotonic() - start_s)
+    _log.info("%s was compiled in %.0f s", name, time.monotonic() - start_s)
     return True

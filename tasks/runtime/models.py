@@ -50,7 +50,7 @@ def open_diffusion(config: Config) -> "Diffusion":
         diffusion = loaded_once(
             ("diffusion", model, device, dtype), lambda: load_diffusion(model.name, device, model.revision, dtype)
         )
-    diffusion.speed.compile = config.models.compile
+    diffusion.speed.compile = diffusion.codec.speed.compile = config.models.compile
     return diffusion
 
 

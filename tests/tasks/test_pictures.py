@@ -61,7 +61,8 @@ def test_pictures_are_finished_in_several_threads_and_written_in_order(run):
     assert [row["offset"] for row in writer.rows] == sorted(row["offset"] for row in writer.rows)
 
 
-def test_the_model_waits_while_two_batches_are_not_written(run):
+@pytest.mark.parametrize(("num_bytes", "num"), [(0, 2), (2**30, 1)])
+def test_the_model_waits_while_two_batches_or_many_bytes_are_not_written(run, num_bytes, num):
     go_on, added = Event(), []
 
     def blocked() -> np.ndarray:
@@ -70,14 +71,14 @@ def test_the_model_waits_while_two_batches_are_not_written(run):
 
     def model(writer: PictureWriter) -> None:
         for number in range(4):
-            writer.add([row_of(number)], [blocked])
+            writer.add([row_of(number)], [blocked], num_bytes)
             added.append(number)
 
     with shard_of(run) as shard, PictureWriter(shard, RENDERS, 2) as writer:
         thread = Thread(target=model, args=(writer,))
         thread.start()
         thread.join(0.5)
-        assert thread.is_alive() and added == [0, 1]
+        assert thread.is_alive() and added == [0, 1][:num]
         go_on.set()
         thread.join(WAIT_S)
     assert added == [0, 1, 2, 3] and len(writer.rows) == 4
