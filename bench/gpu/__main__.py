@@ -45,9 +45,9 @@ class Part:
 PARTS = (
     Part("placement", "placed:measure", (), 10, 120),
     Part("embed", "embed:measure", ("clip", "clap"), 60, 120),
-    Part("fit", "fit:measure", ("sd15", "clip", "clap"), 90, 150),
-    Part("render", "pictures:measure", ("sd15", "clip", "clap"), 100, 150),
-    Part("sdxl", "pictures:measure_large", ("sdxl", "clip", "clap"), 75, 120),
+    Part("fit", "fit:measure", ("sd15", "clip", "clap"), 110, 180),
+    Part("render", "pictures:measure", ("sd15", "clip", "clap"), 110, 180),
+    Part("sdxl", "pictures:measure_large", ("sdxl", "clip", "clap"), 65, 120),
     Part("search", "search:measure", (), 25, 60),
     Part("next", "placed:measure_next", ("sd15", "clip", "clap"), 45, 90),
 )
@@ -100,7 +100,7 @@ def measure_apart(parts: Sequence[Part], folder: Path, limit_s: float) -> tuple[
         own, error = _in_process(part, folder, min(left_s, part.at_most_s))
         measured += own
         errors |= {part.name: error} if error else {}
-        say(*(markdown({}, [each]).splitlines()[4] for each in own), error)
+        say(*(markdown({}, [each]).splitlines()[4] for each in complete(own, [part.name], errors)), sep="\n")
     return measured, errors
 
 
