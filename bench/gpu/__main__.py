@@ -10,6 +10,7 @@ takes the tiny models, in this process, on a CPU: it shows that everything works
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from bench.gpu.rows import Measured, complete, markdown, write
 if TYPE_CHECKING:
     from bench.gpu.setting import Setting
 
+_ROOT = Path(__file__).parents[2]
 _ERROR_LINES = 5
 
 
@@ -110,8 +112,11 @@ def _in_process(part: Part, folder: Path, limit_s: float) -> tuple[list[Measured
     lines.write_text("")
     log = folder / f"{part.name}.log"
     command = [sys.executable, "-m", "bench.gpu", "--part", part.name, "--folder", str(folder)]
+    paths = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)  # for Ray's workers
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=_ROOT, env=os.environ | {"PYTHONPATH": paths}, stdout=output, stderr=subprocess.STDOUT
+        )
         try:
             code = process.wait(limit_s)
             error = f"exit code {code}: {_end_of(log)}" if code else ""
