@@ -10,6 +10,7 @@ takes the tiny models, in this process, on a CPU: it shows that everything works
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from bench.gpu.rows import Measured, complete, markdown, write
 if TYPE_CHECKING:
     from bench.gpu.setting import Setting
 
+_ROOT = Path(__file__).parents[2]
 _ERROR_LINES = 5
 
 
@@ -45,9 +47,9 @@ class Part:
 PARTS = (
     Part("placement", "placed:measure", (), 10, 120),
     Part("embed", "embed:measure", ("clip", "clap"), 60, 120),
-    Part("fit", "fit:measure", ("sd15", "clip", "clap"), 90, 150),
-    Part("render", "pictures:measure", ("sd15", "clip", "clap"), 100, 150),
-    Part("sdxl", "pictures:measure_large", ("sdxl", "clip", "clap"), 75, 120),
+    Part("fit", "fit:measure", ("sd15", "clip", "clap"), 110, 180),
+    Part("render", "pictures:measure", ("sd15", "clip", "clap"), 110, 180),
+    Part("sdxl", "pictures:measure_large", ("sdxl", "clip", "clap"), 65, 120),
     Part("search", "search:measure", (), 25, 60),
     Part("next", "placed:measure_next", ("sd15", "clip", "clap"), 45, 90),
 )
@@ -100,7 +102,7 @@ def measure_apart(parts: Sequence[Part], folder: Path, limit_s: float) -> tuple[
         own, error = _in_process(part, folder, min(left_s, part.at_most_s))
         measured += own
         errors |= {part.name: error} if error else {}
-        say(*(markdown({}, [each]).splitlines()[4] for each in own), error)
+        say(*(markdown({}, [each]).splitlines()[4] for each in complete(own, [part.name], errors)), sep="\n")
     return measured, errors
 
 
@@ -110,8 +112,11 @@ def _in_process(part: Part, folder: Path, limit_s: float) -> tuple[list[Measured
     lines.write_text("")
     log = folder / f"{part.name}.log"
     command = [sys.executable, "-m", "bench.gpu", "--part", part.name, "--folder", str(folder)]
+    paths = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)  # for Ray's workers
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=_ROOT, env=os.environ | {"PYTHONPATH": paths}, stdout=output, stderr=subprocess.STDOUT
+        )
         try:
             code = process.wait(limit_s)
             error = f"exit code {code}: {_end_of(log)}" if code else ""

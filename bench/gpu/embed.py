@@ -26,41 +26,44 @@ from tasks.runtime.stage import Stage
 
 _PEER_BATCH = 64
 _PEER_IS = "DataLoader and processor in a process per core"
-_ALONE_IS = "prepared items on the device"
+_PEER_PATIENCE_S = 30
 
 
 def measure(setting: Setting) -> Iterator[Measured]:
-    """The rows `embed_images` and `embed_audio`."""
-    yield _images(setting)
-    yield _audio(setting)
+    """The rows `embed_images` and `embed_audio`; then both again, with what is beside them."""
+    images, tar = _images(setting)
+    yield images
+    audio, files = _audio(setting)
+    yield audio
+    for measured, members, peer, alone in (
+        (images, tar, _images_by_library, _image_model),
+        (audio, files, _audio_by_library, _audio_model),
+    ):
+        measured.peer_is, measured.alone_is = _PEER_IS, "prepared items on the device"
+        measured.alone = tried(measured, "model alone", partial(alone, setting))
+        measured.peer = tried(measured, "peer", partial(peer, setting, members))
+        yield measured
 
 
-def _images(setting: Setting) -> Measured:
+def _images(setting: Setting) -> tuple[Measured, list[Member]]:
+    """What was measured, and the images of one tar."""
     sizes, run = setting.sizes, setting.open("images")
-    setting.folder.joinpath("tars").mkdir()
-    tars = [
-        write_tar(setting.folder / "tars" / f"{seed}.tar", sizes.images, seed) for seed in range(sizes.repetitions + 1)
-    ]
+    folder = setting.folder / "tars"
+    folder.mkdir()
+    tars = [write_tar(folder / f"{seed}.tar", sizes.images, seed) for seed in range(sizes.repetitions + 1)]
     adds = [partial(add_images, run, members) for members in tars]
-    measured = _stage(Measured("embed_images", num_items=sizes.images), run, IMAGE_VECTORS, adds)
-    measured.peer_is, measured.alone_is = _PEER_IS, _ALONE_IS
-    measured.peer = tried(measured, "peer", lambda: _images_by_library(setting, tars[0]))
-    measured.alone = tried(measured, "model alone", lambda: _image_model(setting))
-    return measured
+    return _stage(Measured("embed_images", num_items=sizes.images), run, IMAGE_VECTORS, adds), tars[0]
 
 
-def _audio(setting: Setting) -> Measured:
+def _audio(setting: Setting) -> tuple[Measured, list[Member]]:
+    """What was measured, and the recordings of one repetition."""
     sizes = setting.sizes
     run = setting.open("audio", ingest={"audio": {"window_s": sizes.duration_s, "hop_s": sizes.duration_s}})
     num = sizes.recordings
     files = write_waves(setting.folder / "waves", num * (sizes.repetitions + 1), sizes.duration_s, sizes.rate_hz)
     parts = [files[first : first + num] for first in range(0, len(files), num)]
     adds = [partial(add_clips, run, part, sizes.duration_s) for part in parts]
-    measured = _stage(Measured("embed_audio", num_items=num), run, AUDIO_VECTORS, adds)
-    measured.peer_is, measured.alone_is = _PEER_IS, _ALONE_IS
-    measured.peer = tried(measured, "peer", lambda: _audio_by_library(setting, parts[0]))
-    measured.alone = tried(measured, "model alone", lambda: _audio_model(setting))
-    return measured
+    return _stage(Measured("embed_audio", num_items=num), run, AUDIO_VECTORS, adds), parts[0]
 
 
 def _stage(measured: Measured, run: Run, stage: Stage, adds: Sequence[Callable[[], object]]) -> Measured:
@@ -95,7 +98,13 @@ def _by_library(
 ) -> float:
     """Items per second."""
     processes = 0 if setting.is_small else num_threads()
-    loader = DataLoader(_Items(members, prepare), _PEER_BATCH, num_workers=processes, pin_memory=not setting.is_small)
+    loader = DataLoader(
+        _Items(members, prepare),
+        _PEER_BATCH,
+        num_workers=processes,
+        pin_memory=not setting.is_small,
+        timeout=_PEER_PATIENCE_S if processes else 0,
+    )
 
     @torch.inference_mode()
     def work() -> None:

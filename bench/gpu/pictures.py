@@ -20,60 +20,57 @@ from tasks.runtime.run import Run
 
 _GUIDANCE = 7.5
 _INTERVAL = "guidance_interval"
-_WIDE = (0.17, 0.8)
-"""The part of the steps, or of the noise, that has guidance where nothing else is said."""
+_NOISE_LEVELS = [0.28, 5.42]
+"""Where there is guidance: the interval of Kynkäänniemi et al. 2024."""
 
 _PROMPT, _PEER_PROMPT = "a photo of *", "a photo of rain"
 _EDIT = {"mode": "edit", "prompt": "a * city", "source_prompt": "a city"}
 
 
 def measure(setting: Setting) -> Iterator[Measured]:
-    """The rows `render`, `render_interval` and `edit_photos`."""
-    run, num = _run_with_cues(setting, "sd15"), setting.sizes.pictures
+    """The rows `render`, `render_interval` and `edit_photos`; then `render` again, with what is beside it."""
+    run, num = _run_with_cues(setting, "sd15", is_compiled=True), setting.sizes.pictures
     plain = {"prompt": _PROMPT}
-    measured = _rendered(Measured("render"), setting, run, plain, num)
-    measured.peer_is = f"pipeline, lists of {setting.sizes.batch} prompts"
-    measured.alone_is = "UNet and VAE"
-    measured.peer = tried(measured, "peer", lambda: _peer(setting, "sd15", StableDiffusionPipeline))
-    measured.alone = tried(measured, "model alone", lambda: _alone(setting, "sd15"))
-    yield measured
-    interval = interval_option()
-    if interval is None:
-        yield Measured("render_interval", error=f"there is no option render.{_INTERVAL} yet")
+    rendered = _rendered(Measured("render"), setting, run, plain, num)
+    yield rendered
+    if _INTERVAL in RenderOptions.model_fields:
+        yield _rendered(Measured("render_interval"), setting, run, plain | {_INTERVAL: _NOISE_LEVELS}, num)
     else:
-        yield _rendered(Measured("render_interval"), setting, run, plain | {_INTERVAL: interval}, num)
+        yield Measured("render_interval", error=f"there is no option render.{_INTERVAL}")
     photos = setting.folder / "photos"
     write_photos(photos, setting.sizes.photos)
     edit = _EDIT | {"source_images": str(photos)}
     yield _rendered(Measured("edit_photos"), setting, run, edit, setting.sizes.edits, setting.sizes.photos)
     run.close()
+    yield _beside(rendered, setting, "sd15", StableDiffusionPipeline)
 
 
 def measure_large(setting: Setting) -> Iterator[Measured]:
-    """The row `sdxl`."""
+    """The row `sdxl`, alone and with what is beside it."""
     run = _run_with_cues(setting, "sdxl")
     measured = _rendered(Measured("sdxl"), setting, run, {"prompt": _PROMPT}, setting.sizes.large_pictures)
-    run.close()
-    free_memory()
-    measured.peer_is = f"pipeline, lists of {setting.sizes.batch // 2} prompts"
-    measured.alone_is = "UNet and VAE"
-    measured.peer = tried(measured, "peer", lambda: _peer(setting, "sdxl", StableDiffusionXLPipeline))
-    measured.alone = tried(measured, "model alone", lambda: _alone(setting, "sdxl"))
     yield measured
+    run.close()
+    yield _beside(measured, setting, "sdxl", StableDiffusionXLPipeline)
 
 
-def interval_option() -> Any:
-    """A value for guidance in an interval: the option's default if it has one; None without the option."""
-    field = RenderOptions.model_fields.get(_INTERVAL)
-    if field is None:
-        return None
-    default = field.get_default(call_default_factory=True)
-    return list(_WIDE) if default is None or tuple(default) == (0, 1) else default
+def _beside(measured: Measured, setting: Setting, model: str, kind: Callable[..., Any]) -> Measured:
+    """Add the pipeline of diffusers, and UNet and VAE."""
+    free_memory()
+    measured.peer_is = f"pipeline, lists of {_peer_batch(setting, model)} prompts"
+    measured.alone_is = "UNet and VAE as they are loaded"
+    measured.peer = tried(measured, "peer", lambda: _peer(setting, model, kind))
+    measured.alone = tried(measured, "model alone", lambda: _alone(setting, model))
+    return measured
 
 
-def _run_with_cues(setting: Setting, model: str) -> Run:
+def _peer_batch(setting: Setting, model: str) -> int:
+    return setting.sizes.batch if model == "sd15" else setting.sizes.batch // 2
+
+
+def _run_with_cues(setting: Setting, model: str, is_compiled: bool = False) -> Run:
     options = {"steps": setting.sizes.render_steps, "guidance": _GUIDANCE, "scheduler": "ddim"}
-    run = setting.open(f"pictures-{model}", model, render=options)
+    run = setting.open(f"pictures-{model}", model, is_compiled, render=options)
     clips = add_clips(run, absent_recordings(setting.sizes.cues), setting.sizes.duration_s)
     add_cues(run, clips, sum(embedding_dims(setting.model(model))))
     return run
@@ -97,7 +94,6 @@ def _rendered(
 
 
 def _jobs(run: Run, job: Mapping[str, Any]) -> Sequence[Job]:
-    """The job; edits of photos know no scheduler."""
     options = run.config.options(RenderSectionOptions).of_jobs
     return make_jobs([dict(job)], options)
 
@@ -110,7 +106,7 @@ def _peer(setting: Setting, model: str, kind: Callable[..., Any]) -> float:
     pipeline = kind.from_pretrained(setting.model(model), **settings).to(setting.device)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-    num = setting.sizes.batch if model == "sd15" else setting.sizes.batch // 2
+    num = _peer_batch(setting, model)
 
     def work() -> None:
         pipeline([_PEER_PROMPT] * num, num_inference_steps=setting.sizes.render_steps, guidance_scale=_GUIDANCE)

@@ -64,7 +64,7 @@ class Measured:
 
 
 def complete(measured: Iterable[Measured], parts: Sequence[str], errors: Mapping[str, str]) -> list[Measured]:
-    """A measurement for every row of the chosen parts; where there is none, with the error of its part."""
+    """The last measurement of every row of the chosen parts; where there is none, one with the error of its part."""
     found = {each.row: each for each in measured}
     return [
         found.get(row.name) or Measured(row.name, error=errors.get(row.part) or "the part ended without it")

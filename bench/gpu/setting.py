@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from aai.models.device import best_device, dtype_named
+from aai.profiles import Models
 from aai.tiny.world import WEIGHTS
 from bench.gpu.machine import watched_gpu
 from bench.gpu.rows import Measured
@@ -22,6 +23,7 @@ from tasks.runtime.run import Run
 from tasks.stages import make_config, open_run
 
 _GIB = 2**30
+_COMPILE = "compile"  # the option of `models`
 _TINY = {"clip": "clip", "clap": "clap", "sd15": "pipeline"}
 
 
@@ -35,13 +37,13 @@ class Sizes:
     duration_s: float = 10
     rate_hz: int = 48_000
     clips: int = 64
-    fit_steps: int = 12
+    fit_steps: int = 8
     cues: int = 4
     photos: int = 4
-    pictures: int = 96
+    pictures: int = 64
     """For all cues together; edits are for all cues and photos together."""
-    edits: int = 48
-    large_pictures: int = 24
+    edits: int = 32
+    large_pictures: int = 16
     render_steps: int = 20
     batch: int = 16
     """Pictures that the peer makes at once."""
@@ -104,12 +106,18 @@ class Setting:
         """The folder of a model: clip, clap, sd15 or sdxl."""
         return WEIGHTS / _TINY[name] if self.is_small and name in _TINY else self.folder / "models" / name
 
-    def open(self, name: str, diffusion: str = "sd15", **keys: Any) -> Run:
-        """A run on a workspace with this name; everything is as by default, except that it is in this process."""
+    def open(self, name: str, diffusion: str = "sd15", is_compiled: bool = False, **keys: Any) -> Run:
+        """A run on a workspace with this name; everything is as by default, except that it is in this process.
+
+        With `is_compiled` the UNet is compiled at once, as it is by default after some minutes of work.
+        """
         roles = {"audio": "clap", "image_text": "clip", "diffusion": diffusion}
-        models = {role: str(self.model(model)) for role, model in roles.items()} | {"dtype": self._dtype}
+        models: dict[str, Any] = {role: str(self.model(model)) for role, model in roles.items()}
+        models["dtype"] = self._dtype
+        if is_compiled and not self.is_small and _COMPILE in Models.model_fields:
+            models[_COMPILE] = True
         profile = "tiny" if self.is_small else "sd15"
-        defaults = {"profile": profile, "models": models, "pool": {"num_workers": 0}}
+        defaults: dict[str, Any] = {"profile": profile, "models": models, "pool": {"num_workers": 0}}
         defaults["train_mapper"] = {"method": "learned", "steps": 1, "num_clips": 4, "batch_size": 2}
         return open_run(make_config(workspace=str(self.folder / name), **defaults | keys))
 
@@ -146,9 +154,9 @@ def _write_full(name: str, folder: Path) -> None:
     begun.rename(folder)
 
 
-def say(*words: object) -> None:
+def say(*words: object, sep: str = " ") -> None:
     """Print progress."""
-    print(*words, file=sys.stderr, flush=True)
+    print(*words, sep=sep, file=sys.stderr, flush=True)
 
 
 def wait() -> None:
