@@ -8,6 +8,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from aai.models.remembered import remembered
 _AGAIN = "copy or download the model again"
 JOINT_KINDS = ("pe_audio_video", "embedding_gemma2")
 """The `model_type` of the joint encoders."""
+_PACKAGES = {"pe_audio_video": ("timm", "torchvision")}
+"""Packages that models of a type need beside those that AAI always has."""
 _KINDS = {"audio": ("clap",), "image_text": ("clip",), "joint": JOINT_KINDS}
 """The `model_type` of the transformers models, by role."""
 _LAION_DIM = 512
@@ -122,6 +125,18 @@ def _check_checkpoint(role: str, path: Path) -> None:
         )
 
 
+def check_packages(kind: str, name: str | Path) -> None:
+    """Check that the packages that a model needs are installed, without importing them.
+
+    Raises:
+        BadConfig: one is not.
+    """
+    if missing := [package for package in _PACKAGES.get(kind, ()) if find_spec(package) is None]:
+        sentence = f"it needs the package {missing[0]}: pip install 'aai[joint]'"
+        remedy = "or set align.method to labels, which needs no further package"
+        raise BadConfig(f"{sentence}, {remedy}", key="models.joint", uri=str(name))
+
+
 def check_weights(path: Path) -> None:
     """Check that a safetensors file is whole and all its numbers are finite.
 
@@ -139,6 +154,7 @@ def _check_part(folder: Path, kinds: Sequence[str] = (), allow_bin: bool = False
         needed = " or ".join(kinds)
         sentence = f"a model of the type {config['model_type']}, where one of the type {needed} is needed"
         raise BadConfig(f"{sentence}: name another folder", uri=str(folder / "config.json"))
+    check_packages(config.get("model_type", ""), folder)
     weights = _weights(folder)
     if not weights and not (allow_bin and (folder / "pytorch_model.bin").is_file()):
         raise MissingFile(f"it has no weights (safetensors): {_AGAIN}", uri=str(folder))

@@ -27,9 +27,8 @@ from aai.models import captions
 from aai.models.batches import embed_all
 from aai.models.checkpoint import load_errors, load_frozen
 from aai.models.device import to_device
+from aai.models.folders import check_packages
 from aai.models.joint import JointEncoder
-
-_REMEDY = "or set align.method to labels, which needs no further package"
 
 
 def load_pe_av(name: str | Path, revision: str | None, device: torch.device, dtype: torch.dtype) -> JointEncoder:
@@ -39,7 +38,7 @@ def load_pe_av(name: str | Path, revision: str | None, device: torch.device, dty
         BadConfig: as `load_frozen`, files of the processor are missing, it is a checkpoint for 16 frames, or timm or
             torchvision are not installed.
     """
-    with _packages():
+    with _packages(name):
         from transformers import AutoTokenizer, PeAudioFeatureExtractor, PeAudioVideoModel, PeVideoVideoProcessor
 
         class Loadable(PeAudioVideoModel):
@@ -218,20 +217,16 @@ def _excluding(pattern: str) -> str:
 
 
 @contextlib.contextmanager
-def _packages() -> Iterator[None]:
+def _packages(name: str | Path) -> Iterator[None]:
     """Check that timm, whose vision tower PE-AV has, and torchvision are there and fit torch.
 
     Raises:
         BadConfig: they are not, or do not.
     """
+    check_packages("pe_audio_video", name)
     try:
-        import timm  # noqa: F401
-        import torchvision  # noqa: F401
-    except ImportError as error:
-        raise BadConfig(
-            f"PE-AV needs the package {error.name}: pip install 'aai[joint]', {_REMEDY}", key="models.joint"
-        ) from error
+        import timm  # noqa: F401 - with torchvision, an extra
     except RuntimeError as error:
         sentence = "torchvision is of another build than torch: install both from one index"
-        raise BadConfig(f"{sentence}, {_REMEDY}", key="models.joint") from error
+        raise BadConfig(f"{sentence}, or set align.method to labels", key="models.joint", uri=str(name)) from error
     yield

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 from torch import Tensor
 from transformers import CLIPConfig
 
 from aai.errors import BadConfig, BadItem
 from aai.media.audio import resample
+from aai.models.folders import check_folders
 from aai.models.joint import JointEncoder, load_joint
-from tests.models.joint_encoders import HAS_TIMM, LibraryGemma, LibraryPeAv, write_gemma, write_pe_av
+from tests.models.joint_encoders import GEMMA_DIM, HAS_TIMM, LibraryGemma, LibraryPeAv, write_gemma, write_pe_av
 
 KINDS = [
     "gemma",
@@ -172,8 +174,17 @@ def test_a_checkpoint_for_16_frames_is_an_error(tmp_path):
 
 
 @pytest.mark.skipif(HAS_TIMM, reason="timm is installed")
-def test_without_timm_pe_av_says_what_to_install(tmp_path):
+def test_without_timm_pe_av_says_what_to_install_before_anything_is_loaded(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "pe_audio_video"}')
-    with pytest.raises(BadConfig, match=r"pip install 'aai\[joint\]'") as error:
-        load_joint(tmp_path)
-    assert error.value.key == "models.joint"
+    for check in (load_joint, lambda folder: check_folders({"joint": folder})):
+        with pytest.raises(BadConfig, match=r"the package timm: pip install 'aai\[joint\]'") as error:
+            check(tmp_path)
+        assert (error.value.key, error.value.uri) == ("models.joint", str(tmp_path))
+
+
+def test_a_shipped_mapper_must_fit_the_joint_encoders_space(folders, tmp_path):
+    (tmp_path / "config.json").write_text('{"image_dim": 128, "token_dim": 128}')
+    (tmp_path / "model.safetensors").write_bytes(save({"weight": np.zeros(1, np.float32)}))
+    with pytest.raises(BadConfig, match=f"its image_dim is 128, but models.joint has {GEMMA_DIM}") as error:
+        check_folders({"joint": folders("gemma"), "mapper": tmp_path})
+    assert error.value.key == "models.mapper"
