@@ -222,6 +222,14 @@ SCHEMAS = {
         _column("similarities", _FLOATS, "Their cosine similarities to the clip's query, in the same order."),
         _column("index_version", _LONG, "Version of the index artifact that was searched."),
     ),
+    "confidences": _schema(
+        "clip_id",
+        _CLIP,
+        _column("confidence", _FLOAT, "How sure the encoders are of the clip, 0 to 1: agreement x margin."),
+        _column("agreement", _FLOAT, "Mean cosine of the aligned vectors of the clip and its altered copies."),
+        _column("margin", _FLOAT, "How well the copies find its images: 0 as other clips do, 1 as the clip does."),
+        _column("num_others", _INT, "Number of other clips that it was compared with."),
+    ),
     "cues": _schema(
         "clip_id",
         _CLIP,

@@ -30,6 +30,7 @@ ALIGN = {"method": "labels", "labels": list(PHENOMENA), "audio_prompt": "*"}  # 
 TRAINED = {"train_mapper": {"method": "learned", "steps": 2, "batch_size": 4}, "align": ALIGN}
 KEYS = {
     "audio": "sounds", "images": "images", "fit": {"method": "mapper"}, "retrieve": {"num_neighbours": 2},
+    "confidence": {"method": "none"},
     "pool": {"num_workers": 0}, "render": {"steps": 2, "guidance": 1},
 }  # fmt: skip
 
