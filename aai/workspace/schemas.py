@@ -236,7 +236,7 @@ SCHEMAS = {
         _column("vector", _FLOATS, "The AudioCue: its token vectors, flattened (num_tokens x dim)."),
         _column("num_tokens", _INT, "Number of token vectors."),
         _column("dim", _INT, "Dimension of a token vector."),
-        _column("method", _TEXT, "Method, as `fit.method`: adapter, mapper or inversion."),
+        _column("method", _TEXT, "Method, as `fit.method`: adapter, mapper, inversion or captions."),
         _optional("loss_before", _FLOAT, "Validation loss before fitting; null without fitting."),
         _optional("loss_after", _FLOAT, "Validation loss of the cue."),
         _optional("loss_curve", _FLOATS, "Validation loss at each evaluation."),
