@@ -79,6 +79,7 @@ class Models(Options):
         return {"name": name, "revision": revision or None}
 
 
+_PHENOMENA = ("fire", "rain", "snow", "thunder", "waves", "fireworks", "waterfall", "tornado", "helicopter", "clock")
 _REAL = {
     "audio": "laion/clap-htsat-unfused@8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
     "image_text": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
@@ -97,7 +98,8 @@ PROFILES: dict[str, dict[str, Any]] = {
             "judge": {"kind": "tiny", "folder": str(_WEIGHTS / "judge")},
         },
         "ingest": {"audio": {"window_s": 5.0, "hop_s": 5.0}},
-        "align": {"method": "trained"},
+        # Its encoders know the names of its phenomena, and spell other words letter by letter.
+        "align": {"method": "trained", "labels": list(_PHENOMENA), "audio_prompt": "*"},
         # Scenes of one phenomenon are more similar than photographs, and differ in intensity.
         "retrieve": {"duplicate_similarity": 0.99},
         "train_mapper": {"method": "shipped"},

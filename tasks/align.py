@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from aai.align.captions import everyday_sounds
+from aai.align.captions import everyday_sounds, weights_of
 from aai.align.options import AlignOptions
 from aai.errors import BadConfig, BadItem
 from aai.workspace import SCHEMAS
@@ -74,10 +74,7 @@ class CaptionAligner:
 
 def blend(scores: np.ndarray, vectors: np.ndarray, temperature: float, num: int) -> np.ndarray:
     """The captions' vectors weighted by the softmax of the `num` best scores, as unit vectors."""
-    num = min(num, scores.shape[1])
-    lowest = np.partition(scores, -num, axis=1)[:, -num, None]
-    weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature) * (scores >= lowest)
-    blended = (weights / weights.sum(axis=1, keepdims=True)) @ vectors
+    blended = weights_of(scores, temperature, num) @ vectors
     unit: np.ndarray = blended / np.linalg.norm(blended, axis=1, keepdims=True)
     return unit.astype(np.float32)
 

@@ -72,10 +72,11 @@ class TrainMapperOptions(Options):
 class FitOptions(Options):
     """Fitting of the AudioCues."""
 
-    method: Literal["adapter", "mapper", "inversion"] = "adapter"
+    method: Literal["adapter", "mapper", "inversion", "captions"] = "adapter"
     """`adapter`: a copy of the mapper per clip, fine-tuned on the images retrieved for the clip. `mapper`: the mapper's
     output without fine-tuning, which is fastest. `inversion`: textual inversion on the retrieved images, without audio
-    (an ablation)."""
+    (an ablation). `captions`: neither training nor images; the audio encoder scores the captions of `align`, and the
+    weighted mean of their names' token embeddings is the cue."""
 
     num_tokens: int = Field(2, ge=1, le=8)
     """Token vectors per cue, for `inversion`. The other methods have those of the mapper."""

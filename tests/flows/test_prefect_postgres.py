@@ -30,6 +30,7 @@ KEYS = {
     "audio": "sounds",
     "images": "images",
     "retrieve": {"num_neighbours": 2},
+    "confidence": {"method": "none"},
     "fit": {"steps": 4, "eval_every": 2, "rows_per_step": 1, "eval_rows": 2},
     "render": {"steps": 2, "guidance": 1},
     "run": {"commit_slices": 1},

@@ -46,6 +46,7 @@ def write_config(folder: Path, source: Path, changes: dict | None = None) -> Pat
     keys = {
         "audio": str(source / "sounds"), "images": str(source / "images"), "metadata": str(source / "said.csv"),
         "fit": {"method": "mapper"}, "retrieve": {"num_neighbours": 2}, "pool": {"num_workers": 0},
+        "confidence": {"method": "none"},
         "render": {"guidance": 1},
     }  # fmt: skip
     (folder / "aai.yaml").write_text(yaml.safe_dump(keys | (changes or {})))

@@ -86,6 +86,7 @@ def run_on(folder: Path, bank: str) -> Run:
     keys = {
         "audio": str(folder / "sounds"), "images": str(folder / "images"), "workspace": str(folder / bank),
         "retrieve": {"num_neighbours": 2}, "fit": QUICK_FIT, "render": {"guidance": 1},
+        "confidence": {"method": "none"},
         "run": {"commit_slices": 1, "max_reject_fraction": 1}, "pool": {"num_workers": 0, "slice_size": 3},
     }  # fmt: skip
     return open_run(make_config(**keys))
