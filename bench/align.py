@@ -1,6 +1,6 @@
 """Seconds and memory per epoch of training an aligner on cached pairs, which are read from disk.
 
-    python bench/align.py [--pairs 1000000] [--audio-dim 512] [--image-dim 768] [--batch 4096] [--steps N] [--folder DIR]
+    python bench/align.py [--pairs 1000000] [--audio-dim 512] [--image-dim 768] [--batch 4096] [--steps N]
 
 The vectors are random: their content does not change the speed. Without `--steps` a whole epoch is trained.
 """

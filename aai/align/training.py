@@ -265,7 +265,7 @@ class _Trainer:
         vectors = self.pairs.image if self.options.image_weight and self.pairs.image is not None else self.pairs.text
         assert vectors is not None, "checked"
         anchors = self._tensor(vectors, self.validation)
-        weights = torch.from_numpy(match_weights(self.pairs, self.validation, 0)).to(projected)
+        weights = torch.from_numpy(match_weights(self.pairs, self.validation, 0.0)).to(projected)
         usable = anchors.abs().sum(dim=1) > 0
         loss = contrast(projected, anchors, weights, usable, self.temperature, Ranks().gather)
         best = (projected @ anchors.T).topk(min(10, len(anchors)), dim=1).indices

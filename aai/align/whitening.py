@@ -41,7 +41,10 @@ def whitening_of(
     sample = np.asarray(vectors[chosen], np.float32)
     mean = sample.mean(axis=0)
     values, axes = np.linalg.eigh(np.cov(sample - mean, rowvar=False, dtype=np.float64))
-    scales = 1 / np.sqrt(np.maximum(values, _MIN_VARIANCE * max(values.mean(), np.finfo(np.float32).tiny)))
+    average = max(float(values.mean()), float(np.finfo(np.float32).tiny))
+    shrinkage = dim / (dim + len(sample))  # few vectors do not show the variance of all directions
+    values = (1 - shrinkage) * values + shrinkage * average
+    scales = 1 / np.sqrt(np.maximum(values, _MIN_VARIANCE * average))
     matrix = (axes * scales) @ axes.T
     return Whitening(torch.from_numpy(mean), torch.from_numpy(matrix.astype(np.float32)))
 

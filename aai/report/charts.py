@@ -1,10 +1,10 @@
 """Line charts as SVG, for pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 560, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 10, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 12.0, 10.0, 24.0
 
 Points = Sequence[tuple[float, float]]
 
@@ -51,6 +51,6 @@ class Chart:
         )
 
 
-def _scale(values: Sequence[float], start: float, end: float):  # type: ignore[no-untyped-def]
+def _scale(values: Sequence[float], start: float, end: float) -> Callable[[float], float]:
     low, high = min(values), max(values)
     return lambda value: start + (end - start) * ((value - low) / (high - low) if high > low else 0.5)

@@ -118,7 +118,7 @@ def _limits(run: Run) -> list[str]:
 def _unique(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The distinct ids, the first row of each, and each row's number among them."""
     encoded = column.combine_chunks().dictionary_encode()
-    numbers = encoded.indices.to_numpy()
+    numbers = encoded.indices.to_numpy().astype(np.int64)
     _, first = np.unique(numbers, return_index=True)
     return encoded.dictionary.to_pylist(), first, numbers
 

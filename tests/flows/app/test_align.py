@@ -1,0 +1,156 @@
+"""`aai align` on the tiny world: training, evaluation, and a bank that uses the result."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from aai.align.projector import Projector
+from aai.tiny.world import WEIGHTS
+from flows.app.cli import app
+from tests.collection import build, run_on, write_collection
+from tests.tasks.aligner.collection import KINDS, QUICK, write_pairs, write_training
+
+pytestmark = pytest.mark.usefixtures("models_stay")
+
+
+def call(*arguments: object):
+    return CliRunner().invoke(app, ["align", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, models_stay) -> Path:
+    """A folder with pairs, the file of their training, and its result."""
+    folder = tmp_path_factory.mktemp("align")
+    write_pairs(folder / "pairs")
+    done = call("train", write_training(folder / "pairs.yaml", {"folder": "pairs"}))
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_a_training_leaves_weights_a_card_and_curves(trained):
+    result = trained / "trained"
+    assert Projector.load(result / "aligner").first.in_features == 128
+    card = (result / "aligner" / "README.md").read_text()
+    assert "method: trained" in card and "license" in card and "audio encoder" in card
+    facts = json.loads((result / "training.json").read_text())
+    assert sum(facts["pairs"].values()) == 48 and facts["curve"][-1]["step"] == 40
+    page = (result / "training.html").read_text()
+    assert "<polyline" in page and "http" not in page.replace("http-equiv", "")
+    assert not (result / "checkpoint.safetensors").exists()
+
+
+def test_a_second_training_does_nothing_and_another_option_trains_again(trained):
+    before = (trained / "trained" / "aligner" / "model.safetensors").stat().st_mtime_ns
+    again = call("train", trained / "pairs.yaml")
+    assert again.exit_code == 0 and "nothing to do" in again.output
+    assert (trained / "trained" / "aligner" / "model.safetensors").stat().st_mtime_ns == before
+    other = call("train", trained / "pairs.yaml", "--set", "train.noise=0.3", "--set", f"output={trained / 'other'}")
+    assert other.exit_code == 0 and "nothing to do" not in other.output
+
+
+def test_the_evaluation_is_a_table_a_file_and_a_page(trained):
+    done = call("eval", trained / "pairs.yaml", "--clips", 3)
+    assert done.exit_code == 0, done.output
+    found = json.loads((trained / "trained" / "evaluation.json").read_text())
+    figures = {(each["name"], each["direction"], each["queries"]): each for each in found["figures"]}
+    assert figures["class precision@1", "sound to image", "raw"]["value"] >= 0.8
+    assert {name for name, *_ in figures} >= {"R@1", "R@5", "R@10", "class precision@10", "hubness"}
+    assert found["abstention"][0]["coverage"] == 1 and "R@10" in done.output
+    page = (trained / "trained" / "evaluation.html").read_text()
+    assert page.count("<audio") == 3 and page.count('<img class="thumb') == 3 * 6
+
+
+def test_another_aligner_is_evaluated_on_the_same_pairs(trained):
+    done = call(
+        "eval", trained / "pairs.yaml", "--aligner", WEIGHTS / "aligner", "-o", trained / "shipped", "--clips", 0
+    )
+    assert done.exit_code == 0, done.output
+    assert (trained / "shipped" / "evaluation.json").is_file()
+    wrong = Projector(64, 128, 8)
+    wrong.save(trained / "wrong")
+    refused = call("eval", trained / "pairs.yaml", "--aligner", trained / "wrong")
+    assert refused.exit_code == 2 and "takes vectors of 64 numbers" in " ".join(refused.output.split())
+
+
+def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(trained, tmp_path):
+    folder = write_collection(tmp_path / "here")
+    aligner = trained / "trained" / "aligner"
+    run = run_on(folder, models={"aligner": str(aligner)})
+    assert build(run, until="retrieve")["align"].new == 4
+    shutil.copytree(aligner, tmp_path / "renamed" / "aligner")
+    same = run_on(folder, models={"aligner": str(tmp_path / "renamed" / "aligner")})
+    assert same.recipe("aligned_vectors") == run.recipe("aligned_vectors")
+    assert run_on(folder).recipe("aligned_vectors") != run.recipe("aligned_vectors")
+    config = tmp_path / "aai.yaml"
+    lines = [f"audio: {folder / 'sounds'}", f"images: {folder / 'images'}", f"metadata: {folder / 'said.csv'}"]
+    lines += [f"workspace: {folder / 'bank'}", "pool: {num_workers: 0}", f"models: {{aligner: {aligner}}}"]
+    config.write_text("\n".join(lines))
+    done = call("eval", "-c", config, "-o", tmp_path / "figures", "--clips", 1)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "figures" / "evaluation.json").read_text())
+    assert (found["num_clips"], found["num_images"]) == (4, 12)
+
+
+def test_pairs_in_a_tar(trained, tmp_path):
+    with tarfile.open(tmp_path / "pairs.tar", "w") as tar:
+        for path in sorted((trained / "pairs").iterdir())[: 3 * 24]:
+            tar.add(path, path.name)
+    done = call(
+        "train", write_training(tmp_path / "p.yaml", {"folder": "pairs.tar", "held_out": 0.1, "validation": 0.0})
+    )
+    assert done.exit_code == 0, done.output
+    facts = json.loads((tmp_path / "trained" / "training.json").read_text())
+    assert sum(facts["pairs"].values()) == 24
+
+
+def test_training_from_captions_alone(trained, tmp_path):
+    levels = ("faint", "weak", "moderate", "strong", "extreme")
+    names = [*KINDS, "snow", "thunder", "fireworks", "waterfall", "tornado", "helicopter"]
+    (tmp_path / "captions.txt").write_text("\n".join(f"{level} {name}" for name in names for level in levels))
+    options = [f"train.{name}={value}" for name, value in QUICK.items()]
+    changes = [word for option in options for word in ("--set", option)]
+    bank = f"workspace={trained / 'trained' / 'bank'}"
+    done = call("train", "--text-only", tmp_path / "captions.txt", "-o", tmp_path / "out", *changes, "--set", bank)
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.output.split())
+    assert "held-out captions: projector" in text and "; kept the" in text
+    Projector.load(tmp_path / "out" / "aligner")
+    facts = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert facts["kept"] in ("projector", "ridge regression") and facts["captions"] == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("pairs: {folder: nowhere}", "nowhere"),
+        ("pairs: {}", "set one of folder, table and videos"),
+        ("output: x", "pairs: it is missing"),
+        ("pairs: {folder: pairs, fodler: x}", "pairs.fodler: there is no such key: did you mean folder?"),
+        ("pairs: {folder: pairs}\ntrain: {loss: triplet}", "train.loss"),
+        ("pairs: {folder: pairs}\ntrain: {image_weight: 0}", "give one of them a weight"),
+        ("pairs: {videos: pairs}", "pairs.videos: no video is there"),
+        ("pairs: {folder: pairs, held_out: 0.85}\npool: {num_workers: 0}", "pairs are left for the training"),
+        ("pairs: {folder: pairs}\npool: {num_workers: 0}\ntrain: {batch: 2}\nnum_workers: 4", "cannot be shared"),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(trained, tmp_path, text, sentence):
+    (tmp_path / "pairs").symlink_to(trained / "pairs")
+    (tmp_path / "p.yaml").write_text(f"{text}\n")
+    done = call("train", tmp_path / "p.yaml")
+    assert done.exit_code == 2 and sentence in " ".join(done.output.split()), done.output
+
+
+def test_too_few_captions_and_missing_arguments_are_sentences(tmp_path):
+    (tmp_path / "captions.txt").write_text("rain\nrain\nfire\n")
+    few = call("train", "--text-only", tmp_path / "captions.txt", "-o", tmp_path / "out")
+    assert few.exit_code == 2 and "it has 2 captions" in " ".join(few.output.split())
+    assert call("train").exit_code == call("eval").exit_code == 2
+
+
+def test_an_aligner_that_is_not_trained_cannot_be_evaluated(trained, tmp_path):
+    done = call("eval", write_training(tmp_path / "p.yaml", {"folder": str(trained / "pairs")}))
+    assert done.exit_code == 2 and "run `aai align train` first" in " ".join(done.output.split())
