@@ -43,8 +43,8 @@ class Models(Options):
     `align.method: joint` it only scores pictures."""
 
     joint: ModelName | None = None
-    """Joint encoder of sounds and images, for `align.method: joint`: PE-AV, which needs `pip install 'aai[joint]'`, or
-    EmbeddingGemma 2, as `google/embeddinggemma-2@914f7f89142e33e77833254d9c9b90c3cef7303b` (both Apache-2.0)."""
+    """Joint encoder of sounds and images, for `align.method: joint`: PE-AV, which needs `pip install timm torchvision`,
+    or EmbeddingGemma 2, as `google/embeddinggemma-2@914f7f89142e33e77833254d9c9b90c3cef7303b` (both Apache-2.0)."""
 
     diffusion: ModelName
     """Text-to-image model: Stable Diffusion 1.x or SDXL (diffusers), safetensors only."""

@@ -1,5 +1,6 @@
 """Quality of an aligner: retrieval among held-out pairs, hubness, and what abstaining gains."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,7 @@ _HUB_SHARE = 0.01
 _COVERAGES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1)
 _RESAMPLES = 1_000
 _CHUNK = 1_024
-_LOW, _HIGH = 2.5, 97.5
+_LOW, _HIGH, _Z95 = 2.5, 97.5, 1.96
 
 
 @dataclass(frozen=True)
@@ -195,13 +196,29 @@ def hubness(top: Int64[np.ndarray, "queries top"], num_items: int) -> float:
 
 
 def hub_interval(top: np.ndarray, num_items: int, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Hubness with its interval."""
-    return _interval(len(top), lambda chosen: hubness(top[chosen], num_items), hubness(top, num_items), rng)
+    """Hubness with its interval: that of the share which the same items take in other samples of queries."""
+    counts = np.bincount(top.ravel(), minlength=num_items)
+    hubs = np.argsort(-counts, kind="stable")[: max(1, round(_HUB_SHARE * num_items))]
+    is_hub = np.isin(top, hubs).mean(axis=1)
+    return _interval(len(top), lambda chosen: float(is_hub[chosen].mean()), hubness(top, num_items), rng)
 
 
 def mean_interval(values: Float[np.ndarray, " queries"], rng: np.random.Generator) -> tuple[float, float, float]:
-    """A mean with its interval."""
+    """A mean with its interval; for zeros and ones Wilson's, which is also right where all are equal."""
+    if np.isin(values, (0, 1)).all():
+        return _wilson(float(values.mean()), len(values))
     return _interval(len(values), lambda chosen: float(values[chosen].mean()), float(values.mean()), rng)
+
+
+def _wilson(share: float, num: int) -> tuple[float, float, float]:
+    """A share with its 95 % score interval.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    squared = _Z95 * _Z95
+    centre = (share + squared / (2 * num)) / (1 + squared / num)
+    reach = _Z95 / (1 + squared / num) * math.sqrt(share * (1 - share) / num + squared / (4 * num * num))
+    return share, max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def _interval(
@@ -210,4 +227,4 @@ def _interval(
     """A value with the percentiles of its bootstrap distribution."""
     drawn = [measure(rng.integers(num, size=num)) for _ in range(_RESAMPLES)]
     low, high = np.percentile(drawn, [_LOW, _HIGH])
-    return value, float(low), float(high)
+    return value, min(value, float(low)), max(value, float(high))

@@ -18,7 +18,7 @@ class PairOptions(Options):
     """CSV or Parquet file with columns `audio` and `image`: paths of files, relative to the table's folder."""
 
     videos: str | None = None
-    """Folder of video files. Sound and frames are extracted once; needs `pip install 'aai[av]'`."""
+    """Folder of video files. Sound and frames are extracted once; needs `pip install av`."""
 
     frame: Literal["median", "label"] = "median"
     """For `videos`: the frame of each clip. `median`: the one in its middle. `label`: of `frames` the one that is most

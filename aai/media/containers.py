@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from aai.errors import BadItem
 from aai.media.unread import unread_sound
 
-INSTALL = "pip install 'aai[av]'"
+INSTALL = "pip install av"
 _DEMUXERS = {
     "MPEG-4 (m4a, mp4, AAC, ALAC)": "mov",
     "Windows Media (wma)": "asf",

@@ -58,7 +58,7 @@ def _library() -> Any:
         import av
         import av.error
     except ImportError as error:
-        raise BadConfig("videos need PyAV: run `pip install 'aai[av]'`", key="pairs.videos") from error
+        raise BadConfig("videos need PyAV: run `pip install av`", key="pairs.videos") from error
     return av
 
 

@@ -132,7 +132,7 @@ def check_packages(kind: str, name: str | Path) -> None:
         BadConfig: one is not.
     """
     if missing := [package for package in _PACKAGES.get(kind, ()) if find_spec(package) is None]:
-        sentence = f"it needs the package {missing[0]}: pip install 'aai[joint]'"
+        sentence = f"it needs the package {missing[0]}: pip install timm torchvision"
         remedy = "or set align.method to labels, which needs no further package"
         raise BadConfig(f"{sentence}, {remedy}", key="models.joint", uri=str(name))
 

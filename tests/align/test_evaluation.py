@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aai.align.evaluation import Evaluation, Gallery, abstain, evaluate, hubness, mean_interval, search
+from aai.align.evaluation import Evaluation, Gallery, abstain, evaluate, hub_interval, hubness, mean_interval, search
 
 EYE = np.eye(4, dtype=np.float32)
 OWN = np.stack([np.arange(4), np.arange(4)], axis=1)
@@ -46,6 +46,16 @@ def test_centring_takes_hits_from_a_hub():
 def test_hubness_is_the_share_of_the_most_frequent_hundredth():
     assert hubness(np.arange(200).reshape(20, 10), 200) == 0.01
     assert hubness(np.zeros((5, 2), int), 200) == 1
+
+
+def test_the_interval_of_hubness_holds_its_value():
+    top = np.random.default_rng(3).integers(120, size=(20, 10))
+    value, low, high = hub_interval(top, 120, np.random.default_rng(0))
+    assert low < value < high
+
+
+def test_the_interval_of_equal_hits_is_not_empty():
+    assert mean_interval(np.ones(13), np.random.default_rng(0)) == pytest.approx((1, 0.772, 1), abs=1e-3)
 
 
 def test_clips_without_a_label_that_images_have_are_left_out():

@@ -77,7 +77,7 @@ def test_a_sound_format_that_needs_a_further_package_is_rejected_by_its_name(dat
     monkeypatch.setattr(containers, "is_installed", lambda: False)
     with pytest.raises(BadItem) as error:
         audio.decode(data, "a.wav", audio.AudioOptions())
-    remedy = "pip install 'aai[av]', or convert it to FLAC or WAV"
+    remedy = "pip install av, or convert it to FLAC or WAV"
     assert error.value.sentence == f"{name} files need a further package: {remedy}"
 
 
