@@ -14,8 +14,7 @@ class ModelName(Options):
     """A model in a local folder, or on the Hugging Face hub at a commit; in YAML also as `name@revision`."""
 
     name: str
-    """Local folder, or repository on the Hugging Face hub as `owner/name`; for `audio` also a checkpoint of LAION's
-    package, such as 630k-audioset-best.pt."""
+    """Local folder, or repository on the Hugging Face hub as `owner/name`."""
 
     revision: str | None = None
     """Commit hash on the hub (40 hex digits); null for a folder. `name@revision` sets both in one line."""
@@ -35,8 +34,8 @@ class Models(Options):
     """The models of a run."""
 
     audio: ModelName
-    """Audio encoder: a CLAP model (transformers), or a checkpoint of LAION such as 630k-audioset-best.pt. Unused with
-    `align.method: joint`."""
+    """Audio encoder: a CLAP model (transformers), or the file of a checkpoint of LAION, such as
+    630k-audioset-best.pt. Unused with `align.method: joint`."""
 
     image_text: ModelName
     """Image-text encoder: a CLIP model (transformers). Audio vectors are aligned with its image space; with

@@ -21,6 +21,7 @@ from aai.align.train_options import TrainAlignerOptions
 from aai.align.whitening import fold, whitening_of
 from aai.errors import BadConfig
 from aai.identity import seed_of
+from aai.noise import generator_of, seeded
 
 _WARMUP, _FINAL_RATE = 0.05, 0.02
 _MIN_VALIDATION, _MAX_VALIDATION = 10, 4_096
@@ -106,9 +107,9 @@ class _Trainer:
         self.whitening = whitening_of(pairs.audio, self.members, self.options.whiten).to(setup.device)
         anchor = pairs.image if pairs.image is not None else pairs.text
         assert anchor is not None, "checked"
-        torch.manual_seed(seed_of(setup.seed, "align", "train", "weights") % 2**31)
         self.dims = pairs.audio.shape[1], anchor.shape[1]
-        projector = Projector(*self.dims, self.options.hidden_dim)
+        with seeded(seed_of(setup.seed, "align", "train", "weights")):
+            projector = Projector(*self.dims, self.options.hidden_dim)
         self.projector, self.temperature = projector, Temperature(self.options.loss)
         self.model = nn.ModuleDict({"projector": projector, "temperature": self.temperature}).to(setup.device)
         self.average = {name: value.clone() for name, value in projector.state_dict().items()}
@@ -215,7 +216,7 @@ class _Trainer:
         audio = self._tensor(self.pairs.audio, batch[own])
         if not self.options.noise:
             return audio
-        rng = torch.Generator().manual_seed(seed_of(self.setup.seed, "align", "train", "noise", step))
+        rng = generator_of(seed_of(self.setup.seed, "align", "train", "noise", step))
         noise = torch.randn(len(batch), audio.shape[1], generator=rng)[own].to(audio.device)
         return audio + noise * (self.options.noise / math.sqrt(audio.shape[1]))
 

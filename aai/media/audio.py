@@ -396,6 +396,5 @@ def _explain(error: soundfile.LibsndfileError, data: bytes) -> str:
     if error.code in _UNKNOWN_FORMAT_CODES:
         return "not a sound file of a known format: convert it to FLAC or WAV, or delete it"
     detail = error.error_string.removeprefix("Error : ").rstrip(".")
-    return (
-        f"the file is damaged, cut short or has an unsupported codec ({detail}): copy it again, or convert it to FLAC"
-    )
+    fault = f"the file is damaged, cut short or has an unsupported codec ({detail})"
+    return f"{fault}: copy it again, or convert it to FLAC"

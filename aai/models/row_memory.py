@@ -13,6 +13,7 @@ from aai.cues.denoising import SampleRows, losses_and_gradient, losses_of
 from aai.cues.options import MOST_ROWS
 from aai.models.diffusion import Diffusion
 from aai.models.memory import free_bytes, peak_memory
+from aai.noise import generator_of
 from aai.options import PLACEHOLDER
 
 _MOST_ROWS_ON_CPU = 16
@@ -138,7 +139,7 @@ def _kept_bytes(diffusion: Diffusion, num_tokens: int, num_rows: int) -> int:
 def _random_rows(diffusion: Diffusion, num_tokens: int, num_rows: int) -> tuple[Tensor, list[SampleRows]]:
     side = diffusion.default_size // diffusion.pipeline.vae_scale_factor
     channels, steps = diffusion.pipeline.unet.config.in_channels, diffusion.num_train_timesteps
-    rng = torch.Generator().manual_seed(0)
+    rng = generator_of(0)
     latents = torch.randn(num_rows, channels, side, side, generator=rng)
     rows = [SampleRows(latent[None], [PLACEHOLDER], torch.tensor([steps // 2]), latent[None]) for latent in latents]
     cue = diffusion.mean_embedding.float().expand(num_rows, num_tokens, -1)

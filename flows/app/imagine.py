@@ -62,6 +62,8 @@ def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, i
     try:
         data = clip.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, FileNotFoundError):
+            raise BadItem("there is no such file: name a recording", uri=str(clip)) from error
         reason = f"it cannot be read ({type(error).__name__}): look at its path and permissions"
         raise BadItem(reason, uri=str(clip)) from error
     recording = audio.decode(data, str(clip), options)

@@ -49,7 +49,7 @@ def test_no_more_rows_than_are_needed_or_make_a_pass_faster(model):
 
 def test_kept_tensors_grow_with_the_rows_and_hold_no_weight(model):
     kept = [row_memory._kept_bytes(model, 2, rows) for rows in (1, 2, 4)]
-    assert kept[2] - kept[1] == pytest.approx(2 * (kept[1] - kept[0]), rel=0.02)
+    assert kept[2] - kept[1] == pytest.approx(2 * (kept[1] - kept[0]), rel=0.05)
     weights = sum(weight.nbytes for weight in model.pipeline.unet.parameters())
     assert kept[0] - (kept[1] - kept[0]) < 0.5 * weights
 

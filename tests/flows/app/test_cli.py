@@ -110,7 +110,7 @@ def test_a_change_replaces_a_key_and_leaves_the_others(folder):
     build = call("build", "--set", "retrieve.num_neighbours=2", "--set", "pools.fit.slice_size=1")
     assert build.exit_code == 0, build.output
     assert planned(folder, "--set", "retrieve.num_neighbours=2") == {}
-    assert planned(folder).keys() == {"retrieve", "fit"}
+    assert planned(folder).keys() == {"retrieve", "fit", "confidence"}
     assert planned(folder, "--set", "retrieve={num_neighbours: 2}") == {}
     assert planned(folder, "--set", "retrieve.num_neighbours=1", "--set", "retrieve.num_neighbours=2") == {}
 

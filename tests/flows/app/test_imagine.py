@@ -145,6 +145,7 @@ def test_without_a_bank_real_models_draw_what_is_heard(here, tmp_path):
         "models.diffusion": str(pipeline), "models.mapper": "null", "models.aligner": "null", "render.steps": 2,
         "models.audio": PROFILES["tiny"]["models"]["audio"],
         "models.image_text": PROFILES["tiny"]["models"]["image_text"],
+        "align.method": "labels",
         "align.labels": "[rain, fire, a strong fire]", "align.audio_prompt": "'*'", "ingest.audio.window_s": 5,
         "models.dtype": "float32",
     }  # fmt: skip

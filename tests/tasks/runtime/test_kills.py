@@ -133,7 +133,7 @@ def test_killed_after_each_change_the_next_runs_leave_what_an_undisturbed_one_do
         "ingest_images", "ingest_audio", "fit", "render",
     }  # fmt: skip
     num_killed = {name: resume_after_each_change(do) for name, do in steps_of(folder, "killed")}
-    idle = {"an image goes", "train_mapper", "describe_image_members", "describe_audio_members"}
+    idle = {"an image goes", "train_mapper", "describe_image_members", "describe_audio_members", "confidence"}
     assert min(num_killed[name] for name in num_killed.keys() - idle) > 0
     run = run_on(folder, "killed")
     assert contents(run) == expected
