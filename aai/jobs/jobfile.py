@@ -164,6 +164,8 @@ def _check_selections(job: Job, own: Mapping[str, Any]) -> None:
         if own.get("cues") is not None:
             raise _wrong(job, "blend", "`cues` is given, too, but `blend` alone selects the cues: leave `cues` out")
     elif own.get("cues") is not None and "cues" not in used:
+        if not any(parse(prompt).slots for prompt in job.prompts):
+            raise _wrong(job, "cues", f"no prompt has a {PLACEHOLDER} for the cue: add one, or leave `cues` out")
         raise _wrong(job, "cues", f"no prompt has a {PLACEHOLDER} without a name: select cues under `named` instead")
 
 

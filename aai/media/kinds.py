@@ -31,6 +31,9 @@ IMAGE_SUFFIXES = frozenset(
     " .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
     " .sr2 .srf .srw .x3f".split()
 )
+TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".jsonl", ".parquet"))
+"""Of files that may be metadata tables."""
+
 TAR_SUFFIX = ".tar"
 TAR_SUFFIXES = (TAR_SUFFIX, ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Compressed tars are listed, too, so that each becomes a reject with its reason."""

@@ -297,7 +297,7 @@ def doctor(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
     from flows.app.doctor import examine
 
     with sentences():
-        findings = examine(_open(config, changes) if config.exists() else None)
+        findings = examine(_open(config, changes) if config.exists() or config != _DEFAULT else None)
     for finding in findings:
         typer.echo(finding.line)
     if any(finding.is_wrong for finding in findings):
