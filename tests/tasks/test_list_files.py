@@ -113,7 +113,8 @@ def test_a_name_in_other_case_is_a_hint(collection):
     name = "Sounds/Rain-0.2.FLAC"
     assert note == (
         f"metadata: {collection}/m.csv: 0 of 1 rows name a file that is there; for example line 2, {name}: "
-        f"no location of audio or images has {collection}/{name} or {Path.cwd()}/{name}; perhaps {collection}/sounds/rain-0.2.flac is meant"
+        f"no location of audio or images has {collection}/{name} or {Path.cwd()}/{name}; "
+        f"perhaps {collection}/sounds/rain-0.2.flac is meant"
     )
 
 
