@@ -18,6 +18,7 @@ from aai.report.training import EvaluationPage, FigureRow, QueryCard, Retrieved,
 from aai.workspace.store import write_whole
 from tasks.aligner.config import ALIGNER, VECTORS, TrainingConfig, bank_of
 from tasks.aligner.pairs import pairs_of
+from tasks.aligner.result import pairs_trained_on
 from tasks.runtime.arrow import to_array
 from tasks.runtime.run import Run
 from tasks.stages import open_run
@@ -53,6 +54,10 @@ def evaluate_pairs(training: TrainingConfig, aligner: Path | None, output: Path,
     if not (folder / "model.safetensors").is_file():
         raise BadConfig("there is no aligner: run `aai align train` first", uri=str(folder))
     found = pairs_of(run, training.pairs, training.train, Path(training.output) / VECTORS, training.seed)
+    if aligner is None and pairs_trained_on(Path(training.output)) != found.digest():
+        sentence = "the pairs, their split or the encoders are not those of the training: some of the pairs that are "
+        remedy = "held out now were trained on. Undo the change, or run `aai align train` again"
+        raise BadConfig(sentence + remedy, uri=str(folder))
     members = found.vectors.members(HELD_OUT)
     if len(members) < MIN_HELD_OUT:
         sentence = f"{len(members)} pairs are held out: raise it, or add pairs, so that there are {MIN_HELD_OUT}"

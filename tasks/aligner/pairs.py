@@ -60,9 +60,12 @@ class Pairs:
     notes: list[str]
     """What was left out, in sentences."""
 
+    encoders: str
+    """What the vectors depend on: the recipes of both sides, and the model of the texts."""
+
     def digest(self) -> str:
-        """What the pairs are, and what each is for."""
-        return content_id(self.vectors.facts.tobytes() + ids_of(self.table).encode())
+        """What the pairs are, what each is for, and what their vectors depend on."""
+        return content_id(self.vectors.facts.tobytes() + f"{ids_of(self.table)} {self.encoders}".encode())
 
 
 def ids_of(table: pa.Table) -> str:
@@ -121,16 +124,17 @@ def pairs_of(run: Run, options: PairOptions, train: TrainAlignerOptions, folder:
     texts, faults = texts_of(table, train.prompt)
     needs_texts = bool(train.text_weight) or options.frame == "label"
     notes += faults if needs_texts else []
-    recipes = "".join(run.recipe(name) for name in ("audio_vectors", "image_vectors"))
-    settings = f"{recipes} {options.model_dump_json()} {train.prompt} {needs_texts} {seed}"
-    digest = content_id(f"{ids_of(table)} {settings}".encode())
+    encoders = "".join(run.recipe(name) for name in ("audio_vectors", "image_vectors"))
+    encoders += "@".join(run.revision("image_text")) if needs_texts else ""
+    settings = f"{encoders} {options.model_dump_json()} {train.prompt} {needs_texts} {seed}"
     facts, classes = facts_of(table, options, seed)
+    digest = content_id(facts.tobytes() + f"{ids_of(table)} {settings}".encode())
     if digest_in(folder) == digest:
         vectors = PairVectors.open(folder)
     else:
         vectors = _write(run, table, texts if needs_texts else [], (folder, facts, options, digest))
     notes += _notes_of(vectors, options)
-    return Pairs(vectors, table, classes, notes)
+    return Pairs(vectors, table, classes, notes, encoders)
 
 
 def texts_of(table: pa.Table, prompt: str) -> tuple[list[str], list[str]]:
@@ -145,11 +149,17 @@ def texts_of(table: pa.Table, prompt: str) -> tuple[list[str], list[str]]:
 
 def facts_of(table: pa.Table, options: PairOptions, seed: int) -> tuple[Int64[np.ndarray, "pairs 4"], list[str]]:
     """Sound, picture, class and part of each pair; and the labels."""
-    sounds, pictures, recordings = (_numbers(table[name]) for name in ("clip_id", "image_id", "content_id"))
+    sounds, pictures = (_numbers(table[name]) for name in ("clip_id", "image_id"))
+    recordings = _numbers(_films(table["key"]) if options.videos else table["content_id"])
     labels = table["label"].combine_chunks().dictionary_encode()
     classes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     parts = split(recordings, pictures, table["content_id"].to_pylist(), options, seed)
     return np.stack([sounds, pictures, classes.astype(np.int64), parts], axis=1), labels.dictionary.to_pylist()
+
+
+def _films(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The video of each window, whose key is that of the video and a number."""
+    return pc.replace_substring_regex(keys, r"-\d+$", "")
 
 
 def split(

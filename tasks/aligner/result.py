@@ -61,9 +61,18 @@ def publish(run: Run, output: Path, projector: "Projector", result: Result, fact
 
 def finished(output: Path) -> str | None:
     """The digest of the training whose aligner is in a folder."""
+    return _fact(output, "name")
+
+
+def pairs_trained_on(output: Path) -> str | None:
+    """The digest of the pairs that the aligner in a folder was trained on."""
+    return _fact(output, "digest of the pairs")
+
+
+def _fact(output: Path, name: str) -> str | None:
     try:
-        return str(json.loads((output / RESULT).read_text())["name"])
-    except (OSError, ValueError, KeyError):
+        return str(json.loads((output / RESULT).read_text())[name])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from aai.align.projector import Projector
@@ -62,6 +63,26 @@ def test_the_evaluation_is_a_table_a_file_and_a_page(trained):
     assert found["abstention"][0]["coverage"] == 1 and "R@10" in done.output
     page = (trained / "trained" / "evaluation.html").read_text()
     assert page.count("<audio") == 3 and page.count('<img class="thumb') == 3 * 6
+
+
+@pytest.mark.parametrize("change", ["pairs.held_out=0.8", "seed=5"])
+def test_another_split_than_that_of_the_training_is_not_evaluated(trained, change):
+    refused = call("eval", trained / "pairs.yaml", "--set", change)
+    assert refused.exit_code == 2 and "not those of the training" in " ".join(refused.output.split())
+
+
+def test_another_encoder_trains_again(trained, tmp_path):
+    shutil.copytree(WEIGHTS / "clip", tmp_path / "clip")
+    weights = load_file(tmp_path / "clip" / "model.safetensors")
+    weights["visual_projection.weight"] *= -1
+    save_file(weights, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
+    lines = [f"{kind}: {trained / 'pairs'}" for kind in ("audio", "images")] + [f"workspace: {tmp_path / 'bank'}"]
+    (tmp_path / "aai.yaml").write_text("\n".join([*lines, "models:", f"  image_text: {tmp_path / 'clip'}"]))
+    shutil.copytree(trained / "trained", tmp_path / "trained")
+    changes = (f"config={tmp_path / 'aai.yaml'}", f"output={tmp_path / 'trained'}")
+    done = call("train", trained / "pairs.yaml", *[word for change in changes for word in ("--set", change)])
+    assert done.exit_code == 0, done.output
+    assert "nothing to do" not in done.output
 
 
 def test_another_aligner_is_evaluated_on_the_same_pairs(trained):

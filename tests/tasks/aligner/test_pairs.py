@@ -97,6 +97,16 @@ def test_pairs_with_a_common_recording_or_image_are_in_one_part():
     assert (again[::-1] == parts).all()
 
 
+def test_the_windows_of_a_video_are_in_one_part():
+    keys = [f"/x/film-{video}-{window:04}" for video in range(40) for window in range(5)]
+    ids = [f"{number:04}" for number in range(200)]
+    table = pa.table({"clip_id": ids, "image_id": ids, "content_id": ids, "label": pa.nulls(200, pa.string())})
+    table = table.append_column("key", [keys])
+    facts, _ = facts_of(table, PairOptions(videos="x", held_out=0.3, validation=0.2), 0)
+    parts = facts[:, -1].reshape(40, 5)
+    assert (parts == parts[:, :1]).all() and set(parts[:, 0]) == {TRAIN, VALIDATION, HELD_OUT}
+
+
 def test_labels_become_classes():
     table = pa.table(
         {
