@@ -35,17 +35,21 @@ def train(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="For --text-only: configuration of the bank to align.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="For --text-only: folder to write to.")] = _OUTPUT,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="For --text-only: folder to write to; trained by default.")
+    ] = None,
     changes: Changes = None,
 ) -> None:
     """Train an aligner from pairs of sounds and images, or from captions; the same command resumes a stopped one."""
     with sentences():
         if (pairs is None) == (text_only is None):
             fail("name either a file that describes pairs, or --text-only with a file of captions")
+        if pairs is not None and (config or output):
+            fail(f"-c and -o are for --text-only: write config and output into {pairs}, or use --set output=FOLDER")
         if pairs is not None:
             _from_pairs(pairs, changes)
         elif text_only is not None:
-            _from_captions(text_only, config, output, changes)
+            _from_captions(text_only, config, output or _OUTPUT, changes)
 
 
 def _from_pairs(path: Path, changes: list[str] | None) -> None:
@@ -130,6 +134,8 @@ def evaluate(  # noqa: PLR0913
 
         if (pairs is None) == (config is None):
             fail("name either the file of a training, or -c with the configuration of a bank")
+        if config is not None and aligner is not None:
+            fail("--aligner is for the pairs of a training: for a bank use --set models.aligner=FOLDER, and build it")
         if pairs is not None:
             from flows.app.opening import changed
             from tasks.aligner.config import load_training

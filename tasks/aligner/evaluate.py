@@ -68,7 +68,7 @@ def evaluate_pairs(training: TrainingConfig, aligner: Path | None, output: Path,
     assert found.vectors.image is not None, "pairs have images"
     labels = table["label"].to_pylist()
     gallery = Gallery(
-        _aligned(folder, found.vectors.audio[members[clip_rows]].astype(np.float32)),
+        _aligned(folder, found.vectors.audio[members[clip_rows]].astype(np.float32), found.vectors.image.shape[1]),
         found.vectors.image[members[image_rows]].astype(np.float32),
         np.stack([clips, images], axis=1),
         [labels[row] for row in clip_rows],
@@ -128,7 +128,7 @@ def _unique(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray, np.ndarray]
     return encoded.dictionary.to_pylist(), first, numbers
 
 
-def _aligned(folder: Path, vectors: np.ndarray) -> np.ndarray:
+def _aligned(folder: Path, vectors: np.ndarray, dim: int) -> np.ndarray:
     import torch
 
     from aai.align.projector import Projector
@@ -139,6 +139,11 @@ def _aligned(folder: Path, vectors: np.ndarray) -> np.ndarray:
         raise BadConfig(f"{sentence}{vectors.shape[1]}: it was trained for another encoder", uri=str(folder))
     with torch.inference_mode():
         aligned: np.ndarray = projector(torch.from_numpy(vectors)).numpy()
+    if aligned.shape[1] != dim:
+        sentence = f"its vectors have {aligned.shape[1]} numbers, and those of the images {dim}: "
+        raise BadConfig(f"{sentence}it was trained for another image encoder", uri=str(folder))
+    if not np.isfinite(aligned).all():
+        raise BadConfig("its vectors are not finite: train it again, or copy it again", uri=str(folder))
     return aligned
 
 

@@ -46,6 +46,11 @@ _PAIRED = """
 """
 _BY_NAME = "JOIN ({pictures}) p ON s.key = p.key"
 _BY_TABLE = "JOIN listed t ON s.uri = t.audio JOIN ({pictures}) p ON t.image = p.uri"
+_MISSING = """
+    SELECT count(*) FROM listed t
+    WHERE t.audio NOT IN (SELECT uri FROM ({sounds})) OR t.image NOT IN (SELECT uri FROM ({pictures}))
+       OR t.audio IS NULL OR t.image IS NULL
+"""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
         num_images = query.number(
             "SELECT count(*) FROM image_vectors v SEMI JOIN present_image_ids p ON v.image_id = p.id"
         )
-    notes = _unpaired(found, num_sounds, num_images, options)
+        missing = query.number(_MISSING.format(sounds=_SOUNDS, pictures=_PICTURES)) if options.table else 0
+    notes = _unpaired(found, num_sounds, num_images, missing)
     if not found.num_rows:
         how = "no row names files that could be read" if options.table else "no sound and image have the same name"
         key = "pairs.table" if options.table else "pairs.folder" if options.folder else "pairs.videos"
@@ -100,16 +106,14 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
     return found, notes
 
 
-def _unpaired(found: pa.Table, num_sounds: int, num_images: int, options: PairOptions) -> list[str]:
+def _unpaired(found: pa.Table, num_sounds: int, num_images: int, missing: int) -> list[str]:
     notes = []
     for name, num in (("clip", num_sounds), ("image", num_images)):
         alone = num - pc.count_distinct(found[f"{name}_id"]).as_py()
         if alone:
             notes.append(f"{alone:,} of {num:,} {name}s have no partner, and are left out")
-    if options.table:
-        missing = read_table(options.table).num_rows - found.num_rows
-        if missing > 0:
-            notes.append(f"{missing:,} rows of the table have no pair: a file is missing, rejected, or named twice")
+    if missing:
+        notes.append(f"{missing:,} rows of the table have no pair: a file is missing, rejected, or not named")
     return notes
 
 

@@ -1,6 +1,7 @@
 """`aai align` on the tiny world: training, evaluation, and a bank that uses the result."""
 
 import json
+import math
 import shutil
 import tarfile
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_another_aligner_is_evaluated_on_the_same_pairs(trained):
     wrong.save(trained / "wrong")
     refused = call("eval", trained / "pairs.yaml", "--aligner", trained / "wrong")
     assert refused.exit_code == 2 and "takes vectors of 64 numbers" in " ".join(refused.output.split())
+
+
+@pytest.mark.parametrize(("dim", "bias", "sentence"), [(64, 0.0, "vectors have 64 numbers"), (128, math.nan, "finite")])
+def test_an_aligner_whose_vectors_cannot_be_compared_is_refused(trained, tmp_path, dim, bias, sentence):
+    projector = Projector(128, dim, 8)
+    projector.layers[-1].bias.data.fill_(bias)
+    projector.save(tmp_path / "wrong")
+    refused = call("eval", trained / "pairs.yaml", "--aligner", tmp_path / "wrong", "-o", tmp_path)
+    assert refused.exit_code == 2 and sentence in " ".join(refused.output.split())
+
+
+def test_options_of_the_other_way_are_refused(trained, tmp_path):
+    for command, option in (("train", "-o"), ("train", "-c")):
+        refused = call(command, trained / "pairs.yaml", option, tmp_path / "x")
+        assert refused.exit_code == 2 and "are for --text-only" in " ".join(refused.output.split())
+    refused = call("eval", "-c", tmp_path / "aai.yaml", "--aligner", trained / "trained" / "aligner")
+    assert refused.exit_code == 2 and "models.aligner" in refused.output
 
 
 def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(trained, tmp_path):

@@ -60,12 +60,28 @@ def test_a_table_pairs_files_of_any_names(tmp_path):
     run = bank_with(tmp_path / "bank", names[:1], names[1:])
     found, notes = find_pairs(run, PairOptions(table=str(table)))
     assert found.num_rows == 2
-    assert notes == ["1 rows of the table have no pair: a file is missing, rejected, or named twice"]
+    assert notes == ["1 rows of the table have no pair: a file is missing, rejected, or not named"]
     assert folders_of(str(table)) == ([str(tmp_path / "sounds")], [str(tmp_path / "images")])
 
 
+def test_rows_without_a_pair_are_counted_also_beside_a_file_of_several_clips(tmp_path):
+    table = tmp_path / "t" / "pairs.csv"
+    table.parent.mkdir()
+    table.write_text("audio,image,note\na.flac,1.jpg,\nz.flac,1.jpg,\n,1.jpg,\na.flac,,\n")
+    names = [str(table.parent / name) for name in ("a.flac", "1.jpg")]
+    run = bank_with(tmp_path / "bank", names[:1], names[1:])
+    second = {"clip_id": "f" * 32, "content_id": content_id(names[0].encode())}
+    append(run, "clips", [second])
+    append(run, "audio_vectors", [{"clip_id": second["clip_id"], "vector": [0.0] * 4}])
+    found, notes = find_pairs(run, PairOptions(table=str(table)))
+    assert found.num_rows == 2
+    assert notes == ["3 rows of the table have no pair: a file is missing, rejected, or not named"]
+    assert folders_of(str(table)) == ([str(table.parent)], [str(table.parent)])  # not the folder above it
+
+
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("sound,image\na,b\n", "no column audio"), ("audio,image\n", "no rows")]
+    ("text", "sentence"),
+    [("sound,image\na,b\n", "no column audio"), ("audio,image\n", "no rows"), ("audio,image\n,b\n", "no pair")],
 )
 def test_a_table_without_its_columns_or_rows_is_refused(tmp_path, text, sentence):
     (tmp_path / "pairs.csv").write_text(text)
