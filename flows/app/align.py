@@ -109,7 +109,7 @@ def _from_captions(path: Path, config: Path | None, output: Path, changes: list[
         typer.echo(note)
     scores = ", ".join(f"{name} {recall:.3f}" for name, recall in outcome.recalls.items())
     typer.echo(f"R@1 on {outcome.num_held_out:,} held-out captions: {scores}; kept the {outcome.chosen}")
-    typer.echo(f"wrote {outcome.folder}")
+    typer.echo(f"wrote {outcome.folder}" if outcome.is_new else f"nothing to do: {outcome.folder} is up to date")
     _show_use(outcome.folder)
 
 

@@ -160,6 +160,11 @@ def test_training_from_captions_alone(trained, tmp_path):
     Projector.load(tmp_path / "out" / "aligner")
     facts = json.loads((tmp_path / "out" / "training.json").read_text())
     assert facts["kept"] in ("projector", "ridge regression") and facts["captions"] == 50
+    again = call("train", "--text-only", tmp_path / "captions.txt", "-o", tmp_path / "out", *changes, "--set", bank)
+    assert again.exit_code == 0 and "nothing to do" in again.output and f"kept the {facts['kept']}" in again.output
+    other = ("--set", "text_only.ridge=[5.0]")
+    another = call("train", "--text-only", tmp_path / "captions.txt", "-o", tmp_path / "out", *changes, *other)
+    assert another.exit_code == 0 and "nothing to do" not in another.output
 
 
 @pytest.mark.parametrize(
