@@ -24,6 +24,10 @@ BANK, VECTORS, ALIGNER, EXTRACTED, CHECKPOINT = "bank", "vectors", "aligner", "e
 """What is in the folder of a training: its own workspace, the vectors of the pairs, the weights, what videos held."""
 
 
+ALIGNED: dict[str, Any] = {"align": {"method": "labels"}}
+"""Keys with which sounds and images have vectors of the two encoders that an aligner is for, and not of a joint one."""
+
+
 class TrainingConfig(Options):
     """Everything that can be configured about a training."""
 
@@ -113,7 +117,7 @@ def bank_of(training: TrainingConfig) -> Config:
 
     if training.pool != PoolOptions():
         own["pool"] = training.pool.model_dump(exclude_unset=True)
-    return make_config(**(keys | own | {"metadata": list(training.metadata)}))
+    return make_config(**merge(keys, ALIGNED) | own | {"metadata": list(training.metadata)})
 
 
 def sources_of(training: TrainingConfig) -> tuple[list[str], list[str]]:

@@ -86,6 +86,14 @@ def test_another_encoder_trains_again(trained, tmp_path):
     assert "nothing to do" not in done.output
 
 
+def test_an_aligner_of_a_bank_with_a_joint_encoder_is_for_its_two_other_encoders(trained):
+    config = trained / "joint.yaml"
+    lines = [f"{kind}: {trained / 'pairs'}" for kind in ("audio", "images")] + [f"workspace: {trained / 'joint-bank'}"]
+    config.write_text("\n".join([*lines, "models: {joint: /nowhere}", "align: {method: joint}"]))
+    done = call("train", trained / "pairs.yaml", "--set", f"config={config}")
+    assert done.exit_code == 0 and "nothing to do" in done.output, done.output
+
+
 def test_another_aligner_is_evaluated_on_the_same_pairs(trained):
     done = call(
         "eval", trained / "pairs.yaml", "--aligner", WEIGHTS / "aligner", "-o", trained / "shipped", "--clips", 0
