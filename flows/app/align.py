@@ -92,11 +92,12 @@ def _show_use(folder: Path) -> None:
 def _from_captions(path: Path, config: Path | None, output: Path, changes: list[str] | None) -> None:
     from flows.app.opening import changed
     from tasks.aligner.captions import read_captions, train_on_captions
-    from tasks.aligner.config import ALIGNED, read_text_training
+    from tasks.aligner.config import ALIGNED, check_output, read_text_training
     from tasks.runtime.config import merge
     from tasks.runtime.signals import stopping_on_signals
     from tasks.stages import load_config, make_config, open_run
 
+    check_output(output)
     keys = changed({}, changes)
     own: dict[str, object] = {name: keys.pop(name) for name in ("text_only", "train") if name in keys}
     keys = merge(keys, ALIGNED)

@@ -1,6 +1,7 @@
 """The configuration of a training: one YAML file."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def load_training(path: Path, changes: Mapping[str, Any]) -> TrainingConfig:
     if keys.get("pairs") is None:
         raise BadConfig("it is missing: set folder, table or videos below it", key="pairs", uri=str(path))
     keys.setdefault("output", "trained")
+    check_output(keys["output"])
     folder = path.parent
     keys = _resolved(keys, folder, ("output", "config", "metadata"))
     if isinstance(keys["pairs"], dict):
@@ -92,6 +94,16 @@ def load_training(path: Path, changes: Mapping[str, Any]) -> TrainingConfig:
     if isinstance(keys.get("metadata"), str):
         keys["metadata"] = [keys["metadata"]]
     return read_options(TrainingConfig, keys, _KEYS, str(path))
+
+
+def check_output(output: object) -> None:
+    """Check that a training can be written there.
+
+    Raises:
+        BadConfig: it is a URL.
+    """
+    if re.match("[a-z][a-z0-9+.-]+:/", str(output)):  # a Path has one slash only
+        raise BadConfig("a training is written to a folder on disk: name one", key="output", uri=str(output))
 
 
 def read_text_training(changes: Mapping[str, Any], seed: int) -> TextTrainingConfig:

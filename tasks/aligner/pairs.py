@@ -99,11 +99,21 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
         )
         missing = query.number(_MISSING.format(sounds=_SOUNDS, pictures=_PICTURES)) if options.table else 0
     notes = _unpaired(found, num_sounds, num_images, missing)
+    notes += _shared_names(found) if options.folder else []
     if not found.num_rows:
         how = "no row names files that could be read" if options.table else "no sound and image have the same name"
         key = "pairs.table" if options.table else "pairs.folder" if options.folder else "pairs.videos"
         raise BadConfig(f"{how}, among {num_sounds:,} clips and {num_images:,} images", key=key)
     return found, notes
+
+
+def _shared_names(found: pa.Table) -> list[str]:
+    """A sentence on names that several sounds have, such as `rec` of `rec.1.flac` and `rec.2.flac`."""
+    counts = found.group_by("key").aggregate([("content_id", "count_distinct")])
+    num = pc.sum(pc.greater(counts["content_id_count_distinct"], 1)).as_py()
+    if not num:
+        return []
+    return [f"{num:,} names up to the first dot are of several sounds, each of which is paired with all their images"]
 
 
 def _unpaired(found: pa.Table, num_sounds: int, num_images: int, missing: int) -> list[str]:

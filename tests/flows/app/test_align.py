@@ -181,6 +181,7 @@ def test_training_from_captions_alone(trained, tmp_path):
         ("pairs: {folder: nowhere}", "nowhere"),
         ("pairs: {}", "set one of folder, table and videos"),
         ("output: x", "pairs: it is missing"),
+        ("output: s3://bucket/x\npairs: {folder: pairs}", "written to a folder on disk"),
         ("pairs: {folder: pairs, fodler: x}", "pairs.fodler: there is no such key: did you mean folder?"),
         ("pairs: {folder: pairs}\ntrain: {loss: triplet}", "train.loss"),
         ("pairs: {folder: pairs}\ntrain: {image_weight: 0}", "give one of them a weight"),

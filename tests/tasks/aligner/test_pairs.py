@@ -45,6 +45,14 @@ def test_a_sound_and_an_image_are_a_pair_by_their_name_up_to_the_first_dot(tmp_p
     ]
 
 
+def test_a_name_of_several_sounds_is_said(tmp_path):
+    names = [f"/x/rec.{number}" for number in (1, 2)]
+    run = bank_with(tmp_path, [f"{name}.flac" for name in names], [f"{name}.png" for name in names])
+    found, notes = find_pairs(run, FOLDER)
+    assert found.num_rows == 4
+    assert notes == ["1 names up to the first dot are of several sounds, each of which is paired with all their images"]
+
+
 def test_without_any_pair_a_sentence_names_the_key(tmp_path):
     with pytest.raises(BadConfig) as caught:
         find_pairs(bank_with(tmp_path, ["/x/a.flac"], ["/x/b.jpg"]), FOLDER)
