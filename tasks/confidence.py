@@ -89,15 +89,12 @@ class ConfidenceWorker(Batched):
 
     def _aligned(self, waves: Sequence[list[np.ndarray]]) -> Iterator[np.ndarray]:
         """The aligned vectors of each clip's copies."""
-        import torch  # plans do not need it
+        from aai.models.batches import embed_all  # plans do not need torch
 
         flat = [wave for copies in waves for wave in copies]
-        parts = [
-            self.encoder.embed_prepared(torch.from_numpy(np.stack(flat[first : first + self.batch_size]))).cpu()
-            for first in range(0, len(flat), self.batch_size)
-        ]
+        vectors = embed_all(flat, self.encoder.embed_prepared, self.encoder.dim, self.batch_size).numpy()
         ids = [str(number) for number in range(len(flat))]
-        outcome = self.align(pa.table({"clip_id": ids, "vector": to_lists(torch.cat(parts).numpy())}))
+        outcome = self.align(pa.table({"clip_id": ids, "vector": to_lists(vectors)}))
         assert outcome.rows is not None, "align rejects nothing"
         ends = np.cumsum([len(copies) for copies in waves])[:-1]
         yield from np.split(to_array(outcome.rows["vector"]), ends)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from aai.options import Options
+from aai.options import SPEED_ONLY, Options
 
 
 class PairOptions(Options):
@@ -104,7 +104,7 @@ class TrainAlignerOptions(Options):
     evaluations: int = Field(20, ge=1)
     """Number of evaluations on the validation pairs over the whole training."""
 
-    checkpoint_steps: int = Field(500, ge=1)
+    checkpoint_steps: int = Field(500, ge=1, json_schema_extra=SPEED_ONLY)
     """Steps between two checkpoints, from which a stopped training goes on."""
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,15 @@ def excerpts(path: Path, window_s: float, num_frames: int) -> Iterator[Excerpt]:
     """
     av = _library()
     try:
-        wave, rate_hz = _sound(av, path)
+        wave, rate_hz, first_s = _sound(av, path)
         duration_s = len(wave) / rate_hz
         starts = _starts(duration_s, window_s)
         times = [_times(start, min(window_s, duration_s - start), num_frames) for start in starts]
-        frames = _frames(av, path, sorted(time for own in times for time in own))
+        frames = _frames(av, path, sorted(time for own in times for time in own), first_s)
         for start, own in zip(starts, times, strict=True):
             part = wave[round(start * rate_hz) : round((start + window_s) * rate_hz)]
-            yield Excerpt(start, part, rate_hz, [frames[time] for time in own])
+            shown = dict(islice(frames, len(own)))
+            yield Excerpt(start, part, rate_hz, [shown[time] for time in own])
     except (av.error.FFmpegError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
         raise BadItem(f"it cannot be read as a video ({reason}): convert it to MP4", uri=str(path)) from error
@@ -74,14 +76,17 @@ def _times(start_s: float, length_s: float, num: int) -> list[float]:
     return [start_s + length_s * float(at[number]) for number in order]
 
 
-def _sound(av: Any, path: Path) -> tuple[Float32[np.ndarray, " samples"], int]:
+def _sound(av: Any, path: Path) -> tuple[Float32[np.ndarray, " samples"], int, float]:
+    """The sound, its sample rate, and when it begins on the clock of the file."""
     with av.open(str(path)) as container:
         if not container.streams.audio:
             raise BadItem("it has no sound: leave it out", uri=str(path))
         stream = container.streams.audio[0]
         rate_hz = int(stream.rate)
         resampler, parts, num = av.AudioResampler("flt", "mono", rate_hz), [], 0
+        first_s: float | None = None
         for frame in container.decode(stream):
+            first_s = frame.time if first_s is None else first_s
             for converted in resampler.resample(frame):
                 parts.append(converted.to_ndarray()[0])
                 num += len(parts[-1])
@@ -89,22 +94,25 @@ def _sound(av: Any, path: Path) -> tuple[Float32[np.ndarray, " samples"], int]:
                 raise BadItem(f"it is longer than {MAX_DURATION_S / 3600:g} hours: cut it", uri=str(path))
     if not num:
         raise BadItem("its sound is empty: leave it out", uri=str(path))
-    return np.concatenate(parts).astype(np.float32), rate_hz
+    return np.concatenate(parts).astype(np.float32), rate_hz, first_s or 0.0
 
 
-def _frames(av: Any, path: Path, times: list[float]) -> dict[float, np.ndarray]:
-    """The frame that is shown at each of some times, which are sorted."""
-    found: dict[float, np.ndarray] = {}
+def _frames(av: Any, path: Path, times: list[float], first_s: float) -> Iterator[tuple[float, np.ndarray]]:
+    """Each of some times, which are sorted and count from `first_s`, with the frame that is shown then."""
     with av.open(str(path)) as container:
         if not container.streams.video:
             raise BadItem("it has no picture: leave it out", uri=str(path))
-        last, left = None, list(times)
+        last, num = None, 0
         for frame in container.decode(container.streams.video[0]):
-            while left and last is not None and frame.time is not None and frame.time > left[0]:
-                found[left.pop(0)] = last.to_ndarray(format="rgb24")
+            while num < len(times) and last is not None and frame.time is not None:
+                if frame.time - first_s <= times[num]:
+                    break
+                yield times[num], last.to_ndarray(format="rgb24")
+                num += 1
             last = frame
-            if not left:
-                break
+            if num == len(times):
+                return
     if last is None:
         raise BadItem("it has no picture: leave it out", uri=str(path))
-    return found | {time: last.to_ndarray(format="rgb24") for time in left}
+    for time in times[num:]:
+        yield time, last.to_ndarray(format="rgb24")

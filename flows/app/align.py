@@ -35,17 +35,21 @@ def train(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="For --text-only: configuration of the bank to align.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="For --text-only: folder to write to.")] = _OUTPUT,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="For --text-only: folder to write to; trained by default.")
+    ] = None,
     changes: Changes = None,
 ) -> None:
     """Train an aligner from pairs of sounds and images, or from captions; the same command resumes a stopped one."""
     with sentences():
         if (pairs is None) == (text_only is None):
             fail("name either a file that describes pairs, or --text-only with a file of captions")
+        if pairs is not None and (config or output):
+            fail(f"-c and -o are for --text-only: write config and output into {pairs}, or use --set output=FOLDER")
         if pairs is not None:
             _from_pairs(pairs, changes)
         elif text_only is not None:
-            _from_captions(text_only, config, output, changes)
+            _from_captions(text_only, config, output or _OUTPUT, changes)
 
 
 def _from_pairs(path: Path, changes: list[str] | None) -> None:
@@ -88,12 +92,15 @@ def _show_use(folder: Path) -> None:
 def _from_captions(path: Path, config: Path | None, output: Path, changes: list[str] | None) -> None:
     from flows.app.opening import changed
     from tasks.aligner.captions import read_captions, train_on_captions
-    from tasks.aligner.config import read_text_training
+    from tasks.aligner.config import ALIGNED, check_output, read_text_training
+    from tasks.runtime.config import merge
     from tasks.runtime.signals import stopping_on_signals
     from tasks.stages import load_config, make_config, open_run
 
+    check_output(output)
     keys = changed({}, changes)
     own: dict[str, object] = {name: keys.pop(name) for name in ("text_only", "train") if name in keys}
+    keys = merge(keys, ALIGNED)
     run = open_run(load_config(config, keys) if config else make_config(**({"workspace": str(output / "bank")} | keys)))
     training = read_text_training(own, run.config.seed)
     captions = read_captions(path)
@@ -105,7 +112,7 @@ def _from_captions(path: Path, config: Path | None, output: Path, changes: list[
         typer.echo(note)
     scores = ", ".join(f"{name} {recall:.3f}" for name, recall in outcome.recalls.items())
     typer.echo(f"R@1 on {outcome.num_held_out:,} held-out captions: {scores}; kept the {outcome.chosen}")
-    typer.echo(f"wrote {outcome.folder}")
+    typer.echo(f"wrote {outcome.folder}" if outcome.is_new else f"nothing to do: {outcome.folder} is up to date")
     _show_use(outcome.folder)
 
 
@@ -130,6 +137,8 @@ def evaluate(  # noqa: PLR0913
 
         if (pairs is None) == (config is None):
             fail("name either the file of a training, or -c with the configuration of a bank")
+        if config is not None and aligner is not None:
+            fail("--aligner is for the pairs of a training: for a bank use --set models.aligner=FOLDER, and build it")
         if pairs is not None:
             from flows.app.opening import changed
             from tasks.aligner.config import load_training

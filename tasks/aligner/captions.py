@@ -12,7 +12,7 @@ from aai.align.train_options import TextOnlyOptions
 from aai.errors import BadConfig
 from aai.identity import content_id, seed_of
 from tasks.aligner.config import ALIGNER, CHECKPOINT, VECTORS, TextTrainingConfig
-from tasks.aligner.result import Result, publish
+from tasks.aligner.result import KEPT, RECALLS, Result, kept, publish
 from tasks.aligner.train import Job, run_training
 from tasks.runtime.arrow import to_array
 from tasks.runtime.run import Run
@@ -39,6 +39,8 @@ class TextOutcome:
     num_held_out: int
     notes: list[str]
     is_finished: bool = True
+    is_new: bool = True
+    """False if the aligner was there."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def embed_captions(run: Run, captions: list[str], options: TextOnlyOptions) -> C
 
 def _bank_vectors(run: Run, table: str) -> np.ndarray | None:
     with run.query() as query:
-        rows = query.table(f"SELECT vector FROM {table} LIMIT {_MAX_VECTORS}")
+        rows = query.table(f"SELECT vector FROM {table} ORDER BY clip_id LIMIT {_MAX_VECTORS}")
     return to_array(rows["vector"]) if rows.num_rows else None
 
 
@@ -108,6 +110,8 @@ def train_on_captions(
     run: Run, training: TextTrainingConfig, captions: list[str], output: Path, watch: "Watch", stop: Event
 ) -> TextOutcome:
     """Train projector and ridge regression on captions, and write the one that is better on held-out captions.
+
+    A second call with the same captions, options and sounds does nothing.
 
     Raises:
         BadConfig: the captions or options cannot be used.
@@ -118,18 +122,27 @@ def train_on_captions(
     pairs, digest = _written(embedded, training, output / VECTORS)
     options = training.train.model_copy(update={"noise": training.text_only.noise})
     job = Job(output / VECTORS, options, digest, output / CHECKPOINT, training.seed)
-    trained, num = run_training(job, watch, stop), len(pairs.members(HELD_OUT))
+    num, name = len(pairs.members(HELD_OUT)), _name_of(job, training, embedded)
+    if (known := kept(output, name)) is not None:
+        return TextOutcome(output / ALIGNER, *known, num, embedded.notes, is_new=False)
+    trained = run_training(job, watch, stop)
     if not trained.is_finished:
         return TextOutcome(output / ALIGNER, "", {}, num, embedded.notes, is_finished=False)
     chosen, scores, projector = _better(embedded, pairs, trained.projector, training)
     if embedded.sounds is not None:
         projector = hear_sounds(projector, embedded.audio_side[pairs.members(TRAIN)], embedded.sounds)
     settings = options.settings() | training.text_only.settings()
-    result = Result(job.name, trained.progress, trained.steps, settings, embedded.notes)
-    facts = {"captions": len(embedded.texts), "kept": chosen, "R@1 on held-out captions": scores}
+    result = Result(name, trained.progress, trained.steps, settings, embedded.notes)
+    facts = {"captions": len(embedded.texts), KEPT: chosen, RECALLS: scores}
     publish(run, output, projector, result, facts)
     job.checkpoint.unlink(missing_ok=True)
     return TextOutcome(output / ALIGNER, chosen, scores, num, embedded.notes)
+
+
+def _name_of(job: Job, training: TextTrainingConfig, embedded: Captions) -> str:
+    """A digest of all that the result depends on."""
+    sounds = b"" if embedded.sounds is None else embedded.sounds.tobytes()
+    return content_id(f"{job.name} {training.text_only.model_dump_json()} {content_id(sounds)}".encode())
 
 
 def _better(
@@ -158,11 +171,12 @@ def _written(embedded: Captions, training: TextTrainingConfig, folder: Path) -> 
     dims = {"audio": embedded.audio_side.shape[1], "image": targets.shape[1]}
     writer = PairWriter(folder, num, dims)
     writer.arrays["audio"][:], writer.arrays["image"][:] = embedded.audio_side, targets
-    drawn = np.array([seed_of(training.seed, "align", content_id(t.encode()), "part") / 2**63 for t in embedded.texts])
+    _, first, same = np.unique(targets.round(4), axis=0, return_index=True, return_inverse=True)
+    names = [embedded.texts[first[group]] for group in same.ravel()]  # captions that are seen alike are on one side
+    drawn = np.array([seed_of(training.seed, "align", content_id(t.encode()), "part") / 2**63 for t in names])
     share = training.text_only.held_out
     parts = np.select([drawn < share, drawn < 1.5 * share], [HELD_OUT, VALIDATION], TRAIN)
-    parts[np.argmin(drawn)] = HELD_OUT  # there is one at least
-    _, same = np.unique(targets.round(4), axis=0, return_inverse=True)
+    parts[drawn == drawn.min()] = HELD_OUT  # there is one at least
     numbers = np.arange(num)
     digest = content_id(embedded.audio_side.tobytes() + targets.tobytes() + parts.tobytes())
     return writer.finish(np.stack([numbers, same.ravel(), np.full(num, -1), parts], axis=1), digest), digest

@@ -1,6 +1,7 @@
 """The configuration of a training: one YAML file."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ _KEYS = "docs/ALIGN.md lists all there are"
 
 BANK, VECTORS, ALIGNER, EXTRACTED, CHECKPOINT = "bank", "vectors", "aligner", "extracted", "checkpoint.safetensors"
 """What is in the folder of a training: its own workspace, the vectors of the pairs, the weights, what videos held."""
+
+
+ALIGNED: dict[str, Any] = {"align": {"method": "labels"}}
+"""Keys with which sounds and images have vectors of the two encoders that an aligner is for, and not of a joint one."""
 
 
 class TrainingConfig(Options):
@@ -81,6 +86,7 @@ def load_training(path: Path, changes: Mapping[str, Any]) -> TrainingConfig:
     if keys.get("pairs") is None:
         raise BadConfig("it is missing: set folder, table or videos below it", key="pairs", uri=str(path))
     keys.setdefault("output", "trained")
+    check_output(keys["output"])
     folder = path.parent
     keys = _resolved(keys, folder, ("output", "config", "metadata"))
     if isinstance(keys["pairs"], dict):
@@ -88,6 +94,16 @@ def load_training(path: Path, changes: Mapping[str, Any]) -> TrainingConfig:
     if isinstance(keys.get("metadata"), str):
         keys["metadata"] = [keys["metadata"]]
     return read_options(TrainingConfig, keys, _KEYS, str(path))
+
+
+def check_output(output: object) -> None:
+    """Check that a training can be written there.
+
+    Raises:
+        BadConfig: it is a URL.
+    """
+    if re.match("[a-z][a-z0-9+.-]+:/", str(output)):  # a Path has one slash only
+        raise BadConfig("a training is written to a folder on disk: name one", key="output", uri=str(output))
 
 
 def read_text_training(changes: Mapping[str, Any], seed: int) -> TextTrainingConfig:
@@ -113,7 +129,7 @@ def bank_of(training: TrainingConfig) -> Config:
 
     if training.pool != PoolOptions():
         own["pool"] = training.pool.model_dump(exclude_unset=True)
-    return make_config(**(keys | own | {"metadata": list(training.metadata)}))
+    return make_config(**merge(keys, ALIGNED) | own | {"metadata": list(training.metadata)})
 
 
 def sources_of(training: TrainingConfig) -> tuple[list[str], list[str]]:

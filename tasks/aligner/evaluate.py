@@ -18,6 +18,7 @@ from aai.report.training import EvaluationPage, FigureRow, QueryCard, Retrieved,
 from aai.workspace.store import write_whole
 from tasks.aligner.config import ALIGNER, VECTORS, TrainingConfig, bank_of
 from tasks.aligner.pairs import pairs_of
+from tasks.aligner.result import pairs_trained_on
 from tasks.runtime.arrow import to_array
 from tasks.runtime.run import Run
 from tasks.stages import open_run
@@ -53,6 +54,10 @@ def evaluate_pairs(training: TrainingConfig, aligner: Path | None, output: Path,
     if not (folder / "model.safetensors").is_file():
         raise BadConfig("there is no aligner: run `aai align train` first", uri=str(folder))
     found = pairs_of(run, training.pairs, training.train, Path(training.output) / VECTORS, training.seed)
+    if aligner is None and pairs_trained_on(Path(training.output)) != found.digest():
+        sentence = "the pairs, their split or the encoders are not those of the training: some of the pairs that are "
+        remedy = "held out now were trained on. Undo the change, or run `aai align train` again"
+        raise BadConfig(sentence + remedy, uri=str(folder))
     members = found.vectors.members(HELD_OUT)
     if len(members) < MIN_HELD_OUT:
         sentence = f"{len(members)} pairs are held out: raise it, or add pairs, so that there are {MIN_HELD_OUT}"
@@ -63,7 +68,7 @@ def evaluate_pairs(training: TrainingConfig, aligner: Path | None, output: Path,
     assert found.vectors.image is not None, "pairs have images"
     labels = table["label"].to_pylist()
     gallery = Gallery(
-        _aligned(folder, found.vectors.audio[members[clip_rows]].astype(np.float32)),
+        _aligned(folder, found.vectors.audio[members[clip_rows]].astype(np.float32), found.vectors.image.shape[1]),
         found.vectors.image[members[image_rows]].astype(np.float32),
         np.stack([clips, images], axis=1),
         [labels[row] for row in clip_rows],
@@ -123,7 +128,7 @@ def _unique(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray, np.ndarray]
     return encoded.dictionary.to_pylist(), first, numbers
 
 
-def _aligned(folder: Path, vectors: np.ndarray) -> np.ndarray:
+def _aligned(folder: Path, vectors: np.ndarray, dim: int) -> np.ndarray:
     import torch
 
     from aai.align.projector import Projector
@@ -134,6 +139,11 @@ def _aligned(folder: Path, vectors: np.ndarray) -> np.ndarray:
         raise BadConfig(f"{sentence}{vectors.shape[1]}: it was trained for another encoder", uri=str(folder))
     with torch.inference_mode():
         aligned: np.ndarray = projector(torch.from_numpy(vectors)).numpy()
+    if aligned.shape[1] != dim:
+        sentence = f"its vectors have {aligned.shape[1]} numbers, and those of the images {dim}: "
+        raise BadConfig(f"{sentence}it was trained for another image encoder", uri=str(folder))
+    if not np.isfinite(aligned).all():
+        raise BadConfig("its vectors are not finite: train it again, or copy it again", uri=str(folder))
     return aligned
 
 

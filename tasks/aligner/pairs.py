@@ -46,6 +46,11 @@ _PAIRED = """
 """
 _BY_NAME = "JOIN ({pictures}) p ON s.key = p.key"
 _BY_TABLE = "JOIN listed t ON s.uri = t.audio JOIN ({pictures}) p ON t.image = p.uri"
+_MISSING = """
+    SELECT count(*) FROM listed t
+    WHERE t.audio NOT IN (SELECT uri FROM ({sounds})) OR t.image NOT IN (SELECT uri FROM ({pictures}))
+       OR t.audio IS NULL OR t.image IS NULL
+"""
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,12 @@ class Pairs:
     notes: list[str]
     """What was left out, in sentences."""
 
+    encoders: str
+    """What the vectors depend on: the recipes of both sides, and the model of the texts."""
+
     def digest(self) -> str:
-        """What the pairs are, and what each is for."""
-        return content_id(self.vectors.facts.tobytes() + ids_of(self.table).encode())
+        """What the pairs are, what each is for, and what their vectors depend on."""
+        return content_id(self.vectors.facts.tobytes() + f"{ids_of(self.table)} {self.encoders}".encode())
 
 
 def ids_of(table: pa.Table) -> str:
@@ -89,7 +97,9 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
         num_images = query.number(
             "SELECT count(*) FROM image_vectors v SEMI JOIN present_image_ids p ON v.image_id = p.id"
         )
-    notes = _unpaired(found, num_sounds, num_images, options)
+        missing = query.number(_MISSING.format(sounds=_SOUNDS, pictures=_PICTURES)) if options.table else 0
+    notes = _unpaired(found, num_sounds, num_images, missing)
+    notes += _shared_names(found) if options.folder else []
     if not found.num_rows:
         how = "no row names files that could be read" if options.table else "no sound and image have the same name"
         key = "pairs.table" if options.table else "pairs.folder" if options.folder else "pairs.videos"
@@ -97,16 +107,23 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
     return found, notes
 
 
-def _unpaired(found: pa.Table, num_sounds: int, num_images: int, options: PairOptions) -> list[str]:
+def _shared_names(found: pa.Table) -> list[str]:
+    """A sentence on names that several sounds have, such as `rec` of `rec.1.flac` and `rec.2.flac`."""
+    counts = found.group_by("key").aggregate([("content_id", "count_distinct")])
+    num = pc.sum(pc.greater(counts["content_id_count_distinct"], 1)).as_py()
+    if not num:
+        return []
+    return [f"{num:,} names up to the first dot are of several sounds, each of which is paired with all their images"]
+
+
+def _unpaired(found: pa.Table, num_sounds: int, num_images: int, missing: int) -> list[str]:
     notes = []
     for name, num in (("clip", num_sounds), ("image", num_images)):
         alone = num - pc.count_distinct(found[f"{name}_id"]).as_py()
         if alone:
             notes.append(f"{alone:,} of {num:,} {name}s have no partner, and are left out")
-    if options.table:
-        missing = read_table(options.table).num_rows - found.num_rows
-        if missing > 0:
-            notes.append(f"{missing:,} rows of the table have no pair: a file is missing, rejected, or named twice")
+    if missing:
+        notes.append(f"{missing:,} rows of the table have no pair: a file is missing, rejected, or not named")
     return notes
 
 
@@ -121,16 +138,17 @@ def pairs_of(run: Run, options: PairOptions, train: TrainAlignerOptions, folder:
     texts, faults = texts_of(table, train.prompt)
     needs_texts = bool(train.text_weight) or options.frame == "label"
     notes += faults if needs_texts else []
-    recipes = "".join(run.recipe(name) for name in ("audio_vectors", "image_vectors"))
-    settings = f"{recipes} {options.model_dump_json()} {train.prompt} {needs_texts} {seed}"
-    digest = content_id(f"{ids_of(table)} {settings}".encode())
+    encoders = "".join(run.recipe(name) for name in ("audio_vectors", "image_vectors"))
+    encoders += "@".join(run.revision("image_text")) if needs_texts else ""
+    settings = f"{encoders} {options.model_dump_json()} {train.prompt} {needs_texts} {seed}"
     facts, classes = facts_of(table, options, seed)
+    digest = content_id(facts.tobytes() + f"{ids_of(table)} {settings}".encode())
     if digest_in(folder) == digest:
         vectors = PairVectors.open(folder)
     else:
         vectors = _write(run, table, texts if needs_texts else [], (folder, facts, options, digest))
     notes += _notes_of(vectors, options)
-    return Pairs(vectors, table, classes, notes)
+    return Pairs(vectors, table, classes, notes, encoders)
 
 
 def texts_of(table: pa.Table, prompt: str) -> tuple[list[str], list[str]]:
@@ -145,11 +163,17 @@ def texts_of(table: pa.Table, prompt: str) -> tuple[list[str], list[str]]:
 
 def facts_of(table: pa.Table, options: PairOptions, seed: int) -> tuple[Int64[np.ndarray, "pairs 4"], list[str]]:
     """Sound, picture, class and part of each pair; and the labels."""
-    sounds, pictures, recordings = (_numbers(table[name]) for name in ("clip_id", "image_id", "content_id"))
+    sounds, pictures = (_numbers(table[name]) for name in ("clip_id", "image_id"))
+    recordings = _numbers(_films(table["key"]) if options.videos else table["content_id"])
     labels = table["label"].combine_chunks().dictionary_encode()
     classes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     parts = split(recordings, pictures, table["content_id"].to_pylist(), options, seed)
     return np.stack([sounds, pictures, classes.astype(np.int64), parts], axis=1), labels.dictionary.to_pylist()
+
+
+def _films(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The video of each window, whose key is that of the video and a number."""
+    return pc.replace_substring_regex(keys, r"-\d+$", "")
 
 
 def split(

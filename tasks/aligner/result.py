@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aai.align.projector import Projector
 
 RESULT, CURVES = "training.json", "training.html"
+KEPT, RECALLS = "kept", "R@1 on held-out captions"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,26 @@ def publish(run: Run, output: Path, projector: "Projector", result: Result, fact
 
 def finished(output: Path) -> str | None:
     """The digest of the training whose aligner is in a folder."""
+    return _fact(output, "name")
+
+
+def pairs_trained_on(output: Path) -> str | None:
+    """The digest of the pairs that the aligner in a folder was trained on."""
+    return _fact(output, "digest of the pairs")
+
+
+def kept(output: Path, name: str) -> tuple[str, dict[str, float]] | None:
+    """Which candidate a training from captions with some digest kept, and the recall of all; none if there is none."""
+    if finished(output) != name:
+        return None
+    facts = json.loads((output / RESULT).read_text())
+    return facts[KEPT], facts[RECALLS]
+
+
+def _fact(output: Path, name: str) -> str | None:
     try:
-        return str(json.loads((output / RESULT).read_text())["name"])
-    except (OSError, ValueError, KeyError):
+        return str(json.loads((output / RESULT).read_text())[name])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -15,7 +15,7 @@ _KEY = "pairs.table"
 
 @lru_cache(maxsize=4)
 def read_table(path: str) -> pa.Table:
-    """The pairs of a CSV or Parquet file, as columns `audio` and `image` of absolute paths or URLs.
+    """The pairs of a CSV or Parquet file: columns `audio` and `image` of absolute paths or URLs, null for empty cells.
 
     Raises:
         BadConfig: there is no such file, or it has other columns.
@@ -33,8 +33,8 @@ def read_table(path: str) -> pa.Table:
         has = ", ".join(rows.column_names)
         raise BadConfig(f"it has no column {missing[0]} (it has {has}): rename one", key=_KEY, uri=path)
     folder = Path(path).parent
-    columns = {name: [_whole(folder, str(value)) for value in rows[name].to_pylist()] for name in ("audio", "image")}
-    return pa.table(columns)
+    columns = {name: [_whole(folder, value) for value in rows[name].to_pylist()] for name in ("audio", "image")}
+    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
 
 
 def folders_of(path: str) -> tuple[list[str], list[str]]:
@@ -46,7 +46,11 @@ def folders_of(path: str) -> tuple[list[str], list[str]]:
     rows = read_table(path)
     if not rows.num_rows:
         raise BadConfig("it has no rows: add pairs", key=_KEY, uri=path)
-    audio, image = (sorted({uri.rpartition("/")[0] for uri in rows[name].to_pylist()}) for name in ("audio", "image"))
+    audio, image = (
+        sorted({uri.rpartition("/")[0] for uri in rows[name].to_pylist() if uri}) for name in ("audio", "image")
+    )
+    if not (audio and image):
+        raise BadConfig("its rows name no pair of files: write paths into both columns", key=_KEY, uri=path)
     return _outermost(audio), _outermost(image)
 
 
@@ -59,5 +63,8 @@ def _outermost(folders: list[str]) -> list[str]:
     return kept
 
 
-def _whole(folder: Path, value: str) -> str:
-    return value if "://" in value else os.path.abspath(folder / value)
+def _whole(folder: Path, value: object) -> str | None:
+    text = "" if value is None else str(value)
+    if not text.strip():
+        return None
+    return text if "://" in text else os.path.abspath(folder / text)

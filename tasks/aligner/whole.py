@@ -87,7 +87,7 @@ def train_aligner(run: Run, training: TrainingConfig, pairs: Pairs, watch: "Watc
     if not trained.is_finished:
         return Outcome(output / ALIGNER, counts, pairs.notes, is_new=True, is_finished=False)
     result = Result(job.name, trained.progress, trained.steps, training.train.settings(), pairs.notes)
-    publish(run, output, trained.projector, result, {"pairs": counts})
+    publish(run, output, trained.projector, result, {"pairs": counts, "digest of the pairs": job.digest})
     job.checkpoint.unlink(missing_ok=True)
     return Outcome(output / ALIGNER, counts, pairs.notes, is_new=True)
 

@@ -10,7 +10,7 @@ from aai.errors import BadConfig, BadItem
 from aai.media import video
 
 
-def write_video(path: Path, seconds: int, has_sound: bool = True) -> Path:
+def write_video(path: Path, seconds: int, has_sound: bool = True, start_s: int = 0) -> Path:
     """A video of eight frames per second that gets brighter, with a tone."""
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as out:
@@ -21,13 +21,13 @@ def write_video(path: Path, seconds: int, has_sound: bool = True) -> Path:
         for number in range(8 * seconds):
             level = np.full((32, 32, 3), 250 * number // (8 * seconds), np.uint8)
             frame = av.VideoFrame.from_ndarray(level, format="rgb24")
-            frame.pts = number
+            frame.pts = number + 8 * start_s
             out.mux(picture.encode(frame))
         out.mux(picture.encode())
         if sound:
             wave = 0.5 * np.sin(np.arange(16_000 * seconds) * 0.2, dtype=np.float32)
             tone = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
-            tone.sample_rate, tone.pts = 16_000, 0
+            tone.sample_rate, tone.pts = 16_000, 16_000 * start_s
             out.mux(sound.encode(tone))
             out.mux(sound.encode())
     return path
@@ -40,6 +40,12 @@ def test_windows_have_their_sound_and_the_middle_frame_first(tmp_path):
     middles = [float(each.frames[0].mean()) for each in found]
     assert abs(middles[0] - 250 * 1.5 / 6) < 12 and abs(middles[1] - 250 * 4.5 / 6) < 12
     assert found[0].frames[1].mean() < middles[0] < found[0].frames[2].mean()
+
+
+def test_frames_count_from_the_first_sample_of_the_sound(tmp_path):
+    found = list(video.excerpts(write_video(tmp_path / "a.ts", 6, start_s=3_600), 3.0, 1))  # the time of day
+    middles = [float(each.frames[0].mean()) for each in found]
+    assert abs(middles[0] - 250 * 1.5 / 6) < 12 and abs(middles[1] - 250 * 4.5 / 6) < 12
 
 
 def test_a_video_shorter_than_a_window_is_one(tmp_path):

@@ -12,6 +12,7 @@ from aai.models.revisions import resolve_revision
 from tasks.render import RenderSectionOptions, render
 from tasks.runtime.run import Run
 from tasks.score import score
+from tasks.stages import CONFIDENCES
 from tests.collection import NUM_CLIPS, NUM_IMAGES, build, num_new, run_on, write_collection
 from tests.models.joint_encoders import HAS_TIMM, write_gemma, write_pe_av
 
@@ -58,6 +59,14 @@ def test_there_is_nothing_to_align(built):
 def test_clips_have_neighbours_and_cues_and_a_second_build_does_nothing(built):
     assert len(column(built, "neighbours", "clip_id")) == len(column(built, "cues", "clip_id")) == NUM_CLIPS
     assert num_new(built) == {}
+
+
+def test_copies_of_a_clip_of_other_lengths_are_heard_by_the_joint_encoder(built):
+    folder, joint = Path(built.config.audio[0]).parent, Path(built.config.models.joint.name)
+    run = joint_run(folder, joint, confidence={"method": "copies"})
+    done = run.do(CONFIDENCES)
+    assert (done.new, done.rejected) == (NUM_CLIPS, 0)
+    assert all(-1e-6 <= value <= 1 + 1e-6 for value in column(run, "confidences", "confidence"))
 
 
 def test_pictures_are_scored_by_clip_against_prompts_and_by_the_joint_encoder_against_clips(built):

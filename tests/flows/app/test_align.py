@@ -1,11 +1,13 @@
 """`aai align` on the tiny world: training, evaluation, and a bank that uses the result."""
 
 import json
+import math
 import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from aai.align.projector import Projector
@@ -64,6 +66,34 @@ def test_the_evaluation_is_a_table_a_file_and_a_page(trained):
     assert page.count("<audio") == 3 and page.count('<img class="thumb') == 3 * 6
 
 
+@pytest.mark.parametrize("change", ["pairs.held_out=0.8", "seed=5"])
+def test_another_split_than_that_of_the_training_is_not_evaluated(trained, change):
+    refused = call("eval", trained / "pairs.yaml", "--set", change)
+    assert refused.exit_code == 2 and "not those of the training" in " ".join(refused.output.split())
+
+
+def test_another_encoder_trains_again(trained, tmp_path):
+    shutil.copytree(WEIGHTS / "clip", tmp_path / "clip")
+    weights = load_file(tmp_path / "clip" / "model.safetensors")
+    weights["visual_projection.weight"] *= -1
+    save_file(weights, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
+    lines = [f"{kind}: {trained / 'pairs'}" for kind in ("audio", "images")] + [f"workspace: {tmp_path / 'bank'}"]
+    (tmp_path / "aai.yaml").write_text("\n".join([*lines, "models:", f"  image_text: {tmp_path / 'clip'}"]))
+    shutil.copytree(trained / "trained", tmp_path / "trained")
+    changes = (f"config={tmp_path / 'aai.yaml'}", f"output={tmp_path / 'trained'}")
+    done = call("train", trained / "pairs.yaml", *[word for change in changes for word in ("--set", change)])
+    assert done.exit_code == 0, done.output
+    assert "nothing to do" not in done.output
+
+
+def test_an_aligner_of_a_bank_with_a_joint_encoder_is_for_its_two_other_encoders(trained):
+    config = trained / "joint.yaml"
+    lines = [f"{kind}: {trained / 'pairs'}" for kind in ("audio", "images")] + [f"workspace: {trained / 'joint-bank'}"]
+    config.write_text("\n".join([*lines, "models: {joint: /nowhere}", "align: {method: joint}"]))
+    done = call("train", trained / "pairs.yaml", "--set", f"config={config}")
+    assert done.exit_code == 0 and "nothing to do" in done.output, done.output
+
+
 def test_another_aligner_is_evaluated_on_the_same_pairs(trained):
     done = call(
         "eval", trained / "pairs.yaml", "--aligner", WEIGHTS / "aligner", "-o", trained / "shipped", "--clips", 0
@@ -74,6 +104,23 @@ def test_another_aligner_is_evaluated_on_the_same_pairs(trained):
     wrong.save(trained / "wrong")
     refused = call("eval", trained / "pairs.yaml", "--aligner", trained / "wrong")
     assert refused.exit_code == 2 and "takes vectors of 64 numbers" in " ".join(refused.output.split())
+
+
+@pytest.mark.parametrize(("dim", "bias", "sentence"), [(64, 0.0, "vectors have 64 numbers"), (128, math.nan, "finite")])
+def test_an_aligner_whose_vectors_cannot_be_compared_is_refused(trained, tmp_path, dim, bias, sentence):
+    projector = Projector(128, dim, 8)
+    projector.layers[-1].bias.data.fill_(bias)
+    projector.save(tmp_path / "wrong")
+    refused = call("eval", trained / "pairs.yaml", "--aligner", tmp_path / "wrong", "-o", tmp_path)
+    assert refused.exit_code == 2 and sentence in " ".join(refused.output.split())
+
+
+def test_options_of_the_other_way_are_refused(trained, tmp_path):
+    for command, option in (("train", "-o"), ("train", "-c")):
+        refused = call(command, trained / "pairs.yaml", option, tmp_path / "x")
+        assert refused.exit_code == 2 and "are for --text-only" in " ".join(refused.output.split())
+    refused = call("eval", "-c", tmp_path / "aai.yaml", "--aligner", trained / "trained" / "aligner")
+    assert refused.exit_code == 2 and "models.aligner" in refused.output
 
 
 def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(trained, tmp_path):
@@ -121,6 +168,11 @@ def test_training_from_captions_alone(trained, tmp_path):
     Projector.load(tmp_path / "out" / "aligner")
     facts = json.loads((tmp_path / "out" / "training.json").read_text())
     assert facts["kept"] in ("projector", "ridge regression") and facts["captions"] == 50
+    again = call("train", "--text-only", tmp_path / "captions.txt", "-o", tmp_path / "out", *changes, "--set", bank)
+    assert again.exit_code == 0 and "nothing to do" in again.output and f"kept the {facts['kept']}" in again.output
+    other = ("--set", "text_only.ridge=[5.0]")
+    another = call("train", "--text-only", tmp_path / "captions.txt", "-o", tmp_path / "out", *changes, *other)
+    assert another.exit_code == 0 and "nothing to do" not in another.output
 
 
 @pytest.mark.parametrize(
@@ -129,6 +181,7 @@ def test_training_from_captions_alone(trained, tmp_path):
         ("pairs: {folder: nowhere}", "nowhere"),
         ("pairs: {}", "set one of folder, table and videos"),
         ("output: x", "pairs: it is missing"),
+        ("output: s3://bucket/x\npairs: {folder: pairs}", "written to a folder on disk"),
         ("pairs: {folder: pairs, fodler: x}", "pairs.fodler: there is no such key: did you mean folder?"),
         ("pairs: {folder: pairs}\ntrain: {loss: triplet}", "train.loss"),
         ("pairs: {folder: pairs}\ntrain: {image_weight: 0}", "give one of them a weight"),

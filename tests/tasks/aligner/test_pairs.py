@@ -45,6 +45,14 @@ def test_a_sound_and_an_image_are_a_pair_by_their_name_up_to_the_first_dot(tmp_p
     ]
 
 
+def test_a_name_of_several_sounds_is_said(tmp_path):
+    names = [f"/x/rec.{number}" for number in (1, 2)]
+    run = bank_with(tmp_path, [f"{name}.flac" for name in names], [f"{name}.png" for name in names])
+    found, notes = find_pairs(run, FOLDER)
+    assert found.num_rows == 4
+    assert notes == ["1 names up to the first dot are of several sounds, each of which is paired with all their images"]
+
+
 def test_without_any_pair_a_sentence_names_the_key(tmp_path):
     with pytest.raises(BadConfig) as caught:
         find_pairs(bank_with(tmp_path, ["/x/a.flac"], ["/x/b.jpg"]), FOLDER)
@@ -60,12 +68,28 @@ def test_a_table_pairs_files_of_any_names(tmp_path):
     run = bank_with(tmp_path / "bank", names[:1], names[1:])
     found, notes = find_pairs(run, PairOptions(table=str(table)))
     assert found.num_rows == 2
-    assert notes == ["1 rows of the table have no pair: a file is missing, rejected, or named twice"]
+    assert notes == ["1 rows of the table have no pair: a file is missing, rejected, or not named"]
     assert folders_of(str(table)) == ([str(tmp_path / "sounds")], [str(tmp_path / "images")])
 
 
+def test_rows_without_a_pair_are_counted_also_beside_a_file_of_several_clips(tmp_path):
+    table = tmp_path / "t" / "pairs.csv"
+    table.parent.mkdir()
+    table.write_text("audio,image,note\na.flac,1.jpg,\nz.flac,1.jpg,\n,1.jpg,\na.flac,,\n")
+    names = [str(table.parent / name) for name in ("a.flac", "1.jpg")]
+    run = bank_with(tmp_path / "bank", names[:1], names[1:])
+    second = {"clip_id": "f" * 32, "content_id": content_id(names[0].encode())}
+    append(run, "clips", [second])
+    append(run, "audio_vectors", [{"clip_id": second["clip_id"], "vector": [0.0] * 4}])
+    found, notes = find_pairs(run, PairOptions(table=str(table)))
+    assert found.num_rows == 2
+    assert notes == ["3 rows of the table have no pair: a file is missing, rejected, or not named"]
+    assert folders_of(str(table)) == ([str(table.parent)], [str(table.parent)])  # not the folder above it
+
+
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("sound,image\na,b\n", "no column audio"), ("audio,image\n", "no rows")]
+    ("text", "sentence"),
+    [("sound,image\na,b\n", "no column audio"), ("audio,image\n", "no rows"), ("audio,image\n,b\n", "no pair")],
 )
 def test_a_table_without_its_columns_or_rows_is_refused(tmp_path, text, sentence):
     (tmp_path / "pairs.csv").write_text(text)
@@ -95,6 +119,16 @@ def test_pairs_with_a_common_recording_or_image_are_in_one_part():
         recordings[::-1], pictures[::-1], names[::-1], PairOptions(folder="x", held_out=0.3, validation=0.2), 0
     )
     assert (again[::-1] == parts).all()
+
+
+def test_the_windows_of_a_video_are_in_one_part():
+    keys = [f"/x/film-{video}-{window:04}" for video in range(40) for window in range(5)]
+    ids = [f"{number:04}" for number in range(200)]
+    table = pa.table({"clip_id": ids, "image_id": ids, "content_id": ids, "label": pa.nulls(200, pa.string())})
+    table = table.append_column("key", [keys])
+    facts, _ = facts_of(table, PairOptions(videos="x", held_out=0.3, validation=0.2), 0)
+    parts = facts[:, -1].reshape(40, 5)
+    assert (parts == parts[:, :1]).all() and set(parts[:, 0]) == {TRAIN, VALIDATION, HELD_OUT}
 
 
 def test_labels_become_classes():
