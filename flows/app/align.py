@@ -53,14 +53,15 @@ def _from_pairs(path: Path, changes: list[str] | None) -> None:
     from tasks.aligner.config import bank_of, load_training
     from tasks.aligner.whole import embed, gather, prepare, train_aligner
     from tasks.runtime.signals import stopping_on_signals
-    from tasks.stages import open_run
+    from tasks.stages import load_config, open_run
 
     training = load_training(path, changed({}, changes))
     for note in prepare(training):
         typer.echo(note)
     run = open_run(bank_of(training))
+    bank = open_run(load_config(training.config)) if training.config else None
     with at_work(run):
-        if any(summary.stopped for summary in embed(run, announced)):
+        if any(summary.stopped for summary in embed(run, announced, bank)):
             raise KeyboardInterrupt
         found = gather(run, training)
         stop = Event()

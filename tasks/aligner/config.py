@@ -31,7 +31,8 @@ class TrainingConfig(Options):
     """Folder to write to: the weights are in its folder `aligner`, with a model card."""
 
     config: str | None = None
-    """Configuration of a bank, whose encoders and options embed the pairs; without one those of `profile`."""
+    """Configuration of a bank, whose encoders and options embed the pairs; without one those of `profile`. Vectors that
+    the bank has already are taken from it."""
 
     profile: str = "tiny"
     """Named set of models, without `config`: tiny, sd15 or sdxl."""

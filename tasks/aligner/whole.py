@@ -10,6 +10,7 @@ from aai.align.pair_vectors import HELD_OUT, TRAIN, VALIDATION
 from tasks.aligner.config import ALIGNER, CHECKPOINT, VECTORS, TrainingConfig
 from tasks.aligner.pairs import Pairs, pairs_of
 from tasks.aligner.result import Result, finished, publish
+from tasks.aligner.reuse import reuse_vectors
 from tasks.aligner.train import Job, run_training
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
@@ -35,8 +36,10 @@ class Outcome:
     is_finished: bool = True
 
 
-def embed(run: Run, do: Callable[[str, Callable[[Run], StageSummary], Run], StageSummary]) -> list[StageSummary]:
-    """Run the stages up to the vectors; a second call does nothing.
+def embed(
+    run: Run, do: Callable[[str, Callable[[Run], StageSummary], Run], StageSummary], bank: Run | None = None
+) -> list[StageSummary]:
+    """Run the stages up to the vectors, and take those that a bank has from there; a second call does nothing.
 
     Raises:
         BadConfig: a stage cannot start, or rejected too much.
@@ -46,6 +49,8 @@ def embed(run: Run, do: Callable[[str, Callable[[Run], StageSummary], Run], Stag
     done = []
     for stage in run.stages[: last + 1]:
         if stage.is_needed(run.config):
+            if bank and stage.name in UNTIL:
+                reuse_vectors(run, bank, stage)
             done.append(do(stage.name, lambda run, stage=stage: run.do(stage), run))  # type: ignore[misc]
             if done[-1].stopped:
                 break
