@@ -79,11 +79,12 @@ def _show(outcome: "Outcome") -> None:
         typer.echo(f"wrote {outcome.folder}; curves: {outcome.folder.parent / 'training.html'}")
     else:
         typer.echo(f"nothing to do: {outcome.folder} is up to date")
-    _show_use(outcome.folder)
+    _show_use(outcome.folder, outcome.encoder)
 
 
-def _show_use(folder: Path) -> None:
-    typer.echo(f"to use it, set models.aligner: {folder} and align.method: trained")
+def _show_use(folder: Path, encoder: Path | None = None) -> None:
+    audio = f"models.audio: {encoder}, " if encoder else ""
+    typer.echo(f"to use it, set {audio}models.aligner: {folder} and align.method: trained")
 
 
 def _from_captions(path: Path, config: Path | None, output: Path, changes: list[str] | None) -> None:

@@ -13,6 +13,7 @@ from aai.options import SPEED_ONLY, Options
 from aai.yaml_reader import read_yaml
 from tasks.runtime import config as files
 from tasks.runtime.config import Config, merge, read_options
+from tasks.runtime.models import sound_role
 from tasks.runtime.options import PoolOptions
 from tasks.runtime.stage import sections_of
 from tasks.stages import STAGES, make_config
@@ -20,8 +21,10 @@ from tasks.stages import STAGES, make_config
 _REMEDY = "write one as in README.md, section `Train your own aligner`"
 _KEYS = "docs/ALIGN.md lists all there are"
 
-BANK, VECTORS, ALIGNER, EXTRACTED, CHECKPOINT = "bank", "vectors", "aligner", "extracted", "checkpoint.safetensors"
-"""What is in the folder of a training: its own workspace, the vectors of the pairs, the weights, what videos held."""
+BANK, VECTORS, ALIGNER, AUDIO = "bank", "vectors", "aligner", "audio"
+EXTRACTED, CHECKPOINT, RESULT = "extracted", "checkpoint.safetensors", "training.json"
+"""What is in the folder of a training: its own workspace, the vectors of the pairs, the weights of the aligner and, if
+it was trained, too, of the audio encoder; what videos held; and how the training went."""
 
 
 class TrainingConfig(Options):
@@ -104,7 +107,7 @@ def bank_of(training: TrainingConfig) -> Config:
     """The configuration of the workspace in which the pairs are embedded: its own, with the bank's encoders.
 
     Raises:
-        BadConfig: the bank's configuration is wrong.
+        BadConfig: the bank's configuration is wrong, or its encoder is a joint one and is to be trained.
     """
     keys: dict[str, Any] = {"profile": training.profile}
     if training.config:
@@ -114,7 +117,11 @@ def bank_of(training: TrainingConfig) -> Config:
 
     if training.pool != PoolOptions():
         own["pool"] = training.pool.model_dump(exclude_unset=True)
-    return make_config(**(keys | own | {"metadata": list(training.metadata)}))
+    config = make_config(**(keys | own | {"metadata": list(training.metadata)}))
+    if training.train.tower_blocks and sound_role(config) == "joint":
+        sentence = "a joint encoder cannot be trained: set it to 0, or name a bank whose align.method is not joint"
+        raise BadConfig(sentence, key="train.tower_blocks")
+    return config
 
 
 def sources_of(training: TrainingConfig) -> tuple[list[str], list[str]]:
