@@ -59,10 +59,12 @@ class Pairs:
     """The labels by their numbers."""
     notes: list[str]
     """What was left out, in sentences."""
+    recipes: str
+    """Of the vectors."""
 
     def digest(self) -> str:
-        """What the pairs are, and what each is for."""
-        return content_id(self.vectors.facts.tobytes() + ids_of(self.table).encode())
+        """What the pairs are, what each is for, and what their vectors were made by."""
+        return content_id(self.vectors.facts.tobytes() + f"{ids_of(self.table)} {self.recipes}".encode())
 
 
 def ids_of(table: pa.Table) -> str:
@@ -130,7 +132,7 @@ def pairs_of(run: Run, options: PairOptions, train: TrainAlignerOptions, folder:
     else:
         vectors = _write(run, table, texts if needs_texts else [], (folder, facts, options, digest))
     notes += _notes_of(vectors, options)
-    return Pairs(vectors, table, classes, notes)
+    return Pairs(vectors, table, classes, notes, recipes)
 
 
 def texts_of(table: pa.Table, prompt: str) -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
 """`aai align train` with the last blocks of the audio encoder: what is left behind is an encoder that a build uses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_a_bank_uses_encoder_and_aligner_together(trained, tmp_path):
     run = run_on(folder, models=models)
     assert build(run, until="retrieve")["align"].new == 4
     assert run.recipe("audio_vectors") != run_on(folder).recipe("audio_vectors")
+
+
+def test_another_audio_encoder_trains_again(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "copy")
+    own, changes = tmp_path / "copy", ("--set", "train.tower_learning_rate=0.0001")
+    assert "nothing to do" in call("train", own / "pairs.yaml", *changes).output
+    (own / "aai.yaml").write_text(f"models: {{audio: {{name: {trained / 'trained' / 'audio'}}}}}")
+    again = call("train", own / "pairs.yaml", *changes, "--set", f"config={own / 'aai.yaml'}")
+    assert again.exit_code == 0 and "nothing to do" not in again.output, again.output
 
 
 def test_a_joint_encoder_and_captions_alone_are_refused(trained, tmp_path):
