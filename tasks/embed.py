@@ -30,6 +30,31 @@ class EmbedOptions(Options):
     """Batch size in clips or images; halved after an out-of-memory error. It changes the speed, not the vectors."""
 
 
+class ClipReader:
+    """Reads clips for an encoder; threads may call it at the same time.
+
+    A recording that holds several of its clips is decoded once if these come one after the other.
+    """
+
+    def __init__(self, prepare: Callable[[np.ndarray, int], np.ndarray], options: audio.AudioOptions) -> None:
+        self._prepare, self._options = prepare, options
+        self._decoded = RecentResults(self._decode, default_threads())
+
+    def __call__(self, row: Row) -> np.ndarray:
+        """A clip as the encoder takes it.
+
+        Raises:
+            BadItem: its file cannot be read, or has changed.
+        """
+        wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
+        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
+        return self._prepare(np.ascontiguousarray(window), rate_hz)
+
+    def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:
+        recording = audio.decode(read_content(uri, offset, num_bytes, digest), uri, self._options)
+        return audio.to_mono(recording.samples), recording.rate_hz
+
+
 class AudioEmbedder(Batched):
     """The model that hears, loaded once per worker.
 
@@ -43,22 +68,12 @@ class AudioEmbedder(Batched):
         self.revision = context.revisions[sound_role(context.config)]
         check_window(self.options.window_s, self.encoder.duration_s)
         self.batch_size = context.options(EmbedOptions).batch_size
-        self._decoded = RecentResults(self._decode, default_threads())
+        self._load = ClipReader(self.encoder.prepare, self.options)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice; a recording that holds several of its clips is decoded once."""
         rows = rows.sort_by([("content_id", "ascending"), ("start_s", "ascending")])
         return _embedded("audio_vectors", self.encoder, self._load, rows, self.batch_size, self.revision)
-
-    def _load(self, row: Row) -> np.ndarray:
-        """A clip as the encoder takes it."""
-        wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
-        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
-        return self.encoder.prepare(np.ascontiguousarray(window), rate_hz)
-
-    def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:
-        recording = audio.decode(read_content(uri, offset, num_bytes, digest), uri, self.options)
-        return audio.to_mono(recording.samples), recording.rate_hz
 
 
 def check_window(window_s: float, heard_s: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import aai.models.clap_blocks  # noqa: F401 - it changes the models that it loads, so it must not share them
 from aai.tiny.world import WEIGHTS
 
 _FROZEN = ("aai.models.clap:AudioEncoder", "aai.models.clip:ImageTextEncoder", "aai.models.diffusion:load_diffusion")

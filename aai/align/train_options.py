@@ -1,6 +1,6 @@
 """Options of training an aligner, and where its pairs come from."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -98,6 +98,13 @@ class TrainAlignerOptions(Options):
     average: float = Field(0.99, ge=0, lt=1)
     """Decay of the exponential moving average (EMA) of the weights."""
 
+    tower_blocks: int = Field(0, ge=0)
+    """Number of the last blocks of the audio encoder (CLAP's has 12) that are trained with the projector, together
+    with its last normalisation and projection; 0 keeps it frozen. The result is an audio encoder of its own."""
+
+    tower_learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate of these blocks; it follows the same schedule. A tenth of `learning_rate` or less."""
+
     patience: int = Field(0, ge=0)
     """Early stopping: number of evaluations in a row without a lower validation loss; 0 never stops early."""
 
@@ -112,6 +119,14 @@ class TrainAlignerOptions(Options):
         if not self.image_weight + self.text_weight:
             raise ValueError("image_weight and text_weight are both 0: give one of them a weight")
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """The values that results depend on, as plain data; with a frozen audio encoder none of the tower's."""
+        return {
+            name: value
+            for name, value in super().settings().items()
+            if self.tower_blocks or not name.startswith("tower_")
+        }
 
 
 class TextOnlyOptions(Options):

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from aai.align.losses import Temperature, contrast
 from aai.align.pair_vectors import TRAIN, VALIDATION, PairVectors, batches_of
 from aai.align.projector import Projector
 from aai.align.ranks import Ranks
+from aai.align.tower import Tower
 from aai.align.train_options import TrainAlignerOptions
 from aai.align.whitening import fold, whitening_of
 from aai.errors import BadConfig
@@ -29,6 +31,9 @@ _MIN_VALIDATION, _MAX_VALIDATION = 10, 4_096
 
 MIN_PAIRS = 16
 """Fewer pairs train nothing that can be used."""
+
+_TOWER = "tower."
+"""Prefix of the names of weights that are the audio encoder's."""
 
 Watch = Callable[[int, int, dict[str, float]], None]
 """Steps done, steps in all, and what the last one measured."""
@@ -73,6 +78,8 @@ class Setup:
     ranks: Ranks = Ranks()
     stop: Callable[[], bool] = lambda: False
     """Asked after each step of the first rank; if true, the training saves a checkpoint and ends."""
+    tower: Tower | None = None
+    """The last blocks of the audio encoder, if they are trained, too."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class Trained:
     progress: Progress
     steps: int
     is_finished: bool
+    tower: dict[str, Tensor] = field(default_factory=dict)
+    """The weights of the last blocks of the audio encoder, if they were trained."""
 
 
 def train(pairs: PairVectors, setup: Setup, watch: Watch) -> Trained:
@@ -112,13 +121,14 @@ class _Trainer:
             projector = Projector(*self.dims, self.options.hidden_dim)
         self.projector, self.temperature = projector, Temperature(self.options.loss)
         self.model = nn.ModuleDict({"projector": projector, "temperature": self.temperature}).to(setup.device)
-        self.average = {name: value.clone() for name, value in projector.state_dict().items()}
+        groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
+        if setup.tower:
+            self.model["tower"] = setup.tower.blocks.to(setup.device)
+            groups.append({"params": list(setup.tower.weights().values()), "lr": self.options.tower_learning_rate})
+        self.average = {name: value.detach().clone() for name, value in self._weights().items()}
         self.best = {name: value.clone() for name, value in self.average.items()}
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            self.options.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=self.options.weight_decay,
+            groups, self.options.learning_rate, betas=(0.9, 0.98), weight_decay=self.options.weight_decay
         )
         self.scheduler = LambdaLR(self.optimizer, self._rate)
         self.progress = Progress(setup.digest)
@@ -138,7 +148,7 @@ class _Trainer:
             if is_stopped or self.progress.step % self.options.checkpoint_steps == 0:
                 self.save()
         is_finished = not is_stopped
-        return Trained(self._chosen(), self.progress, self.plan.steps, is_finished)
+        return Trained(self._chosen(), self.progress, self.plan.steps, is_finished, _named(self.best, _TOWER))
 
     def save(self) -> None:
         """Write a checkpoint, by the first rank."""
@@ -162,7 +172,7 @@ class _Trainer:
         restore_optimizer(self.optimizer, tensors)
         self.scheduler.last_epoch = self.progress.step
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * self._rate(self.progress.step)
+            group["lr"] = group["initial_lr"] * self._rate(self.progress.step)
 
     def _step(self, batch: np.ndarray) -> float:
         self.optimizer.zero_grad(set_to_none=True)
@@ -213,12 +223,19 @@ class _Trainer:
 
     def _noisy(self, batch: np.ndarray, own: slice, step: int) -> Tensor:
         """The batch's own audio vectors with noise, which does not depend on the number of ranks."""
-        audio = self._tensor(self.pairs.audio, batch[own])
+        audio = self._audio(batch[own])
         if not self.options.noise:
             return audio
         rng = generator_of(seed_of(self.setup.seed, "align", "train", "noise", step))
         noise = torch.randn(len(batch), audio.shape[1], generator=rng)[own].to(audio.device)
         return audio + noise * (self.options.noise / math.sqrt(audio.shape[1]))
+
+    def _audio(self, rows: np.ndarray, weights: dict[str, Tensor] | None = None) -> Tensor:
+        """Audio vectors of some pairs; where the tower is trained, by some weights or those that it has now."""
+        if self.setup.tower is None:
+            return self._tensor(self.pairs.audio, rows)
+        own = None if weights is None else _named(weights, _TOWER)
+        return self.setup.tower.vectors(self.pairs.sounds[rows], self.setup.device, own)
 
     def _tensor(self, vectors: np.ndarray, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(vectors[rows], np.float32)).to(self.setup.device)
@@ -244,7 +261,7 @@ class _Trainer:
         """Move the average; it forgets faster at first, as early weights are far from the final ones."""
         step = self.progress.step + 1
         decay = min(self.options.average, step / (step + 9))
-        for name, value in self.projector.state_dict().items():
+        for name, value in self._weights().items():
             self.average[name].lerp_(value, 1 - decay)
 
     @torch.no_grad()
@@ -262,7 +279,7 @@ class _Trainer:
     def _validate(self) -> dict[str, float]:
         """Loss and recall of the averaged weights among the validation pairs."""
         model = self._with(self.average)
-        projected = model(self.whitening(self._tensor(self.pairs.audio, self.validation)))
+        projected = model(self.whitening(self._audio(self.validation, self.average)))
         vectors = self.pairs.image if self.options.image_weight and self.pairs.image is not None else self.pairs.text
         assert vectors is not None, "checked"
         anchors = self._tensor(vectors, self.validation)
@@ -273,9 +290,14 @@ class _Trainer:
         hits = weights.gather(1, best).amax(dim=1) >= 1
         return {"validation loss": float(loss), "R@10": float(hits.float().mean())}
 
+    def _weights(self) -> dict[str, Tensor]:
+        """What is trained but for the temperature, by name."""
+        tower = self.setup.tower.weights() if self.setup.tower else {}
+        return self.projector.state_dict() | {f"{_TOWER}{name}": value for name, value in tower.items()}
+
     def _with(self, weights: dict[str, Tensor]) -> Projector:
         projector = Projector(*self.dims, self.options.hidden_dim).to(self.setup.device)
-        projector.load_state_dict(weights)
+        projector.load_state_dict({name: value for name, value in weights.items() if not name.startswith(_TOWER)})
         return projector.eval()
 
     def _chosen(self) -> Projector:

@@ -104,11 +104,20 @@ class AudioEncoder:
     @torch.inference_mode()
     def embed_prepared(self, waves: Float32[Tensor, "clips samples"]) -> Float32[Tensor, "clips dim"]:
         """Unit vectors, on the model's device, of clips that `prepare` returned."""
-        features = self._log_mel(waves.to(self.device, non_blocking=True))
+        features = self.spectrograms(waves)
         # With fusion, the feature extractor marks a random clip of each batch as longer; none is, all are cut.
         is_longer = torch.zeros(len(features), 1, dtype=torch.bool, device=self.device)
         output = self.model.get_audio_features(input_features=features, is_longer=is_longer)
         return _unit(output.pooler_output)
+
+    def spectrograms(self, waves: Float32[Tensor, "clips samples"]) -> Float32[Tensor, "clips channels frames mels"]:
+        """Log-mel spectrograms, on the model's device, of clips that `prepare` returned."""
+        return self._log_mel(waves.to(self.device, non_blocking=True))
+
+    def save(self, folder: str | Path) -> None:
+        """Write model and processor to a folder from which an `AudioEncoder` is loaded; weights are safetensors."""
+        self.model.save_pretrained(folder, safe_serialization=True)
+        ClapProcessor(self.extractor, self.tokenizer).save_pretrained(folder)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:

@@ -57,14 +57,15 @@ def _from_pairs(path: Path, changes: list[str] | None) -> None:
     from tasks.aligner.config import bank_of, load_training
     from tasks.aligner.whole import embed, gather, prepare, train_aligner
     from tasks.runtime.signals import stopping_on_signals
-    from tasks.stages import open_run
+    from tasks.stages import load_config, open_run
 
     training = load_training(path, changed({}, changes))
     for note in prepare(training):
         typer.echo(note)
     run = open_run(bank_of(training))
+    bank = open_run(load_config(training.config)) if training.config else None
     with at_work(run):
-        if any(summary.stopped for summary in embed(run, announced)):
+        if any(summary.stopped for summary in embed(run, announced, bank)):
             raise KeyboardInterrupt
         found = gather(run, training)
         stop = Event()
@@ -82,11 +83,12 @@ def _show(outcome: "Outcome") -> None:
         typer.echo(f"wrote {outcome.folder}; curves: {outcome.folder.parent / 'training.html'}")
     else:
         typer.echo(f"nothing to do: {outcome.folder} is up to date")
-    _show_use(outcome.folder)
+    _show_use(outcome.folder, outcome.encoder)
 
 
-def _show_use(folder: Path) -> None:
-    typer.echo(f"to use it, set models.aligner: {folder} and align.method: trained")
+def _show_use(folder: Path, encoder: Path | None = None) -> None:
+    audio = f"models.audio: {encoder}, " if encoder else ""
+    typer.echo(f"to use it, set {audio}models.aligner: {folder} and align.method: trained")
 
 
 def _from_captions(path: Path, config: Path | None, output: Path, changes: list[str] | None) -> None:

@@ -118,6 +118,8 @@ def train_on_captions(
     """
     from aai.align.text_only import hear_sounds
 
+    if training.train.tower_blocks:
+        raise BadConfig("captions have no sounds to train the audio encoder on: set it to 0", key="train.tower_blocks")
     embedded = embed_captions(run, captions, training.text_only)
     pairs, digest = _written(embedded, training, output / VECTORS)
     options = training.train.model_copy(update={"noise": training.text_only.noise})

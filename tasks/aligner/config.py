@@ -21,8 +21,10 @@ from tasks.stages import STAGES, make_config
 _REMEDY = "write one as in README.md, section `Train your own aligner`"
 _KEYS = "docs/ALIGN.md lists all there are"
 
-BANK, VECTORS, ALIGNER, EXTRACTED, CHECKPOINT = "bank", "vectors", "aligner", "extracted", "checkpoint.safetensors"
-"""What is in the folder of a training: its own workspace, the vectors of the pairs, the weights, what videos held."""
+BANK, VECTORS, ALIGNER, AUDIO = "bank", "vectors", "aligner", "audio"
+EXTRACTED, CHECKPOINT, RESULT = "extracted", "checkpoint.safetensors", "training.json"
+"""What is in the folder of a training: its own workspace, the vectors of the pairs, the weights of the aligner and, if
+it was trained, too, of the audio encoder; what videos held; and how the training went."""
 
 
 ALIGNED: dict[str, Any] = {"align": {"method": "labels"}}
@@ -36,7 +38,8 @@ class TrainingConfig(Options):
     """Folder to write to: the weights are in its folder `aligner`, with a model card."""
 
     config: str | None = None
-    """Configuration of a bank, whose encoders and options embed the pairs; without one those of `profile`."""
+    """Configuration of a bank, whose encoders and options embed the pairs; without one those of `profile`. Vectors that
+    the bank has already are taken from it."""
 
     profile: str = "tiny"
     """Named set of models, without `config`: tiny, sd15 or sdxl."""
@@ -119,7 +122,7 @@ def bank_of(training: TrainingConfig) -> Config:
     """The configuration of the workspace in which the pairs are embedded: its own, with the bank's encoders.
 
     Raises:
-        BadConfig: the bank's configuration is wrong.
+        BadConfig: the bank's configuration is wrong, or its encoder is a joint one and is to be trained.
     """
     keys: dict[str, Any] = {"profile": training.profile}
     if training.config:

@@ -19,6 +19,7 @@ from aai.workspace.store import write_whole
 from tasks.aligner.config import ALIGNER, VECTORS, TrainingConfig, bank_of
 from tasks.aligner.pairs import pairs_of
 from tasks.aligner.result import pairs_trained_on
+from tasks.aligner.tower import embed_clips, encoder_of
 from tasks.runtime.arrow import to_array
 from tasks.runtime.run import Run
 from tasks.stages import open_run
@@ -67,8 +68,10 @@ def evaluate_pairs(training: TrainingConfig, aligner: Path | None, output: Path,
     image_ids, image_rows, images = _unique(table["image_id"])
     assert found.vectors.image is not None, "pairs have images"
     labels = table["label"].to_pylist()
+    encoder = encoder_of(folder)
+    heard = embed_clips(run, encoder, clip_ids) if encoder else found.vectors.audio[members[clip_rows]]
     gallery = Gallery(
-        _aligned(folder, found.vectors.audio[members[clip_rows]].astype(np.float32), found.vectors.image.shape[1]),
+        _aligned(folder, heard.astype(np.float32), found.vectors.image.shape[1]),
         found.vectors.image[members[image_rows]].astype(np.float32),
         np.stack([clips, images], axis=1),
         [labels[row] for row in clip_rows],

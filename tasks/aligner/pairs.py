@@ -64,7 +64,6 @@ class Pairs:
     """The labels by their numbers."""
     notes: list[str]
     """What was left out, in sentences."""
-
     encoders: str
     """What the vectors depend on: the recipes of both sides, and the model of the texts."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aai.align.training import Trained, Watch
 
 _POLL_S = 0.5
+_TOWER = "tower.safetensors"
 
 
 def train_on_ray(job: Job, watch: "Watch", stop: Event) -> "Trained":
@@ -73,13 +74,13 @@ def _loop(config: dict[str, Any]) -> None:
     """What each process does."""
     import torch
     import torch.distributed as distributed
+    from safetensors.torch import save_file
 
     from aai.align.training import train
 
     job, folder = config["job"], Path(config["folder"])
     torch.set_num_threads(1)
     rank = distributed.get_rank()
-    setup = setup_of(job, (folder / "stop").exists, rank=rank, size=distributed.get_world_size())
     last_s = 0.0
 
     def watch(step: int, steps: int, values: dict[str, float]) -> None:
@@ -89,6 +90,7 @@ def _loop(config: dict[str, Any]) -> None:
             _write(folder / "state.json", [step, steps, values])
 
     try:
+        setup = setup_of(job, (folder / "stop").exists, rank=rank, size=distributed.get_world_size())
         trained = train(PairVectors.open(job.pairs), setup, watch)
     except AaiError as error:
         if rank == 0:
@@ -96,10 +98,13 @@ def _loop(config: dict[str, Any]) -> None:
         raise
     if rank == 0:
         trained.projector.save(folder / "aligner")
+        save_file({name: value.cpu().contiguous() for name, value in trained.tower.items()}, folder / _TOWER)
         _write(folder / "done.json", {"progress": vars(trained.progress), "rest": [trained.steps, trained.is_finished]})
 
 
 def _result(job: Job, folder: Path, results: list[Any]) -> "Trained":
+    from safetensors.torch import load_file
+
     from aai.align.checkpoints import Progress
     from aai.align.projector import Projector
     from aai.align.training import Trained
@@ -111,7 +116,8 @@ def _result(job: Job, folder: Path, results: list[Any]) -> "Trained":
         reason = str(results[0] if results else "it ended").strip().split("\n")[-1]
         raise Transient(f"Ray Train failed ({reason}): the same command goes on from the last checkpoint")
     steps, is_finished = done["rest"]
-    return Trained(Projector.load(folder / "aligner"), Progress(**done["progress"]), steps, is_finished)
+    tower = load_file(folder / _TOWER)
+    return Trained(Projector.load(folder / "aligner"), Progress(**done["progress"]), steps, is_finished, tower)
 
 
 def _tell(folder: Path, watch: "Watch") -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,18 @@ from aai.errors import BadConfig
 from aai.report.charts import Chart
 from aai.report.training import TrainingPage, training_page
 from aai.workspace.store import write_whole
-from tasks.aligner.card import aligner_card
-from tasks.aligner.config import ALIGNER
+from tasks.aligner.card import aligner_card, encoder_card
+from tasks.aligner.config import ALIGNER, AUDIO, RESULT
+from tasks.aligner.tower import publish_encoder
 from tasks.runtime.run import Run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from aai.align.checkpoints import Progress
     from aai.align.projector import Projector
 
-RESULT, CURVES = "training.json", "training.html"
+CURVES = "training.html"
 KEPT, RECALLS = "kept", "R@1 on held-out captions"
 
 
@@ -33,13 +36,17 @@ class Result:
     steps: int
     options: Mapping[str, Any]
     notes: list[str]
+    tower: "Mapping[str, Tensor]" = field(default_factory=dict)
+    """Weights of the last blocks of the audio encoder, if they were trained."""
 
 
 def publish(run: Run, output: Path, projector: "Projector", result: Result, facts: Mapping[str, Any]) -> None:
-    """Write the aligner, its card and curves; the mark that it is finished comes last.
+    """Write the aligner, its card and curves, and the audio encoder that was trained with it.
+
+    The mark that the training is finished comes last.
 
     Raises:
-        BadConfig: the folder cannot be written.
+        BadConfig: the folder cannot be written, or the audio encoder cannot be loaded.
     """
     known = dict(facts) | {
         "audio encoder": "@".join(run.revision("audio")),
@@ -52,6 +59,9 @@ def publish(run: Run, output: Path, projector: "Projector", result: Result, fact
         projector.save(output / ALIGNER)
         card = aligner_card(known, result.options, result.notes, version("aai"))
         write_whole(output / ALIGNER / "README.md", card.encode())
+        if result.tower:
+            publish_encoder(run, output / AUDIO, result.tower, result.options["tower_blocks"])
+            write_whole(output / AUDIO / "README.md", encoder_card(known, result.options, version("aai")).encode())
         write_whole(output / CURVES, training_page(_page(output, known, result)).encode())
         whole = known | {"name": result.name, "options": result.options, "notes": result.notes}
         whole["curve"] = result.progress.curve

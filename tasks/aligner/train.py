@@ -11,6 +11,7 @@ from aai.align.pair_vectors import PairVectors
 from aai.align.train_options import TrainAlignerOptions
 from aai.errors import BadConfig
 from aai.identity import content_id
+from tasks.aligner.tower import TowerJob
 
 if TYPE_CHECKING:
     from aai.align.training import Setup, Trained, Watch
@@ -29,6 +30,8 @@ class Job:
     num_workers: int = 1
     address: str | None = None
     """Ray cluster, for several workers."""
+    tower: TowerJob | None = None
+    """The last blocks of the audio encoder, if they are trained, too."""
 
     @property
     def name(self) -> str:
@@ -53,12 +56,17 @@ def run_training(job: Job, watch: "Watch", stop: Event) -> "Trained":
 
 
 def setup_of(job: Job, stop: Callable[[], bool], **ranks: Any) -> "Setup":
-    """How to train in this process."""
+    """How to train in this process.
+
+    Raises:
+        BadConfig: the audio encoder is to be trained, and cannot be loaded.
+    """
     from aai.align.ranks import Ranks
     from aai.align.training import Setup
     from aai.models.device import best_device
 
-    return Setup(job.options, job.name, job.checkpoint, best_device(), job.seed, Ranks(**ranks), stop)
+    tower = job.tower.open() if job.tower else None
+    return Setup(job.options, job.name, job.checkpoint, best_device(), job.seed, Ranks(**ranks), stop, tower)
 
 
 def check_workers(job: Job) -> None:

@@ -1,15 +1,18 @@
 """A whole training of an aligner from pairs: vectors, training, and the files that it writes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
 from aai.align.pair_vectors import HELD_OUT, TRAIN, VALIDATION
-from tasks.aligner.config import ALIGNER, CHECKPOINT, VECTORS, TrainingConfig
+from tasks.aligner.config import ALIGNER, AUDIO, CHECKPOINT, VECTORS, TrainingConfig
+from tasks.aligner.inputs import INPUTS, write_inputs
 from tasks.aligner.pairs import Pairs, pairs_of
 from tasks.aligner.result import Result, finished, publish
+from tasks.aligner.reuse import reuse_vectors
+from tasks.aligner.tower import TowerJob
 from tasks.aligner.train import Job, run_training
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
@@ -33,10 +36,14 @@ class Outcome:
     is_new: bool
     """False if the aligner was there."""
     is_finished: bool = True
+    encoder: Path | None = None
+    """Folder of the audio encoder that is trained with it, if one is."""
 
 
-def embed(run: Run, do: Callable[[str, Callable[[Run], StageSummary], Run], StageSummary]) -> list[StageSummary]:
-    """Run the stages up to the vectors; a second call does nothing.
+def embed(
+    run: Run, do: Callable[[str, Callable[[Run], StageSummary], Run], StageSummary], bank: Run | None = None
+) -> list[StageSummary]:
+    """Run the stages up to the vectors, and take those that a bank has from there; a second call does nothing.
 
     Raises:
         BadConfig: a stage cannot start, or rejected too much.
@@ -46,6 +53,8 @@ def embed(run: Run, do: Callable[[str, Callable[[Run], StageSummary], Run], Stag
     done = []
     for stage in run.stages[: last + 1]:
         if stage.is_needed(run.config):
+            if bank and stage.name in UNTIL:
+                reuse_vectors(run, bank, stage)
             done.append(do(stage.name, lambda run, stage=stage: run.do(stage), run))  # type: ignore[misc]
             if done[-1].stopped:
                 break
@@ -70,26 +79,37 @@ def train_aligner(run: Run, training: TrainingConfig, pairs: Pairs, watch: "Watc
         BadConfig: the pairs or options cannot be used.
         Transient: Ray failed.
     """
-    output = Path(training.output)
-    job = Job(
-        output / VECTORS,
+    output, num_blocks = Path(training.output), training.train.tower_blocks
+    encoder = output / AUDIO if num_blocks else None
+    outcome = Outcome(output / ALIGNER, _counts(pairs), pairs.notes, True, encoder=encoder)
+    job = _job(run, training, pairs)
+    if finished(output) == job.name:
+        return replace(outcome, is_new=False)
+    if num_blocks and not write_inputs(run, pairs.table["clip_id"], pairs.vectors, (job.pairs, num_blocks), stop):
+        return replace(outcome, is_finished=False)
+    trained = run_training(job, watch, stop)
+    if not trained.is_finished:
+        return replace(outcome, is_finished=False)
+    result = Result(job.name, trained.progress, trained.steps, training.train.settings(), pairs.notes, trained.tower)
+    publish(run, output, trained.projector, result, {"pairs": outcome.counts, "digest of the pairs": job.digest})
+    job.checkpoint.unlink(missing_ok=True)
+    return outcome
+
+
+def _job(run: Run, training: TrainingConfig, pairs: Pairs) -> Job:
+    output, num_blocks = Path(training.output), training.train.tower_blocks
+    vectors = output / VECTORS
+    tower = TowerJob(run.config.models.audio, num_blocks, vectors / INPUTS) if num_blocks else None
+    return Job(
+        vectors,
         training.train,
         pairs.digest(),
         output / CHECKPOINT,
         training.seed,
         training.num_workers,
         run.config.pool.address,
+        tower,
     )
-    counts = _counts(pairs)
-    if finished(output) == job.name:
-        return Outcome(output / ALIGNER, counts, pairs.notes, is_new=False)
-    trained = run_training(job, watch, stop)
-    if not trained.is_finished:
-        return Outcome(output / ALIGNER, counts, pairs.notes, is_new=True, is_finished=False)
-    result = Result(job.name, trained.progress, trained.steps, training.train.settings(), pairs.notes)
-    publish(run, output, trained.projector, result, {"pairs": counts, "digest of the pairs": job.digest})
-    job.checkpoint.unlink(missing_ok=True)
-    return Outcome(output / ALIGNER, counts, pairs.notes, is_new=True)
 
 
 def _counts(pairs: Pairs) -> dict[str, int]:
