@@ -93,3 +93,20 @@ def test_a_joint_encoder_and_captions_alone_are_refused(trained, tmp_path):
     (tmp_path / "captions.txt").write_text("\n".join(f"sound {number}" for number in range(60)))
     refused = call("train", "--text-only", tmp_path / "captions.txt", "-o", tmp_path, "--set", "train.tower_blocks=1")
     assert refused.exit_code == 2 and "train.tower_blocks" in refused.output
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray Train itself
+def test_two_ray_train_workers_train_the_encoder_as_one_does(trained, tmp_path):
+    shutil.copytree(trained / "pairs", tmp_path / "pairs")
+    losses = []
+    for num in (1, 2):
+        pool = {"num_workers": 0, "address": "local"}
+        keys = {"train": TOWER | {"evaluations": 40}, "num_workers": num, "output": f"by {num}", "pool": pool}
+        path = write_training(tmp_path / "pairs.yaml", {"folder": "pairs"}, **keys)
+        done = call("train", path)
+        assert done.exit_code == 0, done.output
+        AudioEncoder(tmp_path / f"by {num}" / "audio")
+        curve = json.loads((tmp_path / f"by {num}" / "training.json").read_text())["curve"]
+        losses.append([row["train loss"] for row in curve])
+    assert len(losses[0]) == 40 and losses[1] == pytest.approx(losses[0], abs=1e-3)
