@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.app.terminal import announced, at_work, fail, sentences
+from flows.app.terminal import announced, at_work, fail, remark, sentences
 
 if TYPE_CHECKING:
     from aai.align.evaluation import Evaluation
@@ -55,11 +55,13 @@ def train(
 def _from_pairs(path: Path, changes: list[str] | None) -> None:
     from flows.app.opening import changed
     from tasks.aligner.config import bank_of, load_training
+    from tasks.aligner.result import check_way
     from tasks.aligner.whole import embed, gather, prepare, train_aligner
     from tasks.runtime.signals import stopping_on_signals
     from tasks.stages import load_config, open_run
 
     training = load_training(path, changed({}, changes))
+    check_way(Path(training.output), "pairs")
     for note in prepare(training):
         typer.echo(note)
     run = open_run(bank_of(training))
@@ -76,7 +78,11 @@ def _from_pairs(path: Path, changes: list[str] | None) -> None:
 
 
 def _show(outcome: "Outcome") -> None:
-    typer.echo(", ".join(f"{num:,} pairs for {name}" for name, num in outcome.counts.items() if num))
+    from tasks.aligner.evaluate import MIN_HELD_OUT
+
+    typer.echo("pairs: " + ", ".join(f"{num:,} {name}" for name, num in outcome.counts.items() if num))
+    if outcome.counts["held out"] < MIN_HELD_OUT:
+        remark(f"`aai align eval` needs {MIN_HELD_OUT} held-out pairs: raise pairs.held_out, or add pairs")
     for note in outcome.notes:
         typer.echo(note)
     if outcome.is_new:
@@ -95,11 +101,13 @@ def _from_captions(path: Path, config: Path | None, output: Path, changes: list[
     from flows.app.opening import changed
     from tasks.aligner.captions import read_captions, train_on_captions
     from tasks.aligner.config import ALIGNED, check_output, read_text_training
+    from tasks.aligner.result import check_way
     from tasks.runtime.config import merge
     from tasks.runtime.signals import stopping_on_signals
     from tasks.stages import load_config, make_config, open_run
 
     check_output(output)
+    check_way(output, "captions")
     keys = changed({}, changes)
     own: dict[str, object] = {name: keys.pop(name) for name in ("text_only", "train") if name in keys}
     keys = merge(keys, ALIGNED)

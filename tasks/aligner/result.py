@@ -80,6 +80,19 @@ def pairs_trained_on(output: Path) -> str | None:
     return _fact(output, "digest of the pairs")
 
 
+def check_way(output: Path, way: str) -> None:
+    """Check that a folder holds no aligner that was trained in another way; `way` is "pairs" or "captions".
+
+    Raises:
+        BadConfig: it holds one.
+    """
+    if finished(output) is not None and _fact(output, way) is None:
+        other = "captions" if way == "pairs" else "pairs"
+        raise BadConfig(
+            f"it holds an aligner that was trained from {other}: name another folder", key="output", uri=str(output)
+        )
+
+
 def kept(output: Path, name: str) -> tuple[str, dict[str, float]] | None:
     """Which candidate a training from captions with some digest kept, and the recall of all; none if there is none."""
     if finished(output) != name:

@@ -94,6 +94,12 @@ def test_an_aligner_of_a_bank_with_a_joint_encoder_is_for_its_two_other_encoders
     assert done.exit_code == 0 and "nothing to do" in done.output, done.output
 
 
+def test_captions_do_not_take_the_folder_of_a_training_from_pairs(trained):
+    (trained / "captions.txt").write_text("rain\n")
+    done = call("train", "--text-only", trained / "captions.txt", "-o", trained / "trained")
+    assert done.exit_code == 2 and "it holds an aligner that was trained from pairs" in " ".join(done.output.split())
+
+
 def test_another_aligner_is_evaluated_on_the_same_pairs(trained):
     done = call(
         "eval", trained / "pairs.yaml", "--aligner", WEIGHTS / "aligner", "-o", trained / "shipped", "--clips", 0
