@@ -25,7 +25,7 @@ def check(rows: list[dict], of: tuple[str, ...]) -> None:
         assert row["num_items"] > 0 and row["values"] and all(0 < value < 1e7 for value in row["values"]), row
         assert min(row["values"]) <= row["value"] <= max(row["values"])
         for name in ("peer", "alone"):
-            assert (row[name] is None) == (row[f"{name}_is"] == ""), row
+            assert (row[name] is None) == (row[f"{name}_is"] == ""), row["notes"]
             assert row[name] is None or 0 < row[name] < 1e7
 
 

@@ -177,7 +177,7 @@ def test_a_checkpoint_for_16_frames_is_an_error(tmp_path):
 def test_without_timm_pe_av_says_what_to_install_before_anything_is_loaded(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "pe_audio_video"}')
     for check in (load_joint, lambda folder: check_folders({"joint": folder})):
-        with pytest.raises(BadConfig, match=r"the package timm: pip install 'aai\[joint\]'") as error:
+        with pytest.raises(BadConfig, match=r"the package timm: pip install timm torchvision") as error:
             check(tmp_path)
         assert (error.value.key, error.value.uri) == ("models.joint", str(tmp_path))
 
