@@ -86,10 +86,7 @@ def test_another_audio_encoder_trains_again(trained, tmp_path):
     assert again.exit_code == 0 and "nothing to do" not in again.output, again.output
 
 
-def test_a_joint_encoder_and_captions_alone_are_refused(trained, tmp_path):
-    (tmp_path / "aai.yaml").write_text(f"align: {{method: joint}}\nmodels: {{joint: {{name: {tmp_path}}}}}")
-    refused = call("train", trained / "pairs.yaml", "--set", f"config={tmp_path / 'aai.yaml'}")
-    assert refused.exit_code == 2 and "train.tower_blocks" in refused.output and "joint" in refused.output
+def test_captions_alone_are_refused(trained, tmp_path):
     (tmp_path / "captions.txt").write_text("\n".join(f"sound {number}" for number in range(60)))
     refused = call("train", "--text-only", tmp_path / "captions.txt", "-o", tmp_path, "--set", "train.tower_blocks=1")
     assert refused.exit_code == 2 and "train.tower_blocks" in refused.output
