@@ -3,6 +3,7 @@
 They run with `make chaos`. Whatever is killed, the bank afterwards is that of an undisturbed run.
 """
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
 @pytest.fixture
 def bank(site, folder, request) -> Iterator[Path]:
     """A bank that the deployment builds on request, and a worker."""
-    name = f"bank-{request.node.name}"
+    name = "bank-" + re.sub(r"\W", "-", request.node.name)  # Delta cannot handle [ in a path
     deploy(site, folder, name, SELDOM)
     if site.server.poll() is not None:
         site.start_server()
