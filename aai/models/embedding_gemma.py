@@ -25,10 +25,10 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImagePr
 from aai.errors import BadConfig, BadItem
 from aai.media.audio import resample
 from aai.models import captions
-from aai.models.batches import embed_all
 from aai.models.checkpoint import load_errors, load_frozen
 from aai.models.device import to_device
 from aai.models.joint import JointEncoder
+from aai.models.joint_sides import ImageSide, SoundSide
 
 _QUERY = "task: search result | query: "
 """The prompt of texts that images and sounds are searched by."""
@@ -89,16 +89,12 @@ class _Tokens:
         return captions.fault_of(_QUERY + text, self.tokenizer, self.context)
 
 
-class GemmaSounds:
+class GemmaSounds(SoundSide):
     """The hearing side of EmbeddingGemma 2: log-mel spectrograms of up to 30 s at 16 kHz."""
 
     def __init__(self, tokens: _Tokens, extractor: Any) -> None:
+        super().__init__(tokens)
         self._tokens, self._extract = tokens, extractor
-
-    @property
-    def dim(self) -> int:
-        """The dimension of the vectors."""
-        return self._tokens.dim
 
     @property
     def rate_hz(self) -> int:
@@ -134,35 +130,13 @@ class GemmaSounds:
         ]
         return self._tokens.embed(texts, input_features=own[..., :-1], input_features_mask=masks)
 
-    def embed_clips(
-        self, waves: Sequence[Float32[np.ndarray, " _"]], rate_hz: int, batch_size: int = 32
-    ) -> Float32[Tensor, "clips dim"]:
-        """Unit vectors, on the CPU, of mono clips at one sample rate; batching does not change them."""
-        return embed_all([self.prepare(wave, rate_hz) for wave in waves], self.embed_prepared, self.dim, batch_size)
 
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
-        """Unit vectors of captions, on the CPU, to compare clips with.
-
-        Raises:
-            BadItem: a text is longer than the model's context.
-        """
-        return self._tokens.embed_captions(texts, batch_size)
-
-    def fault_of(self, text: str) -> BadItem | None:
-        """The error of a text that is longer than the model's context; none if it can be embedded."""
-        return self._tokens.fault_of(text)
-
-
-class GemmaImages:
+class GemmaImages(ImageSide):
     """The seeing side of EmbeddingGemma 2: images keep their proportions."""
 
     def __init__(self, tokens: _Tokens, processor: Any) -> None:
+        super().__init__(tokens)
         self._tokens, self._processor = tokens, processor
-
-    @property
-    def dim(self) -> int:
-        """The dimension of the vectors."""
-        return self._tokens.dim
 
     def prepare(self, image: UInt8[np.ndarray, "_ _ 3"]) -> UInt8[np.ndarray, "3 height width"]:
         """An RGB image, resized to whole patches as the processor does it; threads may call it at the same time."""
@@ -184,26 +158,6 @@ class GemmaImages:
         return self._tokens.embed(
             [text] * len(images), pixel_values=patches * own.rescale_factor, image_position_ids=positions
         )
-
-    def embed_images(
-        self,
-        images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | UInt8[np.ndarray, "images height width 3"],
-        batch_size: int = 64,
-    ) -> Float32[Tensor, "images dim"]:
-        """Unit vectors, on the CPU, of RGB images of any sizes; batching does not change them."""
-        return embed_all([self.prepare(image) for image in images], self.embed_prepared, self.dim, batch_size)
-
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
-        """Unit vectors of captions, on the CPU, to compare images with.
-
-        Raises:
-            BadItem: a text is longer than the model's context.
-        """
-        return self._tokens.embed_captions(texts, batch_size)
-
-    def fault_of(self, text: str) -> BadItem | None:
-        """The error of a text that is longer than the model's context; none if it can be embedded."""
-        return self._tokens.fault_of(text)
 
 
 def _patches(images: UInt8[Tensor, "images 3 height width"], size: int) -> tuple[Tensor, Tensor]:

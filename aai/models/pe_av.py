@@ -24,11 +24,11 @@ from transformers import PreTrainedTokenizerBase
 from aai.errors import BadConfig, BadItem
 from aai.media.audio import resample
 from aai.models import captions
-from aai.models.batches import embed_all
 from aai.models.checkpoint import load_errors, load_frozen
 from aai.models.device import to_device
 from aai.models.folders import check_packages
 from aai.models.joint import JointEncoder
+from aai.models.joint_sides import ImageSide, SoundSide
 
 
 def load_pe_av(name: str | Path, revision: str | None, device: torch.device, dtype: torch.dtype) -> JointEncoder:
@@ -62,17 +62,12 @@ def load_pe_av(name: str | Path, revision: str | None, device: torch.device, dty
     return JointEncoder(PeAvSounds(model, extractor, tokenizer), PeAvImages(model, frames, tokenizer, dtype))
 
 
-class PeAvSounds:
+class PeAvSounds(SoundSide):
     """The hearing side of PE-AV: waves at 48 kHz, without a spectrogram."""
 
     def __init__(self, model: Any, extractor: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(_Captions(model, model.audio_model.text_audio_head, tokenizer))
         self.model, self._extract = model, extractor
-        self._captions = _Captions(model, model.audio_model.text_audio_head, tokenizer)
-
-    @property
-    def dim(self) -> int:
-        """The dimension of the vectors."""
-        return self._captions.dim
 
     @property
     def rate_hz(self) -> int:
@@ -102,40 +97,17 @@ class PeAvSounds:
         """Unit vectors, on the model's device, of clips that `prepare` returned, which are heard whole."""
         return _unit(self.model.get_audio_embeds(clips.to(self.model.device, non_blocking=True)))
 
-    def embed_clips(
-        self, waves: Sequence[Float32[np.ndarray, " _"]], rate_hz: int, batch_size: int = 32
-    ) -> Float32[Tensor, "clips dim"]:
-        """Unit vectors, on the CPU, of mono clips at one sample rate; batching does not change them."""
-        return embed_all([self.prepare(wave, rate_hz) for wave in waves], self.embed_prepared, self.dim, batch_size)
 
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
-        """Unit vectors of captions, on the CPU, to compare clips with.
-
-        Raises:
-            BadItem: a text is longer than the model's context.
-        """
-        return self._captions.embed(texts, batch_size)
-
-    def fault_of(self, text: str) -> BadItem | None:
-        """The error of a text that is longer than the model's context; none if it can be embedded."""
-        return self._captions.fault_of(text)
-
-
-class PeAvImages:
+class PeAvImages(ImageSide):
     """The seeing side of PE-AV: stills as videos of one frame."""
 
     def __init__(self, model: Any, frames: Any, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> None:
+        super().__init__(_Captions(model, model.video_model.text_video_head, tokenizer))
         self.model, self._frames, self._dtype = model, frames, dtype
-        self._captions = _Captions(model, model.video_model.text_video_head, tokenizer)
         self._mean, self._std = (
             torch.tensor(numbers, device=model.device).view(1, 3, 1, 1)
             for numbers in (frames.image_mean, frames.image_std)
         )
-
-    @property
-    def dim(self) -> int:
-        """The dimension of the vectors."""
-        return self._captions.dim
 
     def prepare(self, image: UInt8[np.ndarray, "_ _ 3"]) -> UInt8[np.ndarray, "3 height width"]:
         """An RGB image, resized as the processor does it; threads may call it at the same time."""
@@ -151,26 +123,6 @@ class PeAvImages:
         video = self.model.video_model  # transformers 5.23 calls a method that its video model does not have
         return _unit(video.video_head(video.video_encoder(pixel_values_videos=pixels[:, None]).pooler_output))
 
-    def embed_images(
-        self,
-        images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | UInt8[np.ndarray, "images height width 3"],
-        batch_size: int = 64,
-    ) -> Float32[Tensor, "images dim"]:
-        """Unit vectors, on the CPU, of RGB images of any sizes; batching does not change them."""
-        return embed_all([self.prepare(image) for image in images], self.embed_prepared, self.dim, batch_size)
-
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
-        """Unit vectors of captions, on the CPU, to compare images with.
-
-        Raises:
-            BadItem: a text is longer than the model's context.
-        """
-        return self._captions.embed(texts, batch_size)
-
-    def fault_of(self, text: str) -> BadItem | None:
-        """The error of a text that is longer than the model's context; none if it can be embedded."""
-        return self._captions.fault_of(text)
-
 
 class _Captions:
     """The text tower with one of its heads."""
@@ -184,7 +136,7 @@ class _Captions:
         return captions.fault_of(text, self._tokenizer, self._context)
 
     @torch.inference_mode()
-    def embed(self, texts: Sequence[str], batch_size: int) -> Tensor:
+    def embed_captions(self, texts: Sequence[str], batch_size: int) -> Tensor:
         parts = [torch.empty(0, self.dim)]
         for start in range(0, len(texts), batch_size):
             batch = list(texts[start : start + batch_size])
