@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aai.align.evaluation import Abstention, Figure
 from aai.report.charts import HEIGHT, WIDTH, Chart
 from aai.report.contents import Sound, Thumb
 from aai.report.page import render
@@ -45,19 +46,6 @@ class QueryCard:
 
 
 @dataclass(frozen=True)
-class FigureRow:
-    """A figure in the table of the page."""
-
-    name: str
-    direction: str
-    queries: str
-    value: float
-    low: float
-    high: float
-    num: int
-
-
-@dataclass(frozen=True)
 class EvaluationPage:
     """Contents of the page about an evaluation."""
 
@@ -65,9 +53,8 @@ class EvaluationPage:
     created_at: str
     num_clips: int
     num_images: int
-    figures: Sequence[FigureRow]
-    abstention: Sequence[tuple[float, float, float, float, int]]
-    """Coverage, precision, its interval, and number of clips."""
+    figures: Sequence[Figure]
+    abstention: Sequence[Abstention]
     correct: str
     chart: Chart | None
     cards: Sequence[QueryCard]

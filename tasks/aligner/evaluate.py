@@ -14,7 +14,7 @@ from aai.align.evaluation import Evaluation, Found, Gallery, class_hits, evaluat
 from aai.align.pair_vectors import HELD_OUT
 from aai.errors import BadConfig
 from aai.report.charts import Chart
-from aai.report.training import EvaluationPage, FigureRow, QueryCard, Retrieved, evaluation_page
+from aai.report.training import EvaluationPage, QueryCard, Retrieved, evaluation_page
 from aai.workspace.store import write_whole
 from tasks.aligner.config import ALIGNER, VECTORS, TrainingConfig, bank_of
 from tasks.aligner.pairs import pairs_of
@@ -165,15 +165,14 @@ def _evaluated(run: Run, named: Named, output: Path, num_cards: int) -> Evaluati
 def _contents(run: Run, named: Named, result: Evaluation, num_cards: int) -> EvaluationPage:
     found = search(named.gallery, centred=True)
     chosen = np.unique(np.linspace(0, len(named.clip_ids) - 1, min(num_cards, len(named.clip_ids))).astype(int))
-    abstention = [(row.coverage, row.precision, row.low, row.high, row.num) for row in result.abstention]
     points = {"precision": [(row.coverage, row.precision) for row in result.abstention]}
     return EvaluationPage(
         Path(run.workspace.uri).parent.name,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         result.num_clips,
         result.num_images,
-        [FigureRow(**vars(figure)) for figure in result.figures],
-        abstention,
+        result.figures,
+        result.abstention,
         result.correct,
         Chart.of("Precision by coverage", points, "coverage"),
         _cards(run, named, found, chosen.tolist() if num_cards else []),
