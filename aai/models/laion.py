@@ -60,6 +60,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_numbers()):
             found = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # of any class: torch checks little of what is in the file
         said = " ".join(str(error).split())[:200]
         raise BadConfig(f"it cannot be read ({said}): download it again; {_MODELS}", uri=str(path)) from error

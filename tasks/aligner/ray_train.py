@@ -5,7 +5,6 @@ far it is, because a training has no other way to tell its driver during a step.
 """
 
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aai.align.pair_vectors import PairVectors
 from aai.errors import AaiError, BadConfig, Transient
+from aai.workspace.store import write_whole
 from tasks.aligner.train import Job, check_workers, setup_of
 from tasks.runtime.ray_cluster import cluster_nodes, connect
 
@@ -130,6 +130,4 @@ def _read(path: Path) -> Any:
 
 
 def _write(path: Path, value: Any) -> None:
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(value))
-    os.replace(partial, path)
+    write_whole(path, json.dumps(value).encode())
