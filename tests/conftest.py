@@ -13,7 +13,7 @@ os.environ.setdefault("AAI_CACHE", os.path.join(tempfile.gettempdir(), f"aai-cac
 import importlib.util  # noqa: E402
 
 if importlib.util.find_spec("torchvision"):
-    from tests.torchvision_operators import declare
+    from tests.parity.torchvision_operators import declare
 
     _OPERATORS = declare()
 

@@ -1,7 +1,5 @@
 """Pictures of a compiled model are those of the model as it is, whatever the batch, and its decoder compiles, too."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -15,20 +13,6 @@ from aai.models.sampling import try_step
 
 OPTIONS = RenderOptions(steps=3, guidance=4, guidance_interval=(0.1, 6))
 EDITS = EditRequest(["a city"] * 2, ["a fire city", "a rain city"], [1, 2], None, ["", ""])
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    """The graphs that torch makes; they run as they are, because generating code takes minutes."""
-    made = []
-
-    def keep(graph, inputs):
-        made.append(graph)
-        return graph.forward
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep))
-    yield made
-    torch._dynamo.reset()
 
 
 def pictures(diffusion: Diffusion, num: int) -> np.ndarray:

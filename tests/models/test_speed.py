@@ -29,20 +29,6 @@ def model(sd15_folder):
     return diffusion
 
 
-@pytest.fixture
-def graphs(monkeypatch):
-    """The graphs that torch makes; they run as they are, because generating code takes minutes."""
-    made = []
-
-    def keep(graph, inputs):
-        made.append(graph)
-        return graph.forward
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep))
-    yield made
-    torch._dynamo.reset()
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own, while it traces
 def test_compiled_blocks_give_the_same_losses_at_any_batch_size_and_can_be_undone(model, graphs):

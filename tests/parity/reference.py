@@ -11,8 +11,9 @@ import inputs
 import numpy as np
 import soundfile
 import torch
+from torchvision_operators import declare
 
-_LIBRARY = torch.library.Library("torchvision", "DEF")  # its operators exist as long as it does
+_OPERATORS = declare()  # they exist as long as it does
 
 
 def import_package():
@@ -20,8 +21,6 @@ def import_package():
 
     At its import it loads tokenizers and RoBERTa's weights from the hub, of which nothing is used here.
     """
-    for name in ("nms", "qnms"):  # which torchvision describes when it is imported, as transformers does
-        _LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from transformers import BartTokenizer, BertTokenizer, RobertaConfig, RobertaModel, RobertaTokenizer
 
     for kind in (BertTokenizer, BartTokenizer, RobertaTokenizer):

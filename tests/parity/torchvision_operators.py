@@ -1,6 +1,6 @@
 """Operators of torchvision, declared where it is of another build than torch: it cannot be imported without.
 
-No test calls them. This runs before transformers is imported.
+Nothing calls them. This runs before transformers or laion_clap is imported.
 """
 
 import torch

@@ -8,28 +8,20 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from aai.align.projector import Projector
 from aai.tiny.world import WEIGHTS
-from flows.app.cli import app
 from tests.collection import build, run_on, write_collection
-from tests.tasks.aligner.collection import KINDS, QUICK, write_pairs, write_training
+from tests.tasks.aligner.collection import KINDS, QUICK, call, train_on_pairs, write_training
 
 pytestmark = pytest.mark.usefixtures("models_stay")
-
-
-def call(*arguments: object):
-    return CliRunner().invoke(app, ["align", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, models_stay) -> Path:
     """A folder with pairs, the file of their training, and its result."""
     folder = tmp_path_factory.mktemp("align")
-    write_pairs(folder / "pairs")
-    done = call("train", write_training(folder / "pairs.yaml", {"folder": "pairs"}))
-    assert done.exit_code == 0, done.output
+    train_on_pairs(folder)
     return folder
 
 

@@ -7,28 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from aai.models.clap import AudioEncoder
 from aai.tiny.world import WEIGHTS
-from flows.app.cli import app
 from tests.collection import build, run_on, write_collection
-from tests.tasks.aligner.collection import QUICK, write_pairs, write_training
+from tests.tasks.aligner.collection import QUICK, call, train_on_pairs, write_training
 
 pytestmark = pytest.mark.usefixtures("models_stay")
 TOWER = QUICK | {"tower_blocks": 2, "tower_learning_rate": 2e-4}
 
 
-def call(*arguments: object):
-    return CliRunner().invoke(app, ["align", *map(str, arguments)])
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, models_stay) -> Path:
     folder = tmp_path_factory.mktemp("align")
-    write_pairs(folder / "pairs")
-    done = call("train", write_training(folder / "pairs.yaml", {"folder": "pairs"}, train=TOWER))
-    assert done.exit_code == 0, done.output
+    done = train_on_pairs(folder, train=TOWER)
     assert f"models.audio: {folder / 'trained' / 'audio'}" in "".join(done.output.split("\n"))
     return folder
 
@@ -79,10 +71,11 @@ def test_a_bank_uses_encoder_and_aligner_together(trained, tmp_path):
 
 def test_another_audio_encoder_trains_again(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "copy")
-    own, changes = tmp_path / "copy", ("--set", "train.tower_learning_rate=0.0001")
-    assert "nothing to do" in call("train", own / "pairs.yaml", *changes).output
+    own = tmp_path / "copy"
+    command = ("train", own / "pairs.yaml", "--set", f"train={json.dumps(TOWER)}")
+    assert "nothing to do" in call(*command).output
     (own / "aai.yaml").write_text(f"models: {{audio: {{name: {trained / 'trained' / 'audio'}}}}}")
-    again = call("train", own / "pairs.yaml", *changes, "--set", f"config={own / 'aai.yaml'}")
+    again = call(*command, "--set", f"config={own / 'aai.yaml'}")
     assert again.exit_code == 0 and "nothing to do" not in again.output, again.output
 
 
