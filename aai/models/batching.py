@@ -31,7 +31,7 @@ class BatchSizes:
         device: where the pictures are rendered.
         pixel_bytes: bytes of a latent pixel in the first level of the UNet: its channels times those of a number.
         fixed: the batch size, whatever the memory; none to choose it.
-        share: the part of the free memory that this worker may take.
+        share: the part of the device's memory that is this worker's own.
     """
 
     def __init__(self, device: torch.device, pixel_bytes: int, fixed: int | None = None, share: float = 1.0) -> None:
@@ -53,7 +53,7 @@ class BatchSizes:
         most = max(1, min(self._most, _of(_MAX_LATENT_PIXELS, self._device) // num_pixels))
         estimated = num_pixels * self._pixel_bytes * _TENSORS_AT_ONCE
         _, picture_bytes = self._measured.get(kind, (0, estimated))
-        by_memory = int(free_bytes(self._device) * self._share * _MAX_SHARE) // picture_bytes
+        by_memory = int(free_bytes(self._device, self._share) * _MAX_SHARE) // picture_bytes
         if self._device.type == "cuda" and kind not in self._measured:
             most = min(most, _FIRST)
         return max(1, min(most, by_memory))

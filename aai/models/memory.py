@@ -20,16 +20,20 @@ _LIMITS = (
 """Files of a container's limit, of what it uses, and of what that consists of, in both versions of cgroups."""
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device, share: float = 1.0) -> int:
     """Bytes that can be allocated on a device, those included that torch holds and does not use.
 
     A limit counts that was set with `torch.cuda.set_per_process_memory_fraction`, or for the container.
+
+    Args:
+        device: a GPU or the CPU.
+        share: the part that is this process's own: of all memory of a GPU, of the free memory on a CPU.
     """
     if device.type != "cuda":
-        return min(psutil.virtual_memory().available, _left_in_container())
+        return int(share * min(psutil.virtual_memory().available, _left_in_container()))
     free, total = torch.cuda.mem_get_info(device)
     allocated = torch.cuda.memory_allocated(device)
-    limit = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    limit = int(min(share, torch.cuda.get_per_process_memory_fraction(device)) * total)
     return max(0, min(free + torch.cuda.memory_reserved(device), limit) - allocated)
 
 

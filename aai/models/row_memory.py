@@ -75,7 +75,7 @@ def measure_rows(diffusion: Diffusion, num_tokens: int, share: float = 1.0, most
     most = min(most or MOST_ROWS, MOST_ROWS if device.type == "cuda" else _MOST_ROWS_ON_CPU)
     if device.type == "cuda":
         run_passes(diffusion, num_tokens, 1)  # libraries take their workspaces once
-    budget, one = _budget(device, share), (1, _pass_bytes(diffusion, num_tokens, 1))
+    budget, one = _USED * free_bytes(device, share), (1, _pass_bytes(diffusion, num_tokens, 1))
     found = RowMemory.through((0, 0), one, budget, most)
     if found.rows > 1:
         found = RowMemory.through(one, (2, _pass_bytes(diffusion, num_tokens, 2)), budget, most)
@@ -96,14 +96,6 @@ def try_passes(diffusion: Diffusion, num_tokens: int, num_rows: int) -> None:
     run_passes(diffusion, num_tokens, num_rows)
     cues, rows = _random_rows(diffusion, num_tokens, num_rows)
     losses_of(diffusion, cues, rows, num_rows)
-
-
-def _budget(device: torch.device, share: float) -> float:
-    free = float(free_bytes(device))
-    if device.type == "cuda":
-        own = share * torch.cuda.get_device_properties(device).total_memory - torch.cuda.memory_allocated(device)
-        return _USED * max(0.0, min(free, own))
-    return _USED * share * free
 
 
 def _pass_bytes(diffusion: Diffusion, num_tokens: int, num_rows: int) -> int:

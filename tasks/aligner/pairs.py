@@ -163,14 +163,14 @@ def texts_of(table: pa.Table, prompt: str) -> tuple[list[str], list[str]]:
 def facts_of(table: pa.Table, options: PairOptions, seed: int) -> tuple[Int64[np.ndarray, "pairs 4"], list[str]]:
     """Sound, picture, class and part of each pair; and the labels."""
     sounds, pictures = (_numbers(table[name]) for name in ("clip_id", "image_id"))
-    recordings = _numbers(_films(table["key"]) if options.videos else table["content_id"])
+    recordings = _numbers(_video_keys(table["key"]) if options.videos else table["content_id"])
     labels = table["label"].combine_chunks().dictionary_encode()
     classes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     parts = split(recordings, pictures, table["content_id"].to_pylist(), options, seed)
     return np.stack([sounds, pictures, classes.astype(np.int64), parts], axis=1), labels.dictionary.to_pylist()
 
 
-def _films(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+def _video_keys(keys: pa.ChunkedArray) -> pa.ChunkedArray:
     """The video of each window, whose key is that of the video and a number."""
     return pc.replace_substring_regex(keys, r"-\d+$", "")
 

@@ -42,6 +42,13 @@ def test_a_limit_of_the_process_counts(gpu):
     assert free_bytes(CUDA) == pytest.approx(12 * GIB, rel=1e-3)
 
 
+def test_half_a_gpu_is_half_of_its_memory_whatever_another_process_has_taken(gpu):
+    gpu.free, gpu.allocated, gpu.reserved = 70 * GIB, 2 * GIB, 2 * GIB
+    assert free_bytes(CUDA, 0.5) == 68 * GIB
+    gpu.free = 10 * GIB
+    assert free_bytes(CUDA, 0.5) == 10 * GIB
+
+
 def test_a_limit_of_the_container_counts_without_cached_files(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text(f"{8 * GIB}\n")
     (tmp_path / "memory.current").write_text(f"{5 * GIB}\n")
@@ -98,7 +105,7 @@ def test_little_memory_makes_even_the_first_batch_smaller(gpu):
 
 
 def test_a_cpu_takes_16_small_pictures_and_a_given_size_is_kept(gpu, monkeypatch):
-    monkeypatch.setattr("aai.models.batching.free_bytes", lambda device: 64 * GIB)
+    monkeypatch.setattr("aai.models.batching.free_bytes", lambda device, share: share * 64 * GIB)
     assert BatchSizes(CPU, SD15).size("a", 16 * 16, 2) == 16
     assert BatchSizes(CPU, SD15, 40).size("a", LATENT, 2) == 40
 

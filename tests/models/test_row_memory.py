@@ -35,7 +35,7 @@ def test_half_the_free_memory_holds_half_the_rows(model, monkeypatch):
     monkeypatch.setattr(row_memory, "_MOST_ROWS_ON_CPU", MOST_ROWS)
     found = {}
     for free in (1, 50, 100):
-        monkeypatch.setattr(row_memory, "free_bytes", lambda device, free=free: free * 2**20)
+        monkeypatch.setattr(row_memory, "free_bytes", lambda device, share, free=free: share * free * 2**20)
         found[free] = measure_rows(model, 2).rows
         assert measure_rows(model, 2, share=0.5).rows == pytest.approx(found[free] / 2, abs=2)
     assert 1 <= found[1] < found[50] < found[100] < MOST_ROWS
@@ -73,7 +73,7 @@ def test_on_a_gpu_a_larger_pass_verifies_and_memory_is_never_short(sd15_folder, 
     monkeypatch.setattr(type(model), "device", torch.device("cuda"))
     monkeypatch.setattr(row_memory, "run_passes", lambda *_: None)
     monkeypatch.setattr(row_memory, "_pass_bytes", gpu.pass_bytes)
-    monkeypatch.setattr(row_memory, "_budget", lambda device, share: 0.85 * share * gpu.total)
+    monkeypatch.setattr(row_memory, "free_bytes", lambda device, share: share * gpu.total)
     found = measure_rows(model, 2)
     assert found.rows == rows
     assert gpu.pass_bytes(model, 2, found.rows) <= gpu.total

@@ -196,7 +196,7 @@ def test_rows_follow_from_free_memory_without_a_failure(shared_collection, monke
         return micro_batches(model, cues, rows, max_rows)
 
     monkeypatch.setattr(denoising, "_micro_batch_losses", count)
-    monkeypatch.setattr(row_memory, "free_bytes", lambda device: 60 * 2**20)
+    monkeypatch.setattr(row_memory, "free_bytes", lambda device, share: share * 60 * 2**20)
     np.testing.assert_allclose(fitted_with(run), expected, atol=1e-5)
     assert set(seen) <= set(range(1, 8)), "a row of the tiny model takes 10 MiB or so"
 
