@@ -74,6 +74,13 @@ def demuxer_of(data: bytes) -> str | None:
     return _DEMUXERS.get(unread_sound(data) or "")
 
 
+def open_container(file: Any, demuxer: str | None) -> Any:
+    """A file that is open for reading bytes, as ffmpeg's libraries read it; nothing else that it may name is opened."""
+    import av  # an extra, and 50 MB of libraries
+
+    return av.open(file, format=demuxer, options={"protocol_whitelist": "none"})
+
+
 def is_installed() -> bool:
     """Whether PyAV, which brings ffmpeg's libraries, is there."""
     return importlib.util.find_spec("av") is not None
@@ -93,10 +100,10 @@ def decode(data: bytes, uri: str, check: Callable[[Progress], None]) -> Sound:
     name = unread_sound(data)
     if not is_installed():
         raise BadItem(f"{name} files need a further package: {INSTALL}, or convert it to FLAC or WAV", uri=uri)
-    import av  # an extra, and 50 MB of libraries
+    import av
 
     try:
-        with av.open(io.BytesIO(data), format=demuxer_of(data), options={"protocol_whitelist": "none"}) as container:
+        with open_container(io.BytesIO(data), demuxer_of(data)) as container:
             if not container.streams.audio:
                 raise BadItem(f"the {name} file has no sound: delete it, or name it in `images` as pictures", uri=uri)
             return _first_sound(container, demuxer_of(data) in _WITH_LENGTH, uri, check)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from aai.errors import BadConfig, BadItem
+from aai.media.containers import INSTALL, demuxer_of, open_container
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mkv .webm .mov .avi .flv .wmv .mpg .mpeg .m2v .ts .mts .m2ts .3gp .3g2 .ogv .vob .asf .f4v".split()
 )
+_START_BYTES = 4096
 MAX_DURATION_S = 4 * 3600.0
 """The sound of a longer video does not fit into memory."""
 
@@ -45,7 +48,7 @@ def excerpts(path: Path, window_s: float, num_frames: int) -> Iterator[Excerpt]:
         duration_s = len(wave) / rate_hz
         starts = _starts(duration_s, window_s)
         times = [_times(start, min(window_s, duration_s - start), num_frames) for start in starts]
-        frames = _frames(av, path, sorted(time for own in times for time in own), first_s)
+        frames = _frames(path, sorted(time for own in times for time in own), first_s)
         for start, own in zip(starts, times, strict=True):
             part = wave[round(start * rate_hz) : round((start + window_s) * rate_hz)]
             shown = dict(islice(frames, len(own)))
@@ -60,8 +63,21 @@ def _library() -> Any:
         import av
         import av.error
     except ImportError as error:
-        raise BadConfig("videos need PyAV: run `pip install av`", key="pairs.videos") from error
+        raise BadConfig(f"videos need PyAV: {INSTALL}", key="pairs.videos") from error
     return av
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Context manager: the file by the demuxer that its first bytes call for; nothing that it names is opened."""
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+        file.seek(0)
+        demuxer = "ogg" if start.startswith(b"OggS") else demuxer_of(start)
+        if demuxer is None:
+            raise BadItem("it is no video of a known format: convert it to MP4, or leave it out", uri=str(path))
+        with open_container(file, demuxer) as container:
+            yield container
 
 
 def _starts(duration_s: float, window_s: float) -> list[float]:
@@ -78,7 +94,7 @@ def _times(start_s: float, length_s: float, num: int) -> list[float]:
 
 def _sound(av: Any, path: Path) -> tuple[Float32[np.ndarray, " samples"], int, float]:
     """The sound, its sample rate, and when it begins on the clock of the file."""
-    with av.open(str(path)) as container:
+    with _opened(path) as container:
         if not container.streams.audio:
             raise BadItem("it has no sound: leave it out", uri=str(path))
         stream = container.streams.audio[0]
@@ -97,9 +113,9 @@ def _sound(av: Any, path: Path) -> tuple[Float32[np.ndarray, " samples"], int, f
     return np.concatenate(parts).astype(np.float32), rate_hz, first_s or 0.0
 
 
-def _frames(av: Any, path: Path, times: list[float], first_s: float) -> Iterator[tuple[float, np.ndarray]]:
+def _frames(path: Path, times: list[float], first_s: float) -> Iterator[tuple[float, np.ndarray]]:
     """Each of some times, which are sorted and count from `first_s`, with the frame that is shown then."""
-    with av.open(str(path)) as container:
+    with _opened(path) as container:
         if not container.streams.video:
             raise BadItem("it has no picture: leave it out", uri=str(path))
         last, num = None, 0

@@ -53,6 +53,16 @@ def test_a_video_shorter_than_a_window_is_one(tmp_path):
     assert len(only.frames) == 1 and only.frames[0].shape == (32, 32, 3)
 
 
+@pytest.mark.parametrize(
+    "script", ["ffconcat version 1.0\nfile b.mp4\n", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2,\nb.mp4\n"]
+)
+def test_a_file_that_names_further_files_is_not_followed(tmp_path, script):
+    write_video(tmp_path / "b.mp4", 2)
+    (tmp_path / "a.mp4").write_text(script)
+    with pytest.raises(BadItem, match="no video of a known format"):
+        list(video.excerpts(tmp_path / "a.mp4", 5.0, 1))
+
+
 @pytest.mark.parametrize("kind", ["no sound", "no video"])
 def test_what_cannot_be_used_says_why(tmp_path, kind):
     path = write_video(tmp_path / "a.mp4", 1, has_sound=False)
@@ -61,7 +71,7 @@ def test_what_cannot_be_used_says_why(tmp_path, kind):
     with pytest.raises(BadItem) as caught:
         list(video.excerpts(path, 5.0, 1))
     assert caught.value.uri == str(path)
-    assert ("has no sound" if kind == "no sound" else "cannot be read as a video") in caught.value.sentence
+    assert ("has no sound" if kind == "no sound" else "no video of a known format") in caught.value.sentence
 
 
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):

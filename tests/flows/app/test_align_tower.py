@@ -70,12 +70,10 @@ def test_a_bank_uses_encoder_and_aligner_together(trained, tmp_path):
 
 
 def test_another_audio_encoder_trains_again(trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "copy")
-    own = tmp_path / "copy"
-    command = ("train", own / "pairs.yaml", "--set", f"train={json.dumps(TOWER)}")
-    assert "nothing to do" in call(*command).output
-    (own / "aai.yaml").write_text(f"models: {{audio: {{name: {trained / 'trained' / 'audio'}}}}}")
-    again = call(*command, "--set", f"config={own / 'aai.yaml'}")
+    train_on_pairs(tmp_path, train=TOWER)
+    assert "nothing to do" in call("train", tmp_path / "pairs.yaml").output
+    (tmp_path / "aai.yaml").write_text(f"models: {{audio: {{name: {trained / 'trained' / 'audio'}}}}}")
+    again = call("train", tmp_path / "pairs.yaml", "--set", f"config={tmp_path / 'aai.yaml'}")
     assert again.exit_code == 0 and "nothing to do" not in again.output, again.output
 
 
