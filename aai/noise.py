@@ -4,6 +4,9 @@
 bit counts. Numbers are drawn on the CPU, so that they are the same on every device.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -24,3 +27,11 @@ def generator_of(seed: int) -> torch.Generator:
     words = np.random.SeedSequence(seed).generate_state(_NUM_WORDS)
     state[_STATE] = torch.from_numpy(words.astype(np.int64)).view(torch.uint8)
     return generator.set_state(state)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a seed what torch draws without a generator, as the first weights of a network; for one thread."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(generator_of(seed).get_state())
+        yield

@@ -53,12 +53,12 @@ class PretrainedModule(nn.Module, PyTorchModelHubMixin):
         (Path(folder) / "README.md").unlink(missing_ok=True)
 
 
-def check_finite(module: nn.Module, uri: str, remedy: str = _AGAIN) -> None:
-    """Check that all weights of a module are finite.
+def check_finite(module: nn.Module, uri: str, remedy: str = _AGAIN, unless: tuple[str, ...] = ()) -> None:
+    """Check that all weights of a module are finite, but for those whose names end with one of `unless`.
 
     Raises:
         BadConfig: one is not.
     """
     for name, weight in module.state_dict().items():
-        if weight.is_floating_point() and not weight.isfinite().all():
+        if weight.is_floating_point() and not name.endswith(unless) and not weight.isfinite().all():
             raise BadConfig(f"its weight {name} is not finite: {remedy}", uri=uri)

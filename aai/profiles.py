@@ -34,10 +34,16 @@ class Models(Options):
     """The models of a run."""
 
     audio: ModelName
-    """Audio encoder: a CLAP model (transformers)."""
+    """Audio encoder: a CLAP model (transformers), or the file of a checkpoint of LAION, such as
+    630k-audioset-best.pt. Unused with `align.method: joint`."""
 
     image_text: ModelName
-    """Image-text encoder: a CLIP model (transformers). Audio vectors are aligned with its image space."""
+    """Image-text encoder: a CLIP model (transformers). Audio vectors are aligned with its image space; with
+    `align.method: joint` it only scores pictures."""
+
+    joint: ModelName | None = None
+    """Joint encoder of sounds and images, for `align.method: joint`: PE-AV, which needs `pip install timm torchvision`,
+    or EmbeddingGemma 2, as `google/embeddinggemma-2@914f7f89142e33e77833254d9c9b90c3cef7303b` (both Apache-2.0)."""
 
     diffusion: ModelName
     """Text-to-image model: Stable Diffusion 1.x or SDXL (diffusers), safetensors only."""
@@ -55,11 +61,15 @@ class Models(Options):
     """Data type of encoders and text-to-image model, on GPUs and CPUs. A change recomputes everything from the
     embeddings on, because it is part of the recipes."""
 
+    compile: Literal["auto"] | bool = "auto"
+    """Whether the text-to-image model is compiled (`torch.compile`), which takes about a minute. `auto`: on a GPU, once
+    a worker has computed for two minutes. It changes the speed, not the results."""
+
     def dtype_of(self, role: str) -> str:
         """The data type of a model."""
-        return self.dtype if role in ("audio", "image_text", "diffusion") else "float32"
+        return self.dtype if role in ("audio", "image_text", "joint", "diffusion") else "float32"
 
-    @field_validator("audio", "image_text", "diffusion", mode="before")
+    @field_validator("audio", "image_text", "joint", "diffusion", mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -68,9 +78,11 @@ class Models(Options):
         return {"name": name, "revision": revision or None}
 
 
+_PHENOMENA = ("fire", "rain", "snow", "thunder", "waves", "fireworks", "waterfall", "tornado", "helicopter", "clock")
 _REAL = {
     "audio": "laion/clap-htsat-unfused@8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
     "image_text": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
+    "joint": "facebook/pe-av-base@1c4c329b78d80a18d860ebfb05daebff4bc44518",
     "dtype": "bfloat16",
 }
 
@@ -85,7 +97,8 @@ PROFILES: dict[str, dict[str, Any]] = {
             "judge": {"kind": "tiny", "folder": str(_WEIGHTS / "judge")},
         },
         "ingest": {"audio": {"window_s": 5.0, "hop_s": 5.0}},
-        "align": {"method": "trained"},
+        # Its encoders know the names of its phenomena, and spell other words letter by letter.
+        "align": {"method": "trained", "labels": list(_PHENOMENA), "audio_prompt": "*"},
         # Scenes of one phenomenon are more similar than photographs, and differ in intensity.
         "retrieve": {"duplicate_similarity": 0.99},
         "train_mapper": {"method": "shipped"},
@@ -95,10 +108,12 @@ PROFILES: dict[str, dict[str, Any]] = {
     "sd15": {
         "models": _REAL
         | {"diffusion": "stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14"},
+        "align": {"method": "joint"},
     },
     "sdxl": {
         "models": _REAL
         | {"diffusion": "stabilityai/stable-diffusion-xl-base-1.0@462165984030d82259a11f4367a4eed129e94a7b"},
+        "align": {"method": "joint"},
     },
 }
 """The settings of each profile; keys of the configuration file override them one by one."""

@@ -1,17 +1,19 @@
 """Rows per second of fitting, for several values of `max_rows`, against textual inversion of one clip at a time.
 
-    python bench/fit.py [--model FOLDER] [--clips 16] [--steps 4] [--max-rows 4 16 64]
+    python bench/fit.py [--model FOLDER] [--clips 16] [--steps 4] [--max-rows 4 16 64] [--compile]
 
 A row is one (clip, image, timestep, noise) sample, forward and backward. All variants run equally many rows on the same
 clips, one variant after the other. The upper bound is the UNet alone, forward and backward on the input, at the largest
 batch. The baseline trains the whole embedding table with AdamW and one placeholder token, one clip after the other, as
-the textual inversion example of diffusers does.
+the textual inversion example of diffusers does. The rows that follow from the free memory are printed. With `--compile`
+`fit` runs with compiled blocks, too.
 """
 
 import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -24,6 +26,8 @@ from aai.cues.options import FitOptions
 from aai.identity import content_id
 from aai.models.device import best_device, dtype_named
 from aai.models.diffusion import Diffusion, load_diffusion
+from aai.models.row_memory import measure_rows, try_passes
+from aai.models.speed import fastest_attention, prepare_unet
 from aai.tiny.world import WEIGHTS
 
 IMAGE_DIM, NUM_TOKENS = 128, 2
@@ -131,18 +135,25 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--max-rows", type=int, nargs="+", default=[4, 16, 64])
+    parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     task, largest = new_workload(args.model, args.clips, args.steps), max(args.max_rows)
     timed(lambda: unet_alone(task, 4))  # warm-up
+    rows = measure_rows(task.diffusion, NUM_TOKENS)
     times = {f"UNet alone, {largest} rows in a pass": timed(lambda: unet_alone(task, largest))}
     times["textual inversion, one clip at a time"] = baseline_s = timed(lambda: invert(task))
     for max_rows in args.max_rows:
         times[f"fit, max_rows: {max_rows}"] = timed(lambda max_rows=max_rows: fit(task, max_rows))
+    if args.compile:
+        trial, unet = partial(try_passes, task.diffusion, NUM_TOKENS, 2), task.diffusion.pipeline.unet
+        print(f"compiling: {timed(lambda: prepare_unet(unet, task.diffusion.device, True, trial)):.0f} s")
+        with fastest_attention(task.diffusion.device):
+            times[f"fit, max_rows: {largest}, compiled"] = timed(lambda: fit(task, largest))
     table = Table("variant", "seconds", "rows/s", "relative to the baseline")
     for name, took_s in times.items():
         table.add_row(name, f"{took_s:.1f}", f"{task.num_rows / took_s:.1f}", f"{baseline_s / took_s:.2f}")
     Console(width=100).print(table)
-    print(f"{torch.get_num_threads()} threads, {task.diffusion.device}")
+    print(f"{torch.get_num_threads()} threads, {task.diffusion.device}; by free memory: {rows}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Align: audio vectors become vectors in the image encoder's space."""
+"""Align: audio vectors become vectors in the space of the index."""
 
 import numpy as np
 import pyarrow as pa
 
-from aai.align.captions import everyday_sounds
+from aai.align.captions import everyday_sounds, weights_of
 from aai.align.options import AlignOptions
 from aai.errors import BadConfig, BadItem
 from aai.workspace import SCHEMAS
@@ -12,6 +12,14 @@ from tasks.runtime.config import Config
 from tasks.runtime.models import in_role, open_audio, open_image_text
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Worker
+
+
+class JointAligner:
+    """Nothing to do: the model that hears a clip sees the images, too, so its vectors are in their space."""
+
+    def __call__(self, rows: pa.Table) -> Outcome:
+        """Map a slice."""
+        return Outcome(rows.select(SCHEMAS["aligned_vectors"].columns.names).cast(SCHEMAS["aligned_vectors"].columns))
 
 
 class TrainedAligner:
@@ -66,10 +74,7 @@ class CaptionAligner:
 
 def blend(scores: np.ndarray, vectors: np.ndarray, temperature: float, num: int) -> np.ndarray:
     """The captions' vectors weighted by the softmax of the `num` best scores, as unit vectors."""
-    num = min(num, scores.shape[1])
-    lowest = np.partition(scores, -num, axis=1)[:, -num, None]
-    weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature) * (scores >= lowest)
-    blended = (weights / weights.sum(axis=1, keepdims=True)) @ vectors
+    blended = weights_of(scores, temperature, num) @ vectors
     unit: np.ndarray = blended / np.linalg.norm(blended, axis=1, keepdims=True)
     return unit.astype(np.float32)
 
@@ -80,17 +85,26 @@ def _outcome(rows: pa.Table, vectors: np.ndarray) -> Outcome:
 
 
 def _aligner(context: Context) -> Worker:
-    return TrainedAligner(context) if context.options(AlignOptions).method == "trained" else CaptionAligner(context)
+    match context.options(AlignOptions).method:
+        case "joint":
+            return JointAligner()
+        case "trained":
+            return TrainedAligner(context)
+        case "labels":
+            return CaptionAligner(context)
 
 
 def _models(config: Config) -> tuple[str, ...]:
-    return ("aligner",) if config.options(AlignOptions).method == "trained" else ("audio", "image_text")
+    """The roles of the models by method; with a joint encoder its vectors are taken as they are."""
+    return {"joint": (), "trained": ("aligner",), "labels": ("audio", "image_text")}[
+        config.options(AlignOptions).method
+    ]
 
 
 def _settings(config: Config) -> dict[str, object]:
     options = config.options(AlignOptions)
-    if options.method == "trained":
-        return {"method": "trained"}
+    if options.method != "labels":
+        return {"method": options.method}
     return options.settings() | {"labels": list(options.labels or everyday_sounds())}
 
 

@@ -214,6 +214,8 @@ def edit_of(job: Job) -> str:
 def options_of(job: Job) -> str:
     """The options that a picture depends on, as one text."""
     excluded = {"quality"} if job.options.format == "png" else set()
+    if job.options.guidance_interval is None or job.options.guidance <= 1:  # it changes nothing; older ids stay
+        excluded |= {"guidance_interval"}
     if job.photos:  # they have their own size, and are always sampled with DDIM
         excluded |= {"width", "height", "scheduler"}
     return json.dumps(job.options.model_dump(exclude=excluded), sort_keys=True)

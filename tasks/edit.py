@@ -1,9 +1,13 @@
 """Edits and stylisations of generated source images and of photos, for the stage `render`."""
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aai.edit.composite import finish, resize, size_for
@@ -14,104 +18,155 @@ from aai.errors import BadItem
 from aai.media.images import MAX_WEBP_SIDE_PX, RENDERED, ImageOptions
 from aai.models.diffusion import Diffusion
 from aai.models.options import RenderOptions
-from tasks.runtime.photos import Decoder
+from tasks.pictures import Picture
+from tasks.runtime.loader import RecentResults, Row, default_threads
+from tasks.runtime.photos import decode_photo
 
 _MAX_DISTORTION = 0.02
 """Maximum relative difference of the aspect ratios of mask and photo: a mask drawn on a smaller copy is rounded."""
 
 
-class Edits:
-    """Edits source images in batches; photos and their inversions are cached from one batch to the next."""
+@dataclass(frozen=True)
+class Source:
+    """A photo that is edited, opened ahead of the model."""
+
+    photo: UInt8[np.ndarray, "_ _ 3"]
+    """At its own size."""
+
+    small: UInt8[np.ndarray, "height width 3"]
+    """At the size at which the model edits it."""
+
+    alpha: Float[np.ndarray, "_ _"] | None = None
+    """The user's mask from 0 to 1, at its own size; none without one."""
+
+    small_alpha: Float[np.ndarray, "height width"] | None = None
+    """The mask at the size of `small`."""
+
+
+class Sources:
+    """Opens the photos of rows; edits of one photo that come together share it. For threads."""
 
     def __init__(self, diffusion: Diffusion, options: ImageOptions) -> None:
-        self._diffusion, self._inversions = diffusion, InversionCache()
-        self._photos, self._masks = Decoder(options), Decoder(RENDERED)
+        self._num_pixels, self._multiple, self._options = (
+            diffusion.default_size**2,
+            diffusion.size_multiple,
+            options,
+        )
+        self._photos = RecentResults(self._photo, default_threads())
+        self._masks = RecentResults(_mask, default_threads())
 
-    def __call__(self, rows: Sequence[dict], prompts: Sequence[str], cues: Tensor | None) -> list[np.ndarray]:
-        """One picture per row; edited photos keep their size.
+    def __call__(self, row: Row) -> Source | None:
+        """The photo of a row and its mask, decoded, checked and resized; none if its source is generated.
+
+        Raises:
+            BadItem: photo or mask cannot be used.
+            Transient: the store failed.
+        """
+        if row["image_id"] is None:
+            return None
+        photo, small = self._photos(row["image_id"], row["image_uri"])
+        if json.loads(row["options"])["format"] == "webp":
+            _check_webp(row, photo)
+        if not row["mask_id"]:
+            return Source(photo, small)
+        mask, small_mask = self._masks(row["mask_id"], row["mask_uri"], small.shape[:2])
+        _check_mask(row, photo, mask)
+        return Source(photo, small, mask, small_mask)
+
+    def _photo(self, key: str, uri: str) -> tuple[np.ndarray, np.ndarray]:
+        photo = decode_photo(key, uri, self._options)
+        return photo, resize(photo, size_for(photo.shape[0], photo.shape[1], self._num_pixels, self._multiple))
+
+
+def _mask(key: str, uri: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    mask = decode_photo(key, uri, RENDERED)
+    return _alpha(mask), _alpha(resize(mask, size))
+
+
+class Edits:
+    """Edits source images in batches; the inversions of photos are cached from one batch to the next."""
+
+    def __init__(self, diffusion: Diffusion) -> None:
+        self._diffusion, self._inversions = diffusion, InversionCache()
+
+    def __call__(
+        self, rows: Sequence[Row], sources: Sequence[Source | None], prompts: Sequence[str], cues: Tensor | None
+    ) -> list[Picture]:
+        """One picture per row, to be finished in another thread; edited photos keep their size.
 
         The rows have the same options. Either all or none of them have a photo, and likewise a mask.
 
         Raises:
-            BadItem: a photo or mask cannot be used, or a prompt cannot be encoded.
-            Transient: the store failed.
+            BadItem: a prompt cannot be encoded.
         """
         options = EditOptions.model_validate_json(rows[0]["edit"])
         editor = Editor(self._diffusion, RenderOptions.model_validate_json(rows[0]["options"]), options)
-        if rows[0]["image_id"] is None:
+        photos = [source for source in sources if source is not None]
+        if not photos:
             edited = editor.from_prompts(_request(rows, prompts, cues))
             return _finished(edited.sources, edited, options, repeat(None, len(rows)))
-        photos = self._photos((row["image_id"], row["image_uri"]) for row in rows)
-        if editor.render.format == "webp":
-            _check_webp(rows, photos)
-        masks = self._masks((row["mask_id"], row["mask_uri"]) for row in rows if row["mask_id"])
-        if masks:
-            _check_masks(rows, photos, masks)
-        pictures: dict[int, np.ndarray] = {}
-        for size, indices in self._by_size(rows, photos).items():
+        pictures: dict[int, Picture] = {}
+        for indices in _by_size(photos):
             group = [rows[index] for index in indices]
+            some = [photos[index] for index in indices]
             request = _request(group, [prompts[index] for index in indices], None if cues is None else cues[indices])
-            edited = editor.from_photos(request, _sources(group, photos, masks, size), self._inversions)
-            allowed = (_alpha(masks[row["mask_id"]]) for row in group) if masks else repeat(None, len(group))
-            finished = _finished([photos[row["image_id"]] for row in group], edited, options, allowed)
+            edited = editor.from_photos(request, _photos(group, some), self._inversions)
+            finished = _finished([each.photo for each in some], edited, options, [each.alpha for each in some])
             pictures |= dict(zip(indices, finished, strict=True))
         return [pictures[index] for index in range(len(rows))]
 
-    def _by_size(self, rows: Sequence[dict], photos: dict[str, np.ndarray]) -> dict[tuple[int, int], list[int]]:
-        """Indices of rows, grouped by the size at which the model edits their photos."""
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, row in enumerate(rows):
-            height, width = photos[row["image_id"]].shape[:2]
-            size = size_for(height, width, self._diffusion.default_size**2, self._diffusion.size_multiple)
-            groups.setdefault(size, []).append(index)
-        return groups
+
+def _by_size(sources: Sequence[Source]) -> list[list[int]]:
+    """Indices of sources, grouped by the size at which the model edits them."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, source in enumerate(sources):
+        groups.setdefault(source.small.shape, []).append(index)
+    return list(groups.values())
 
 
-def _sources(
-    rows: Sequence[dict], photos: dict[str, np.ndarray], masks: dict[str, np.ndarray], size: tuple[int, int]
-) -> Photos:
+def _photos(rows: Sequence[Row], sources: Sequence[Source]) -> Photos:
     """The photos and masks of some rows at one size; each photo occurs once."""
-    ids = list(dict.fromkeys(row["image_id"] for row in rows))
+    small = {row["image_id"]: source.small for row, source in zip(rows, sources, strict=True)}
+    ids = list(small)
+    masks = [source.small_alpha for source in sources if source.small_alpha is not None]
     return Photos(
-        np.stack([resize(photos[image_id], size) for image_id in ids]),
+        np.stack(list(small.values())),
         ids,
         [ids.index(row["image_id"]) for row in rows],
-        np.stack([_alpha(resize(masks[row["mask_id"]], size)) for row in rows]) if masks else None,
+        np.stack(masks) if masks else None,
     )
 
 
-def _check_webp(rows: Sequence[dict], photos: dict[str, np.ndarray]) -> None:
-    for row in rows:
-        if max(photos[row["image_id"]].shape) > MAX_WEBP_SIDE_PX:
-            raise BadItem(
-                f"a side is longer than the {MAX_WEBP_SIDE_PX} pixels of a WebP: set format to png or jpg",
-                uri=row["image_uri"],
-            )
+def _check_webp(row: Row, photo: np.ndarray) -> None:
+    if max(photo.shape) > MAX_WEBP_SIDE_PX:
+        raise BadItem(
+            f"a side is longer than the {MAX_WEBP_SIDE_PX} pixels of a WebP: set format to png or jpg",
+            uri=row["image_uri"],
+        )
 
 
-def _check_masks(rows: Sequence[dict], photos: dict[str, np.ndarray], masks: dict[str, np.ndarray]) -> None:
-    for row in rows:
-        height, width = photos[row["image_id"]].shape[:2]
-        mask_height, mask_width = masks[row["mask_id"]].shape[:2]
-        products = height * mask_width, width * mask_height
-        if abs(products[0] - products[1]) > max(products) * _MAX_DISTORTION:
-            raise BadItem(
-                f"the mask has {mask_width} x {mask_height} pixels and the photo {width} x {height}: "
-                "draw the mask in the photo's aspect ratio",
-                uri=row["mask_uri"],
-            )
+def _check_mask(row: Row, photo: np.ndarray, mask: np.ndarray) -> None:
+    height, width = photo.shape[:2]
+    mask_height, mask_width = mask.shape
+    products = height * mask_width, width * mask_height
+    if abs(products[0] - products[1]) > max(products) * _MAX_DISTORTION:
+        raise BadItem(
+            f"the mask has {mask_width} x {mask_height} pixels and the photo {width} x {height}: "
+            "draw the mask in the photo's aspect ratio",
+            uri=row["mask_uri"],
+        )
 
 
-def _request(rows: Sequence[dict], prompts: Sequence[str], cues: Tensor | None) -> EditRequest:
+def _request(rows: Sequence[Row], prompts: Sequence[str], cues: Tensor | None) -> EditRequest:
     negatives = [row["negative_prompt"] for row in rows]
     return EditRequest([row["source_prompt"] for row in rows], prompts, [row["seed"] for row in rows], cues, negatives)
 
 
 def _finished(
     photos: Iterable[np.ndarray], edited: EditResult, options: EditOptions, allowed: Iterable[np.ndarray | None]
-) -> list[np.ndarray]:
+) -> list[Picture]:
     parts = zip(photos, edited.pictures, edited.sources, edited.masks, allowed, strict=True)
-    return [finish(photo, edit, rebuilt, mask, options, alpha) for photo, edit, rebuilt, mask, alpha in parts]
+    return [partial(finish, photo, edit, rebuilt, mask, options, alpha) for photo, edit, rebuilt, mask, alpha in parts]
 
 
 def _alpha(mask: np.ndarray) -> np.ndarray:

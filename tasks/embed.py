@@ -15,13 +15,12 @@ from aai.options import SPEED_ONLY, Options
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import constants, to_lists
 from tasks.runtime.loader import Loader, RecentResults, Row, default_threads
-from tasks.runtime.models import open_audio, open_image_text
+from tasks.runtime.models import image_role, open_images, open_sounds, sound_role
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject
 
 if TYPE_CHECKING:
-    from aai.models.clap import AudioEncoder
-    from aai.models.clip import ImageTextEncoder
+    from aai.models.joint import ImageEncoder, SoundEncoder
 
 
 class EmbedOptions(Options):
@@ -31,34 +30,50 @@ class EmbedOptions(Options):
     """Batch size in clips or images; halved after an out-of-memory error. It changes the speed, not the vectors."""
 
 
+class ClipReader:
+    """Reads clips for an encoder; threads may call it at the same time.
+
+    A recording that holds several of its clips is decoded once if these come one after the other.
+    """
+
+    def __init__(self, prepare: Callable[[np.ndarray, int], np.ndarray], options: audio.AudioOptions) -> None:
+        self._prepare, self._options = prepare, options
+        self._decoded = RecentResults(self._decode, default_threads())
+
+    def __call__(self, row: Row) -> np.ndarray:
+        """A clip as the encoder takes it.
+
+        Raises:
+            BadItem: its file cannot be read, or has changed.
+        """
+        wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
+        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
+        return self._prepare(np.ascontiguousarray(window), rate_hz)
+
+    def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:
+        recording = audio.decode(read_content(uri, offset, num_bytes, digest), uri, self._options)
+        return audio.to_mono(recording.samples), recording.rate_hz
+
+
 class AudioEmbedder(Batched):
-    """The audio encoder, loaded once per worker.
+    """The model that hears, loaded once per worker.
 
     Raises:
         BadConfig: it cannot be loaded, or hears less than a clip.
     """
 
     def __init__(self, context: Context) -> None:
-        self.encoder = open_audio(context.config)
-        self.options, self.revision = context.options(IngestOptions).audio, context.revisions["audio"]
+        self.encoder = open_sounds(context.config)
+        self.options = context.options(IngestOptions).audio
+        self.revision = context.revisions[sound_role(context.config)]
         check_window(self.options.window_s, self.encoder.duration_s)
         self.batch_size = context.options(EmbedOptions).batch_size
-        self._decoded = RecentResults(self._decode, default_threads())
+        self._load = ClipReader(self.encoder.prepare, self.options)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice; a recording that holds several of its clips is decoded once."""
         rows = rows.sort_by([("content_id", "ascending"), ("start_s", "ascending")])
         return _embedded("audio_vectors", self.encoder, self._load, rows, self.batch_size, self.revision)
-
-    def _load(self, row: Row) -> np.ndarray:
-        """A clip as the encoder takes it."""
-        wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
-        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
-        return self.encoder.prepare(np.ascontiguousarray(window), rate_hz)
-
-    def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:
-        recording = audio.decode(read_content(uri, offset, num_bytes, digest), uri, self.options)
-        return audio.to_mono(recording.samples), recording.rate_hz
 
 
 def check_window(window_s: float, heard_s: float) -> None:
@@ -76,11 +91,12 @@ def check_window(window_s: float, heard_s: float) -> None:
 
 
 class ImageEmbedder(Batched):
-    """The image-text encoder, loaded once per worker."""
+    """The model that sees, loaded once per worker."""
 
     def __init__(self, context: Context) -> None:
-        self.encoder = open_image_text(context.config)
-        self.options, self.revision = context.options(IngestOptions).images, context.revisions["image_text"]
+        self.encoder = open_images(context.config)
+        self.options = context.options(IngestOptions).images
+        self.revision = context.revisions[image_role(context.config)]
         self.batch_size = context.options(EmbedOptions).batch_size
 
     def __call__(self, rows: pa.Table) -> Outcome:
@@ -95,7 +111,7 @@ class ImageEmbedder(Batched):
 
 def _embedded(  # noqa: PLR0913
     table: str,
-    encoder: "AudioEncoder | ImageTextEncoder",
+    encoder: "SoundEncoder | ImageEncoder",
     load: Callable[[Row], np.ndarray],
     rows: pa.Table,
     batch_size: int,
@@ -130,7 +146,7 @@ IMAGE_VECTORS = Stage(
     items="SELECT id AS image_id FROM present_image_ids",
     options=EmbedOptions,
     section="embed",
-    models=("image_text",),
+    models=lambda config: (image_role(config),),
     worker=ImageEmbedder,
     gpu=True,
 )
@@ -142,7 +158,7 @@ AUDIO_VECTORS = Stage(
     items="SELECT id AS clip_id FROM present_audio_ids",
     options=EmbedOptions,
     section="embed",
-    models=("audio",),
+    models=lambda config: (sound_role(config),),
     worker=AudioEmbedder,
     gpu=True,
 )

@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aai.cues.options import FitOptions, TrainMapperOptions
+from aai.cues.options import MOST_ROWS, FitOptions, TrainMapperOptions
 from aai.identity import seed_of
 from aai.media.options import IngestOptions
 from aai.retrieve.options import RetrieveOptions
 from aai.workspace import SCHEMAS, Query
 from tasks.runtime.arrow import constants, to_array, to_lists
+from tasks.runtime.caption_cues import CaptionCues, caption_settings
 from tasks.runtime.config import Config
-from tasks.runtime.models import check_templates, initial_cue, open_diffusion, open_mapper
+from tasks.runtime.models import check_templates, initial_cue, open_diffusion, open_mapper, sound_role
+from tasks.runtime.passes import Passes
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.supervision import SUPERVISED_CLIPS, image_locations, with_images
 from tasks.runtime.work import Outcome, Reject, Worker
+
+_MIN_SLICE = 64
 
 
 class FittingWorker:
@@ -40,14 +44,19 @@ class FittingWorker:
         if mapper is None:
             options = options.model_copy(update={"learning_rate": options.inversion_rate, "prior_weight": 0.0})
         network = mapper or FreeCue(initial_cue(context, diffusion, num_tokens))
+        self.passes = Passes(context, CUES.name, diffusion, num_tokens, options.max_rows)
         self.fitter = Fitter(diffusion, network, options, context.config.seed)
+        self.fitter.max_rows = self.passes.max_rows
         self.latents = Latents(context.options(IngestOptions).images, diffusion)
         self.method, self.revision, self.seed = options.method, context.revisions["diffusion"], context.config.seed
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Fit a slice. All images are read first, so that a store that fails costs no fitted cue."""
         rejects: list[Reject] = []
-        fitted = list(self.fitter.fit(self.latents.clips(rows, rejects)))
+        clips = self.latents.clips(rows, rejects)
+        with self.passes.work(self.fitter.max_rows):
+            fitted = list(self.fitter.fit(clips))
+        self.fitter.max_rows = min(self.fitter.max_rows, self.passes.max_rows)
         columns = {
             "clip_id": [cue.clip_id for cue in fitted],
             "vector": [cue.vector.cpu().numpy() for cue in fitted],
@@ -63,7 +72,7 @@ class FittingWorker:
         return Outcome(_cue_rows(columns, self.seed, self.revision), rejects)
 
     def halve_batch(self) -> bool:
-        """Halve the micro-batch."""
+        """Halve the micro-batch: the last resort, where memory was estimated too low or others took it."""
         return self.fitter.halve_memory()
 
 
@@ -89,6 +98,26 @@ class MapperWorker:
         return Outcome(_cue_rows(columns | constants(rows.num_rows, took_s=took_s), self.seed, self.revision))
 
 
+class CaptionWorker:
+    """Captions alone: what the audio encoder hears, in the text encoder's own words."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.cues = context, CaptionCues(context.config)
+        self.revision, self.seed = context.revisions["diffusion"], context.config.seed
+
+    def __call__(self, rows: pa.Table) -> Outcome:
+        """Map a slice."""
+        start_s = time.monotonic()
+        with self.context.query() as query:
+            query.keep_ids("wanted", rows["clip_id"].to_pylist())
+            query.narrow("wanted", "clip_id", _HEARD)
+            heard = query.table(_HEARD)
+        cues = self.cues(to_array(heard["vector"])).numpy()
+        took_s = (time.monotonic() - start_s) / rows.num_rows
+        columns = {"clip_id": heard["clip_id"].to_pylist(), "vector": list(cues), "method": "captions"}
+        return Outcome(_cue_rows(columns | constants(rows.num_rows, took_s=took_s), self.seed, self.revision))
+
+
 def _cue_rows(given: dict[str, Any], seed: int, revision: tuple[str, str]) -> pa.Table:
     """Rows of the table `cues`; what `given` leaves out is that of a cue without fitting."""
     ids, cues = given["clip_id"], given["vector"]
@@ -105,11 +134,16 @@ def _cue_rows(given: dict[str, Any], seed: int, revision: tuple[str, str]) -> pa
 
 
 def _fitter(context: Context) -> Worker:
-    return MapperWorker(context) if context.options(FitOptions).method == "mapper" else FittingWorker(context)
+    match context.options(FitOptions).method:
+        case "mapper":
+            return MapperWorker(context)
+        case "captions":
+            return CaptionWorker(context)
+    return FittingWorker(context)
 
 
 def _starts_from_mapper(config: Config) -> bool:
-    return config.options(FitOptions).method != "inversion"
+    return config.options(FitOptions).method not in ("inversion", "captions")
 
 
 def _is_shipped(config: Config) -> bool:
@@ -117,19 +151,34 @@ def _is_shipped(config: Config) -> bool:
 
 
 def _reads(config: Config) -> tuple[str, ...]:
+    if config.options(FitOptions).method == "captions":
+        return ("neighbours", "aligned_vectors", "audio_vectors")
     trained = _starts_from_mapper(config) and not _is_shipped(config)
     return ("neighbours", "aligned_vectors", *(["mapper"] if trained else []))
 
 
 def _models(config: Config) -> tuple[str, ...]:
+    if config.options(FitOptions).method == "captions":
+        return ("diffusion", sound_role(config))
     return ("diffusion", *(["mapper"] if _starts_from_mapper(config) and _is_shipped(config) else []))
 
 
 def _settings(config: Config) -> dict[str, object]:
     settings = config.options(FitOptions).settings()
+    if settings["method"] == "captions":
+        return {"method": "captions"} | caption_settings(config)
     if not _starts_from_mapper(config):
         settings["start_words"] = list(config.options(TrainMapperOptions).start_words)
     return settings
+
+
+def _slice_size(config: Config) -> int:
+    """Twice the clips that a worker may fit at a time, so that others take the places of those that stop early."""
+    options = config.options(FitOptions)
+    return max(_MIN_SLICE, 2 * ((options.max_rows or MOST_ROWS) // options.rows_per_step))
+
+
+_HEARD = "SELECT v.clip_id, v.vector FROM audio_vectors v SEMI JOIN wanted w ON v.clip_id = w.id"
 
 
 def _with_images(query: Query, folder: Path, rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -161,7 +210,7 @@ CUES = Stage(
     is_seeded=True,
     worker=_fitter,
     gpu=True,
-    slice_size=64,
+    slice_size=_slice_size,
     outdated=_outdated,
     code_version=3,
     label="cues",

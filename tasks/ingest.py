@@ -21,6 +21,10 @@ _MAX_GAP_BYTES = 2**20
 _MAX_RANGE_BYTES = 2**26
 """Neighbouring tar members are read together, up to 64 MB, if the gaps between them are small."""
 
+_UNUSED = "unused"
+"""What `read` says of a file besides the columns: sound streams that are not used."""
+_SPLIT = "store each as a file of its own to use the others (ffmpeg -map)"
+
 Rows = list[dict[str, Any]]
 
 Read = Callable[[bytes, str], tuple[Rows, dict[str, Any]]]
@@ -47,6 +51,9 @@ class Ingester:
                 rejects.append(Reject.of(row["file_id"], error, row["name"]))
                 continue
             items += found
+            if unused := about.pop(_UNUSED, 0):
+                others = BadItem(f"it has {unused + 1} sound streams, of which the first is used: {_SPLIT}")
+                rejects.append(Reject.of(f"{row['file_id']}/streams", others, row["name"], part_of=row["file_id"]))
             own = {"file_id": row["file_id"], "content_id": content_id(data), "num_items": len(found)}
             files.append(own | about)
         extra = {self.items: pa.Table.from_pylist(items, schema=SCHEMAS[self.items].columns)}
@@ -112,6 +119,7 @@ def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> tuple[Row
     if not found:
         raise BadItem(audio.no_window(wave, rate_hz, options), uri=name)
     left_out = audio.left_out(len(wave), rate_hz, found, options)
+    unused = {_UNUSED: recording.num_unused} if recording.num_unused else {}
     return [
         {
             "clip_id": clip_id(digest, window.start_s, window.duration_s),
@@ -123,7 +131,7 @@ def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> tuple[Row
             "level_dbfs": audio.level_dbfs(audio.cut(wave, rate_hz, window)),
         }
         for window in found
-    ], {"duration_s": recording.duration_s} | left_out._asdict()
+    ], {"duration_s": recording.duration_s} | left_out._asdict() | unused
 
 
 def read_image(data: bytes, name: str, options: images.ImageOptions) -> tuple[Rows, dict[str, Any]]:

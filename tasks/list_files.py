@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from aai.identity import content_id
 from aai.media.files import File, Found, find_files, read_sidecars
-from aai.media.kinds import AUDIO_SUFFIXES, IMAGE_SUFFIXES, count_kinds, left_aside, suffix_of
+from aai.media.kinds import AUDIO_SUFFIXES, IMAGE_SUFFIXES, TABLE_SUFFIXES, count_kinds, left_aside, suffix_of
 from aai.media.metadata import COLUMNS
 from aai.workspace import SCHEMAS, Query
 from tasks.match_metadata import SIDECARS, fill_rows, match, of_members, resolve, unmatched
@@ -173,7 +173,9 @@ def _others(found: Found, config: Config, suffixes: frozenset[str]) -> str:
     is_shared = any(_overlap(one, other) for one in config.audio for other in config.images)
     elsewhere = (AUDIO_SUFFIXES | IMAGE_SUFFIXES) - suffixes if is_shared else frozenset()
     others = (uri for uri in found.left_aside if uri not in tables and suffix_of(uri) not in elsewhere)
-    return left_aside(count_kinds(others))
+    counts = count_kinds(others)
+    hint = " (a table with labels is named under `metadata`)" if counts.keys() & TABLE_SUFFIXES else ""
+    return left_aside(counts) + hint
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -265,4 +265,4 @@ def _looked_for(query: Query, row: dict[str, Any], elsewhere: str, targets: str)
         f"SELECT min(t.uri) AS uri FROM ({targets}) t "
         f"WHERE regexp_replace(lower(nfc_normalize(t.uri)), '^.*[/#]', '') = lower(nfc_normalize('{name}'))"
     )["uri"][0].as_py()
-    return f"there is no {places}" + (f"; perhaps {near} is meant" if near else "")
+    return f"no location of audio or images has {places}" + (f"; perhaps {near} is meant" if near else "")

@@ -1,12 +1,11 @@
 """Render: cues are injected into prompts, and the pictures are written to tar shards."""
 
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,37 +14,41 @@ from pydantic import Field
 from aai.errors import BadItem
 from aai.inject.prompt import UNNAMED, parse
 from aai.jobs.job import Job
-from aai.media import images, provenance
 from aai.media.options import IngestOptions
 from aai.models.options import RenderOptions
 from aai.options import SPEED_ONLY
 from aai.workspace import SCHEMAS
 from aai.workspace.shards import ShardWriter
+from tasks.pictures import Picture, PictureWriter, Renders
 from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
+from tasks.runtime.loader import Loader, Row, default_threads
 from tasks.runtime.models import open_diffusion
 from tasks.runtime.outdated import remove_rejects
+from tasks.runtime.passes import memory_share
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Context, Stage
-from tasks.runtime.work import Batched, Outcome, Reject, batches
+from tasks.runtime.work import Outcome, Reject
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
+    from tasks.edit import Source
 
-_REQUEST_COLUMNS = ("render_id", "mode", "clip_ids", "prompt", "negative_prompt", "seed")
+Loaded = tuple[Row, "Source | None"]
+"""A row, and the photo that it edits."""
 
-_NO_SOURCE = {"source_prompt": "", "edit": "", "image_id": "", "mask_id": ""}
-"""Keys in the JSON of every picture, because `datasets` infers the columns from the first ones."""
+_PHOTOS_AHEAD = 8
+"""Photos that are opened beyond one for each thread while the model works on others: half a batch of edits."""
 
 
 class RenderSectionOptions(RenderOptions):
     """Rendering. A job can override all of these options except `batch_size` and `shard_size`."""
 
-    batch_size: int = Field(16, gt=0, json_schema_extra=SPEED_ONLY)
-    """Batch size in pictures; halved after an out-of-memory error. It changes the speed, not the pictures."""
+    batch_size: int | None = Field(None, gt=0, json_schema_extra=SPEED_ONLY)
+    """Batch size in pictures; null: as many as keep the device busy and fit into its free memory. It changes the speed,
+    not the pictures."""
 
     shard_size: int = Field(1_000, gt=0, json_schema_extra=SPEED_ONLY)
     """Maximum number of pictures in a tar shard. Shards are smaller if there would be fewer shards than workers."""
@@ -125,48 +128,118 @@ def shards_of(run: Run, picture_format: str) -> str:
     return f"{any_shard.rpartition('/')[0]}/{picture_format}-*.tar"
 
 
-class Renderer(Batched):
+class Renderer:
     """Renders slices of pictures with the frozen diffusion model, each into one shard per format."""
 
     def __init__(self, context: Context) -> None:
-        from tasks.edit import Edits
+        from aai.models.batching import BatchSizes
+        from tasks.edit import Edits, Sources
 
-        self.diffusion = open_diffusion(context.config)
-        self.edits = Edits(self.diffusion, context.options(IngestOptions).images)
-        self.revision, self.workspace = context.revisions["diffusion"], context.workspace
-        self.recipe = context.recipes["renders"]
-        self.batch_size = context.options(RenderSectionOptions).batch_size
+        self.diffusion = diffusion = open_diffusion(context.config)
+        self.edits = Edits(diffusion)
+        self.sources = Sources(diffusion, context.options(IngestOptions).images)
+        self.workspace = context.workspace
+        self.renders = Renders(
+            context.revisions["diffusion"], type(diffusion.default_scheduler).__name__, context.recipes["renders"]
+        )
+        unet, batch_size = diffusion.pipeline.unet, context.options(RenderSectionOptions).batch_size
+        pixel_bytes = unet.config.block_out_channels[0] * unet.dtype.itemsize
+        share = memory_share(context.config, RENDERS.name, diffusion.device.type)
+        self.sizes = BatchSizes(diffusion.device, pixel_bytes, batch_size, share)
+        self._compiled_for = (diffusion.default_size, diffusion.default_size)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice to one shard per format."""
         renders: list[dict[str, Any]] = []
         rejects: list[Reject] = []
         for picture_format, some in _by_format(rows.to_pylist()).items():
-            with ShardWriter(self.workspace, "renders", self.recipe, picture_format) as shard:
+            with ShardWriter(self.workspace, "renders", self.renders.recipe, picture_format) as shard:
                 renders += self._to_shard(shard, some, rejects)
         return Outcome(pa.Table.from_pylist(renders, schema=SCHEMAS["renders"].columns), rejects)
 
+    def halve_batch(self) -> bool:
+        """Halve the batch; whether that was possible."""
+        return self.sizes.halve()
+
     def _to_shard(self, shard: ShardWriter, rows: list[dict], rejects: list[Reject]) -> list[dict[str, Any]]:
-        """Render pictures into a shard; each batch is encoded and written while the next one is rendered."""
-        renders: list[dict[str, Any]] = []
-        writing: Future[list[dict[str, Any]]] | None = None
-        with ThreadPoolExecutor(1) as writer:
-            for batch in _batches(rows, self.batch_size, rejects):
+        """Render pictures into a shard; batches are encoded and written while the next one is rendered."""
+        rejects += [_reject(row, BadItem(row["fault"])) for row in rows if row["fault"]]
+        loader = Loader(self.sources, lambda row, error: rejects.append(_reject(row, error)))
+        good = (row for row in rows if not row["fault"])
+        with (
+            PictureWriter(shard, self.renders) as writer,
+            closing(loader.loaded(good, _PHOTOS_AHEAD + default_threads())) as loaded,
+        ):
+            for batch in self._batches(loaded):
                 for part, pictures in self._rendered(batch, rejects):
-                    renders += writing.result() if writing else []
-                    writing = writer.submit(self._write, shard, part, pictures)
-            renders += writing.result() if writing else []
-        return renders
+                    held = sum(source.photo.nbytes for _, source in part if source)
+                    writer.add([row for row, _ in part], pictures, held)
+        return writer.rows
+
+    def _batches(self, loaded: Iterable[Loaded]) -> Iterator[Sequence[Loaded]]:
+        """Batches of rows that can be rendered together, as many as the memory suffices for."""
+        batch: list[Loaded] = []
+        size = 0
+        for each in loaded:
+            if batch and _batch_key(each[0]) != _batch_key(batch[0][0]):
+                yield batch
+                batch = []
+            size = size if batch else self._size(each[0])
+            batch.append(each)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _size(self, row: Row) -> int:
+        """How many pictures like one are rendered at once."""
+        options = _options(row)
+        diffusion, num_rows = self.diffusion, 1 if row["edit"] is None else 2
+        num_rows += num_rows if diffusion.takes_negatives(options) else 0
+        height, width = self._picture_size(options)
+        num_pixels = height * width // diffusion.pipeline.vae_scale_factor**2
+        return self.sizes.size(_batch_key(row), num_pixels, num_rows)
+
+    def _picture_size(self, options: RenderOptions) -> tuple[int, int]:
+        default = self.diffusion.default_size
+        return options.height or default, options.width or default
+
+    @contextmanager
+    def _work(self, row: Row) -> Iterator[None]:
+        """Context manager around a batch: the model is compiled once that pays, for one size of pictures.
+
+        Edits and other sizes run as they are: edits change what attention does from step to step.
+        """
+        speed, decoder, options = self.diffusion.speed, self.diffusion.codec.speed, _options(row)
+        if row["edit"] is not None or (speed.is_settled and self._picture_size(options) != self._compiled_for):
+            from aai.models.speed import fastest_attention
+
+            with speed.eager(), decoder.eager(), fastest_attention(self.diffusion.device):
+                yield
+            return
+        with decoder.work(partial(self._try_decoder, options)), speed.work(partial(self._try_step, options)):
+            yield
+
+    def _try_step(self, options: RenderOptions) -> "Tensor":
+        from aai.models.sampling import try_step
+
+        self._compiled_for = self._picture_size(options)
+        return try_step(self.diffusion, options)
+
+    def _try_decoder(self, options: RenderOptions) -> None:
+        self.diffusion.decode(self._try_step(options))
 
     def _rendered(
-        self, batch: Sequence[dict], rejects: list[Reject]
-    ) -> Iterator[tuple[Sequence[dict], Sequence[np.ndarray]]]:
+        self, batch: Sequence[Loaded], rejects: list[Reject]
+    ) -> Iterator[tuple[Sequence[Loaded], Sequence[Picture]]]:
         """Render a batch. If a picture cannot be rendered, bisect the batch to reject that picture alone."""
         try:
-            pictures = self._render(batch)
+            with self._work(batch[0][0]), self.sizes.measured(_batch_key(batch[0][0]), len(batch)):
+                pictures = self._render(batch)
         except BadItem as error:
             if len(batch) == 1:
-                rejects.append(_reject(batch[0], error))
+                rejects.append(_reject(batch[0][0], error))
                 return
             half = len(batch) // 2
             yield from self._rendered(batch[:half], rejects)
@@ -174,18 +247,20 @@ class Renderer(Batched):
         else:
             yield batch, pictures
 
-    def _render(self, batch: Sequence[dict]) -> Sequence[np.ndarray]:
+    def _render(self, batch: Sequence[Loaded]) -> Sequence[Picture]:
         import torch
 
-        prompts = [row["prompt"] for row in batch]
-        cues = torch.stack([self._cues(row) for row in batch]) if _num_cues(batch[0]) else None
-        if batch[0]["edit"] is not None:
-            return self.edits(batch, prompts, cues)
-        seeds, negatives = [row["seed"] for row in batch], [row["negative_prompt"] for row in batch]
-        options = RenderOptions.model_validate_json(batch[0]["options"])
-        return list(self.diffusion.render(prompts, seeds, cues, negatives, options))
+        rows, sources = [row for row, _ in batch], [source for _, source in batch]
+        prompts = [row["prompt"] for row in rows]
+        cues = torch.stack([self._cues(row) for row in rows]) if _num_cues(rows[0]) else None
+        if rows[0]["edit"] is not None:
+            return self.edits(rows, sources, prompts, cues)
+        seeds, negatives = [row["seed"] for row in rows], [row["negative_prompt"] for row in rows]
+        options = _options(rows[0])
+        pictures = self.diffusion.render(prompts, seeds, cues, negatives, options)
+        return [partial(np.asarray, pixels) for pixels in pictures]
 
-    def _cues(self, row: dict) -> "Tensor":
+    def _cues(self, row: Row) -> "Tensor":
         """The token vectors of a picture's cues, in the order of the prompt."""
         import torch
 
@@ -198,62 +273,6 @@ class Renderer(Batched):
             cues[first : first + 2] = [between(start, end, row["blend"], self.diffusion.cue_dims)]
         return torch.cat(cues)
 
-    def _write(self, shard: ShardWriter, batch: Sequence[dict], pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        return [self._write_one(shard, row, pixels) for row, pixels in zip(batch, pictures, strict=True)]
-
-    def _write_one(self, shard: ShardWriter, row: dict, pixels: np.ndarray) -> dict[str, Any]:
-        """Write a picture and its JSON to the shard, and return its row of `renders`."""
-        options = RenderOptions.model_validate_json(row["options"])
-        request = self._request(row, pixels, options)
-        xmp = provenance.xmp_packet(*self.revision, row["prompt"], version("aai"), request, _digital_source_type(row))
-        key, data = row["render_id"], images.encode(pixels, _KINDS[options.format], options.quality, xmp)
-        location = shard.add(key, options.format, data)
-        shard.add(
-            key, "json", json.dumps(_NO_SOURCE | request | self._context_of(row, options), sort_keys=True).encode()
-        )
-        own = {key: row[key] for key in ("job", "image_id", "image_uri", "source_prompt", "edit")}
-        return request | vars(location) | own
-
-    def _context_of(self, row: dict, options: RenderOptions) -> dict[str, Any]:
-        """The rest of a picture's JSON; without nulls, because `datasets` infers types from the first pictures."""
-        return {
-            "job": row["job"],
-            "quality": options.quality,
-            "labels": [label or "" for label in row["labels"]],
-            "licences": [licence or "" for licence in row["licences"]],
-            "method": row["method"] or "",
-            "recipe": self.recipe,
-            "aai_version": version("aai"),
-            "digital_source_type": _digital_source_type(row),
-        }
-
-    def _request(self, row: dict, pixels: np.ndarray, options: RenderOptions) -> dict[str, Any]:
-        """Everything that the picture depends on; without nulls."""
-        blend = {} if row["blend"] is None else {"blend": row["blend"]}
-        return (
-            blend
-            | _source_columns(row)
-            | {name: row[name] for name in _REQUEST_COLUMNS}
-            | {
-                "steps": options.steps,
-                "guidance": options.guidance,
-                "scheduler": _scheduler_of(row, options) or type(self.diffusion.default_scheduler).__name__,
-                "width": pixels.shape[1],
-                "height": pixels.shape[0],
-                "format": options.format,
-                "base_model": self.revision[0],
-                "base_revision": self.revision[1],
-            }
-        )
-
-
-def _batches(rows: list[dict], size: int, rejects: list[Reject]) -> Iterator[Sequence[dict]]:
-    """Batches of rows that can be rendered together; rows with a fault become rejects."""
-    rejects += [_reject(row, BadItem(row["fault"])) for row in rows if row["fault"]]
-    good = [row for row in rows if not row["fault"]]
-    for _, group in groupby(good, key=_batch_key):
-        yield from batches(list(group), size)
-
 
 def _by_format(rows: list[dict]) -> dict[str, list[dict]]:
     """Rows by the format of their pictures, in the same order."""
@@ -263,42 +282,29 @@ def _by_format(rows: list[dict]) -> dict[str, list[dict]]:
     return parts
 
 
-def _batch_key(row: dict) -> tuple[Any, ...]:
+def _batch_key(row: Row) -> tuple[Any, ...]:
     """What pictures of one batch have in common: options, kind of source, and the number of cue tokens."""
     sources = row["edit"], row["image_id"] is not None, row["mask_id"] is not None
     return row["options"], *sources, (row["num_tokens"] or 0) * _num_cues(row)
 
 
-def _num_cues(row: dict) -> int:
+def _options(row: Row) -> RenderOptions:
+    return RenderOptions.model_validate_json(row["options"])
+
+
+def _num_cues(row: Row) -> int:
     return len(parse(row["prompt"]).names)
 
 
-def _digital_source_type(row: dict) -> str:
-    return provenance.COMPOSITE if row["image_id"] else provenance.GENERATED
-
-
-def _scheduler_of(row: dict, options: RenderOptions) -> str | None:
-    """Name of the sampler, None for the checkpoint's own; photos are always edited with DDIM."""
-    return "ddim" if row["image_id"] else options.scheduler
-
-
-def _reject(row: dict, error: BadItem) -> Reject:
+def _reject(row: Row, error: BadItem) -> Reject:
     """The reject of a picture. If the error names no file, it is the photo, else the clip's recording."""
     reject = Reject.of(row["render_id"], error, row["image_uri"] or row["uri"])
     return replace(reject, job_file=row["job_file"])
 
 
-def _source_columns(row: dict) -> dict[str, object]:
-    """The columns about the source image; empty without one."""
-    if row["edit"] is None:
-        return {}
-    of_photo = {key: row[key] for key in ("image_id", "mask_id") if row[key]}
-    return {"source_prompt": row["source_prompt"], "edit": row["edit"]} | of_photo
-
-
 def _settings(config: Config) -> dict[str, object]:
-    """Options are part of the pictures' ids, not of the recipe."""
-    return {}
+    """Options are part of the pictures' ids, not of the recipe. Latents were once in the type of the model."""
+    return {} if config.models.dtype == "float32" else {"latents": "float32"}
 
 
 def _slice_size(config: Config) -> int:

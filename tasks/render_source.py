@@ -23,6 +23,7 @@ from aai.workspace import Query
 from tasks.combinations import BLOCK, COMBINATION, COMBINATIONS_AT_ONCE, Combinations
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
+from tasks.sampling import check_sampling
 
 _PICTURES_AT_ONCE = 100_000
 _EXPANDED_FOR_PLANS = 1_000_000
@@ -77,12 +78,13 @@ class RenderSource:
     """The pictures that some jobs ask for under a run's configuration.
 
     Raises:
-        BadConfig: there are no cues, or a filter's condition cannot be used.
+        BadConfig: there are no cues, a filter's condition cannot be used, or an option cannot work with the model.
         Transient: the store failed.
     """
 
     def __init__(self, run: Run, jobs: Sequence[Job]) -> None:
         self._run, self._jobs = run, jobs
+        self._advice = check_sampling(run, jobs)
         self._selected: dict[CueFilter, pa.Table] = {}
         self._labels: dict[str, int] = {}
         self._seed_lists: dict[Seeds, list[int]] = {}
@@ -99,19 +101,23 @@ class RenderSource:
         return sum(num for fault, num in self._distinct.items() if fault is not None)
 
     def warnings(self) -> list[str]:
-        """A sentence for each filter that selects no cue, and for the most frequent faults of pictures."""
+        """Sentences about filters that select no cue, options that do not suit the model, and frequent faults."""
         empty = {
             (job.position, key) for job, key, cue_filter in self._filters() if not self._selected[cue_filter].num_rows
         }
-        return [
-            f"{position}: {'no cue passes its filter' if key == 'cues' else f'no cue passes the filter of {key}'}; "
-            f"{labels_sentence(self._labels)}"
-            for position, key in sorted(empty)
-        ] + [
-            f"{num:,} of the pictures cannot be rendered: {fault}"
-            for fault, num in sorted(self._distinct.items(), key=lambda item: (-item[1], item[0] or ""))
-            if fault is not None
-        ][:_MAX_FAULTS]
+        return (
+            self._advice
+            + [
+                f"{position}: {'no cue passes its filter' if key == 'cues' else f'no cue passes the filter of {key}'}; "
+                f"{labels_sentence(self._labels)}"
+                for position, key in sorted(empty)
+            ]
+            + [
+                f"{num:,} of the pictures cannot be rendered: {fault}"
+                for fault, num in sorted(self._distinct.items(), key=lambda item: (-item[1], item[0] or ""))
+                if fault is not None
+            ][:_MAX_FAULTS]
+        )
 
     def counts(self, retry_rejects: bool = False) -> tuple[int, int, int]:
         """The numbers of pictures, of those still to be rendered, and of those that were rejected.

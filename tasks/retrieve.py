@@ -1,22 +1,17 @@
 """Retrieve: for each clip the images nearest to it, near-duplicates left out."""
 
-import shutil
-import tempfile
-import weakref
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
-from aai.errors import BadConfig, BadItem, Unlabelled
+from aai.errors import BadItem, Unlabelled
 from aai.identity import seed_of
-from aai.retrieve.image_index import ImageIndex
 from aai.retrieve.index import faiss_build
 from aai.retrieve.neighbours import retrieve
 from aai.retrieve.options import RetrieveOptions
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import to_array
 from tasks.runtime.config import Config
+from tasks.runtime.indexes import open_index
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Outcome, Reject, Worker
 
@@ -32,7 +27,7 @@ class Retriever:
     """
 
     def __init__(self, context: Context) -> None:
-        self.images, self.version = _open_index(context, self)
+        self.images, self.version = open_index(context, self)
         self.images.index.use_gpus()
         self.options = context.options(RetrieveOptions)
         has_mean = self.images.num_clips >= self.options.min_bank_clips
@@ -55,7 +50,7 @@ class LabelRetriever:
     """Random images with the clip's label, as a baseline without audio."""
 
     def __init__(self, context: Context) -> None:
-        self.images, self.version = _open_index(context, self)
+        self.images, self.version = open_index(context, self)
         self.num, self.seed = context.options(RetrieveOptions).num_neighbours, context.config.seed
         self.by_label: dict[str, list[str]] = {}
         with context.query() as query:
@@ -97,20 +92,6 @@ class LabelRetriever:
             raise Unlabelled(f'no image has its label "{label}": give images labels in the metadata', id=clip_id)
         rng = np.random.default_rng(seed_of(self.seed, "retrieve", clip_id, "label"))
         return [ids[number] for number in rng.permutation(len(ids))[: self.num]]
-
-
-def _open_index(context: Context, owner: Worker) -> tuple[ImageIndex, int]:
-    """The newest index and its version; an index from a bucket is removed with its owner.
-
-    Raises:
-        BadConfig: there is none.
-    """
-    newest = context.workspace.newest_artifact("index", context.recipes["index"])
-    if newest is None:
-        raise BadConfig("there is no index of them yet: run `aai build`", key="images")
-    folder = tempfile.mkdtemp(prefix="aai-index-")
-    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
-    return ImageIndex(newest.fetch(Path(folder)), newest.uri), newest.version
 
 
 def _retriever(context: Context) -> Worker:

@@ -1,8 +1,12 @@
-"""Score: metrics of the rendered pictures, by the image-text encoder and, if there is one, the judge."""
+"""Score: metrics of the rendered pictures, by the image-text encoder and, if there is one, the judge.
+
+With a joint encoder, clips are in its space and not in the image-text encoder's: pictures are compared with captions by
+the image-text encoder, which retrieval then has not used, and with clips by the joint encoder.
+"""
 
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +24,19 @@ from aai.workspace.shards import read_picture
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.loader import Loader, Row
-from tasks.runtime.models import open_image_text
+from tasks.runtime.models import image_role, open_image_text, open_joint
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject
+
+if TYPE_CHECKING:
+    from aai.models.joint import ImageEncoder
 
 Scores = Float[np.ndarray, " pictures"]
 Pictures = Sequence[UInt8[np.ndarray, "height width 3"]]
 
 
-_NOT_FINITE = "its vector is not finite: look at models.image_text, and set models.dtype to float32"
+_NOT_FINITE = "its vector is not finite: look at models.{role}, and set models.dtype to float32"
 
 
 class ScoreOptions(Options):
@@ -48,11 +55,14 @@ def score(run: Run) -> StageSummary:
 
 
 class Scorer(Batched):
-    """The image-text encoder and the judge, loaded once per worker: pictures in, scores out."""
+    """The encoders and the judge, loaded once per worker: pictures in, scores out."""
 
     def __init__(self, context: Context) -> None:
         judge, options = context.config.models.judge, context.options(ScoreOptions)
         self.encoder = open_image_text(context.config)
+        self.encoders: dict[str, ImageEncoder] = {"image_text": self.encoder}  # the last is in the clips' space
+        if image_role(context.config) == "joint":
+            self.encoders["joint"] = open_joint(context.config).images
         self.judge = load_judge(judge) if judge else None
         self.workspace, self.num_others, self.batch_size = context.workspace, options.num_others, options.batch_size
         self.other_ids, self.others = _sample_clips(context, options.num_others + 1)
@@ -64,34 +74,44 @@ class Scorer(Batched):
         loader = Loader(self._load, lambda row, error: rejects.append(Reject.of(row["render_id"], error, row["shard"])))
         with closing(loader.batches(rows.to_pylist(), self.batch_size)) as loaded:
             for batch in loaded:
-                good, pixels, vectors = self._embedded(batch, rejects)
+                good, pixels, by_role = self._embedded(batch, rejects)
                 if good:
-                    scores += _long(good, self._measured(good, pixels, vectors, rejects))
+                    scores += _long(good, self._measured(good, pixels, by_role, rejects))
         return Outcome(pa.Table.from_pylist(scores, schema=SCHEMAS["scores"].columns), rejects)
 
-    def _load(self, row: Row) -> tuple[np.ndarray, np.ndarray]:
-        """A picture, and the same as the encoder takes it."""
+    def _load(self, row: Row) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """A picture, and the same as each encoder takes it."""
         pixels = images.decode(read_picture(self.workspace, row), row["shard"], images.RENDERED).pixels
-        return pixels, self.encoder.prepare(pixels)
+        return pixels, {role: encoder.prepare(pixels) for role, encoder in self.encoders.items()}
 
-    def _embedded(self, batch: Sequence[tuple[Row, tuple]], rejects: list[Reject]) -> tuple[list, list, np.ndarray]:
-        """Rows, pixels and vectors of pictures; in the scores NaN says that a metric has no opinion."""
-        import torch  # plans do not need it
+    def _embedded(
+        self, batch: Sequence[tuple[Row, tuple]], rejects: list[Reject]
+    ) -> tuple[list, list, dict[str, np.ndarray]]:
+        """Rows, pixels and vectors of pictures by encoder; in the scores NaN says that a metric has no opinion."""
+        from aai.models.batches import embed_all  # it imports torch, which plans do not need
 
-        prepared = torch.from_numpy(np.stack([prepared for _, (_, prepared) in batch]))
-        vectors = self.encoder.embed_prepared(prepared).cpu().numpy()
-        is_finite = np.isfinite(vectors).all(axis=1)
-        rejects += [
-            Reject.of(row["render_id"], BadItem(_NOT_FINITE))
-            for (row, _), finite in zip(batch, is_finite, strict=True) if not finite
-        ]  # fmt: skip
-        good = [each for each, finite in zip(batch, is_finite, strict=True) if finite]
-        return [row for row, _ in good], [pixels for _, (pixels, _) in good], vectors[is_finite]
+        by_role = {
+            role: embed_all(
+                [prepared[role] for _, (_, prepared) in batch], encoder.embed_prepared, encoder.dim, len(batch)
+            ).numpy()
+            for role, encoder in self.encoders.items()
+        }
+        is_good = np.full(len(batch), True)
+        for role, vectors in by_role.items():
+            is_finite = np.isfinite(vectors).all(axis=1)
+            faulty = np.flatnonzero(is_good & ~is_finite)
+            error = BadItem(_NOT_FINITE.format(role=role))
+            rejects += [Reject.of(batch[index][0]["render_id"], error) for index in faulty.tolist()]
+            is_good &= is_finite
+        good = [batch[index] for index in np.flatnonzero(is_good).tolist()]
+        kept = {role: vectors[is_good] for role, vectors in by_role.items()}
+        return [row for row, _ in good], [pixels for _, (pixels, _) in good], kept
 
     def _measured(
-        self, batch: list[dict], pixels: Pictures, pictures: np.ndarray, rejects: list[Reject]
+        self, batch: list[dict], pixels: Pictures, by_role: dict[str, np.ndarray], rejects: list[Reject]
     ) -> dict[str, Scores]:
-        found = {metrics.CLIP_SCORE: self._clip_scores(batch, pictures, rejects)}
+        *_, pictures = by_role.values()
+        found = {metrics.CLIP_SCORE: self._clip_scores(batch, by_role["image_text"], rejects)}
         with_clips = [index for index, row in enumerate(batch) if row["vectors"]]
         if with_clips:
             clips = np.stack([_mean_direction(batch[index]["vectors"]) for index in with_clips])
@@ -171,7 +191,7 @@ def _long(batch: list[dict], measured: dict[str, Scores]) -> list[dict[str, Any]
 
 
 def _models(config: Config) -> tuple[str, ...]:
-    return ("image_text", *(["judge"] if config.models.judge else []))
+    return tuple(dict.fromkeys(("image_text", image_role(config), *(["judge"] if config.models.judge else []))))
 
 
 _COLUMNS = 'r.render_id, r.clip_ids, r.blend, r.prompt, r.shard, r.key, r."offset", r.num_bytes, r.checksum'

@@ -7,6 +7,7 @@ from typing import Any
 from aai.errors import BadConfig
 from aai.workspace import Workspace
 from tasks.align import ALIGNED_VECTORS
+from tasks.confidence import confidence_stage
 from tasks.describe_members import AUDIO_MEMBER_METADATA, IMAGE_MEMBER_METADATA
 from tasks.embed import AUDIO_VECTORS, IMAGE_VECTORS
 from tasks.fit import CUES
@@ -22,6 +23,9 @@ from tasks.runtime.run import Run, Watch
 from tasks.runtime.stage import Stage, sections_of
 from tasks.score import SCORES
 from tasks.train_mapper import MAPPER
+
+assert ALIGNED_VECTORS.worker, "align has a worker"
+CONFIDENCES = confidence_stage(ALIGNED_VECTORS.worker)
 
 STAGES: tuple[Stage, ...] = (
     LIST_IMAGES,
@@ -39,6 +43,7 @@ STAGES: tuple[Stage, ...] = (
     NEIGHBOURS,
     MAPPER,
     CUES,
+    CONFIDENCES,
     RENDERS,
     SCORES,
 )

@@ -15,6 +15,7 @@ from aai.media.options import IngestOptions
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.models import check_templates, initial_cue, open_diffusion
+from tasks.runtime.passes import Passes
 from tasks.runtime.run import Run
 from tasks.runtime.sharing import closing_stream
 from tasks.runtime.signals import stopping_on_signals
@@ -45,9 +46,12 @@ class MapperTrainer:
     def __init__(self, context: Context) -> None:
         from tasks.runtime.latents import Latents
 
-        self.context, self.options = context, context.options(TrainMapperOptions)
+        self.context, options = context, context.options(TrainMapperOptions)
         self.diffusion = open_diffusion(context.config)
-        check_templates(self.diffusion, self.options.templates, self.options.num_tokens, "train_mapper.templates")
+        check_templates(self.diffusion, options.templates, options.num_tokens, "train_mapper.templates")
+        most = options.batch_size
+        self.passes = Passes(context, MAPPER.name, self.diffusion, options.num_tokens, options.max_rows, most)
+        self.options = options.model_copy(update={"max_rows": self.passes.max_rows})
         self.latents = Latents(context.options(IngestOptions).images, self.diffusion)
         self.clips: list[ClipToFit] = []
         self.training: MapperTraining | None = None
@@ -63,7 +67,9 @@ class MapperTrainer:
         first, until = int(row[_KEY]), int(row[_KEY]) + row["num_steps"]
         if self.training is None or not first <= self.training.step < until:
             self.training = self._training(row)
-        self.training.run(until - self.training.step)  # after an out-of-memory error a part is done already
+        with self.passes.work(self.training.max_rows):
+            self.training.run(until - self.training.step)  # after an out-of-memory error a part is done already
+        self.training.max_rows = min(self.training.max_rows, self.passes.max_rows)
         self._check_finite()
         files = {_STATE: self.training.state()}
         if self.training.step >= self.options.steps:

@@ -37,7 +37,12 @@ def write_collection(folder: Path, repeats: int = 1) -> Path:
 def run_on(folder: Path, bank: str = "bank", **keys: Any) -> Run:
     """A run on a collection, in this process; cues are the mapper's unless `keys` say otherwise."""
     locations = {"audio": str(folder / "sounds"), "images": str(folder / "images"), "workspace": str(folder / bank)}
-    defaults = {"fit": {"method": "mapper"}, "retrieve": {"num_neighbours": 2}, "pool": {"num_workers": 0}}
+    defaults = {
+        "fit": {"method": "mapper"},
+        "retrieve": {"num_neighbours": 2},
+        "confidence": {"method": "none"},
+        "pool": {"num_workers": 0},
+    }
     return open_run(make_config(**{"metadata": str(folder / "said.csv")} | locations | defaults | keys))
 
 

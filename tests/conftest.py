@@ -10,6 +10,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
 
 os.environ.setdefault("AAI_CACHE", os.path.join(tempfile.gettempdir(), f"aai-cache-{os.getuid()}"))
 
+import importlib.util  # noqa: E402
+
+if importlib.util.find_spec("torchvision"):
+    from tests.parity.torchvision_operators import declare
+
+    _OPERATORS = declare()
+
 from collections import Counter  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402

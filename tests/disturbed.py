@@ -73,7 +73,10 @@ def rounded(value):
 
 
 def unexplained(run: Run) -> set[str]:
-    """Files of the workspace that neither belong to it nor are among the findings on its health."""
+    """Files of the workspace that neither belong to it nor are among the findings on its health.
+
+    What killed drivers said of themselves has no meaning any more, and is pruned by its age.
+    """
     health, root = run.workspace.health(), Path(run.workspace.uri)
     assert (health.missing_shards, health.duplicates) == ([], {})
     known = {*health.orphan_files, *health.orphan_shards, *health.leftovers}
@@ -82,7 +85,9 @@ def unexplained(run: Run) -> set[str]:
             known |= {str(Path(uri).relative_to(root)) for uri in DeltaTable(root / name).file_uris()}
     known |= set(run.workspace.table("renders").read(["shard"])["shard"].to_pylist())
     found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    return {path for path in found - known if not LOG_FILE.search(path) and not path.startswith("artifacts/")}
+    return {
+        path for path in found - known if not LOG_FILE.search(path) and not path.startswith(("artifacts/", "drivers/"))
+    }
 
 
 def keep_models(patch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import aai.models.clap_blocks  # noqa: F401 - it changes the models that it loads, so it must not share them
 from aai.tiny.world import WEIGHTS
 
 _FROZEN = ("aai.models.clap:AudioEncoder", "aai.models.clip:ImageTextEncoder", "aai.models.diffusion:load_diffusion")
@@ -20,11 +21,11 @@ def keep_shipped(patch: pytest.MonkeyPatch) -> None:
 
 def _kept(load: Callable[..., Any]) -> Callable[..., Any]:
     @cache
-    def loaded(*args: Hashable) -> Any:
-        return load(*args)
+    def loaded(*args: Hashable, **keys: Hashable) -> Any:
+        return load(*args, **keys)
 
     @wraps(load, updated=())
-    def load_or_share(name: Any, *args: Hashable) -> Any:
-        return (loaded if str(name).startswith(str(WEIGHTS)) else load)(name, *args)
+    def load_or_share(name: Any, *args: Hashable, **keys: Hashable) -> Any:
+        return (loaded if str(name).startswith(str(WEIGHTS)) else load)(name, *args, **keys)
 
     return load_or_share

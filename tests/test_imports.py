@@ -23,7 +23,15 @@ LIGHT = [
     "flows.steps",
     "flows.app.cli",
 ]
-HELP = ["--help", "build --help", "render --help", "imagine --help", "bank --help", "bank export --help"]
+HELP = [
+    "--help",
+    "build --help",
+    "render --help",
+    "imagine --help",
+    "bank --help",
+    "bank export --help",
+    "align train --help",
+]
 
 
 def loaded_by(code: str, modules: set[str]) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 
 import aai
 from aai.jobs.job import Job
-from aai.noise import generator_of
+from aai.noise import generator_of, seeded
 
 NUM = 20_000
 
@@ -54,6 +54,16 @@ def test_a_generator_continues_where_it_stopped():
     generator = generator_of(2**40)
     parts = [torch.randn(16, generator=generator) for _ in range(2)]
     assert not torch.equal(*parts) and torch.equal(torch.cat(parts)[:16], draw(2**40, 16))
+
+
+def test_weights_drawn_from_a_seed_leave_the_numbers_of_others_alone():
+    before = torch.random.get_rng_state()
+    weights = []
+    for seed in (2**40, 2**40, 5):
+        with seeded(seed):
+            weights.append(torch.nn.Linear(3, 3).weight)
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_no_other_module_seeds_torch():

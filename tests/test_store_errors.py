@@ -13,7 +13,7 @@ import urllib3.exceptions
 
 from aai.errors import BadConfig, BadItem, Transient
 from aai.store_errors import of_text, store_errors
-from aai.workspace.query import _reading
+from aai.workspace.query_errors import reading
 
 BUCKET = "s3://bank/cues"
 URL = {"endpoint_url": "https://s3"}
@@ -114,7 +114,7 @@ PYTHON_IN_DUCKDB = 'Traceback (most recent call last):\n  File "a.py", line 2, i
     ],
 )
 def test_a_store_that_fails_within_duckdb_is_told_apart(error, kind, said):
-    with pytest.raises(kind, match=said), _reading():
+    with pytest.raises(kind, match=said), reading():
         raise error
 
 

@@ -8,11 +8,13 @@ from aai.options import Options
 
 
 class AlignOptions(Options):
-    """Alignment of audio vectors with the image encoder's space."""
+    """How sounds and images come to lie in one space."""
 
-    method: Literal["trained", "labels"] = "labels"
-    """`trained`: the pretrained aligner in `models.aligner`. `labels`: no training; CLAP scores a list of captions
-    against the clip, and the softmax-weighted mean of their CLIP text embeddings is the clip's aligned vector."""
+    method: Literal["trained", "labels", "joint"] = "labels"
+    """`joint`: one model hears and sees, `models.joint`; sounds and images are in its space, so that nothing has to be
+    aligned, and CLIP only scores. `labels`: no joint encoder and no training; CLAP scores a list of captions against
+    the clip, and the softmax-weighted mean of their CLIP text embeddings is the clip's aligned vector. `trained`: the
+    pretrained aligner in `models.aligner` brings CLAP vectors into CLIP's space."""
 
     labels: tuple[str, ...] = ()
     """For `labels`: the sounds to score, such as [rain, a barking dog]. Empty uses the shipped list of 260 everyday

@@ -101,7 +101,10 @@ def _mean_per_cue(parts: list[Tensor], rows: Sequence[SampleRows]) -> Float[Tens
 def _micro_batch_losses(
     model: TextToImage, cues: Float[Tensor, "cues tokens dim"], rows: Sequence[SampleRows], max_rows: int
 ) -> Iterator[Float[Tensor, " rows"]]:
-    """The loss of each row, cue by cue, at most `max_rows` at a time."""
+    """The loss of each row, cue by cue, at most `max_rows` at a time.
+
+    Without gradients the text encoder keeps nothing, so it encodes the prompts of all micro-batches beforehand.
+    """
     assert len({len(drawn) for drawn in rows}) == 1, "as many rows for each cue"
     cue_of_row = [index for index, drawn in enumerate(rows) for _ in range(len(drawn))]
     prompts = [prompt for drawn in rows for prompt in drawn.prompts]
@@ -109,9 +112,10 @@ def _micro_batch_losses(
         torch.cat(parts).split(max_rows)
         for parts in zip(*((drawn.latents, drawn.timesteps, drawn.noise) for drawn in rows), strict=True)
     )
+    encoded = None if torch.is_grad_enabled() else _encode(model, cues, cue_of_row, prompts)
     for number, tensors in enumerate(zip(latents, timesteps, noise, strict=True)):
         part = slice(number * max_rows, (number + 1) * max_rows)
-        conditioning = _encode(model, cues, cue_of_row[part], prompts[part])
+        conditioning = _encode(model, cues, cue_of_row[part], prompts[part]) if encoded is None else encoded[part]
         clean, at, added = (tensor.to(model.device) for tensor in tensors)
         yield model.denoising_losses(clean, conditioning, at, added)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from aai.cues.adapters import StackedAdapters
 from aai.cues.denoising import ClipToFit, SampleRows, TextToImage, draw_rows, losses_and_gradient, losses_of
-from aai.cues.options import FitOptions
+from aai.cues.options import DEFAULT_ROWS, FitOptions
 from aai.identity import seed_of
 
 StopReason = Literal["steps", "steady"]
@@ -82,7 +82,7 @@ class Fitter:
     def __init__(self, model: TextToImage, network: nn.Module, options: FitOptions, run_seed: int) -> None:
         self.model, self.options, self.run_seed = model, options, run_seed
         self.network = network.to(model.device).requires_grad_(False).eval()
-        self.max_rows = options.max_rows
+        self.max_rows = options.max_rows or DEFAULT_ROWS
 
     @property
     def max_clips(self) -> int:

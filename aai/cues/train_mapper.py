@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from aai.cues.denoising import ClipToFit, SampleRows, TextToImage, draw_rows, losses_and_gradient
 from aai.cues.mapper import CueMapper, unit_for
-from aai.cues.options import TrainMapperOptions
+from aai.cues.options import DEFAULT_ROWS, TrainMapperOptions
 from aai.identity import seed_of
 from aai.noise import generator_of
 
@@ -50,7 +50,7 @@ class MapperTraining:
         state: bytes | None = None,
     ) -> None:
         self.model, self.clips, self.options, self.run_seed = model, clips, options, run_seed
-        self.max_rows = min(options.max_rows, options.batch_size)
+        self.max_rows = min(options.max_rows or DEFAULT_ROWS, options.batch_size)
         tensors = load(state) if state else {"start": start.cpu(), "step": torch.tensor(0)}
         self.start, self.step = tensors["start"], int(tensors["step"])
         self.mapper = self._new_mapper()

@@ -25,6 +25,7 @@ from aai.inject.splice import NO_CUE
 from aai.inject.text_encoder import Conditioning
 from aai.models.diffusion import Diffusion
 from aai.models.options import RenderOptions
+from aai.models.sampling import Guidance
 from aai.models.schedulers import NoiseLevels, new_scheduler
 from aai.noise import generator_of
 
@@ -97,7 +98,7 @@ class Editor:
             [distinct.index(key) for key in keys],
         )
         scheduler = new_scheduler(self.diffusion.default_scheduler, self.render.scheduler)
-        scheduler.set_timesteps(self.render.steps, device=self.diffusion.device)
+        scheduler.set_timesteps(self.render.steps)
         seeds = [*(seed for _, seed, _ in distinct), *request.seeds]
         generators = [generator_of(seed) for seed in seeds]
         noise = self.diffusion.initial_noise(generators, self.render)
@@ -121,7 +122,7 @@ class Editor:
         pixels = torch.from_numpy(photos.pixels[[photo for photo, _, _ in distinct]]).permute(0, 3, 1, 2)
         clean = self.diffusion.encode_images(pixels / 127.5 - 1)
         scheduler = new_scheduler(self.diffusion.default_scheduler, "ddim")
-        scheduler.set_timesteps(self.render.steps, device=self.diffusion.device)
+        scheduler.set_timesteps(self.render.steps)
         levels = NoiseLevels(scheduler)
         trajectory: Trajectory
         if is_virtual:
@@ -161,6 +162,8 @@ class Editor:
         levels, of = trajectory.levels, sources.index
         num_steps = len(levels.timesteps)
         conditioning, sizes = self._conditioning(trajectory, request, sources)
+        unguided, guidance = conditioning[: sum(sizes[:2])], Guidance(self.render, levels.edm_sigmas())
+        scales = self._scales(trajectory, sizes)
         control = self._control(trajectory, request, sources, records_maps=self._uses_maps and masks is None)
         edit_mask = _EditMask(self.edit, control, masks)
         with controlled_attention(self.diffusion.pipeline.unet, control):
@@ -168,16 +171,19 @@ class Editor:
                 control.self_injection = index < self.edit.self_fraction * num_steps
                 control.cross_injection = index < self.edit.cross_fraction * num_steps
                 source, edit = trajectory.model_inputs(index)
-                batch = torch.cat([source, edit, edit, source][: len(sizes)])
-                outputs = self.diffusion.predict(batch, timestep, conditioning).split(sizes)
+                parts = sizes if guidance.is_active(index) else sizes[:2]
+                batch = torch.cat([source, edit, edit, source][: len(parts)])
+                outputs = self.diffusion.predict(
+                    batch, timestep, conditioning if len(parts) > 2 else unguided, scales
+                ).split(parts)
                 source_output, edit_output, *unconditional = outputs
-                guided_source = self._guide(source_output, unconditional[1:])
+                guided_source = _guide(guidance, source_output, unconditional[1:])
                 if index < (1 - self.edit.strength) * num_steps:  # not edited yet: the edit equals its source
                     trajectory.step(index, guided_source, guided_source[of])
                     trajectory.replace_edits(trajectory.latents()[0][of])
                     continue
                 edit_mask.update(levels, index, (source[of], edit), (source_output[of], edit_output))
-                trajectory.step(index, guided_source, self._guide(edit_output, unconditional[:1]))
+                trajectory.step(index, guided_source, _guide(guidance, edit_output, unconditional[:1]))
                 if self.edit.preserve != "none" and index >= self.edit.blend_from * num_steps:
                     source, edit = trajectory.latents()
                     trajectory.replace_edits(source[of] + edit_mask.current() * (edit - source[of]))
@@ -201,17 +207,18 @@ class Editor:
             self.diffusion.encode_prompts(sources.prompts),
             self.diffusion.encode_prompts(request.prompts, request.cues),
         ]
-        if self.render.guidance > 1:
+        if self.diffusion.takes_negatives(self.render):
             parts.append(self.diffusion.encode_negatives(request.negative_prompts))
             if trajectory.guides_sources:
                 parts.append(self.diffusion.encode_negatives(sources.negative_prompts))
         return Conditioning.join(parts), [len(part.context) for part in parts]
 
-    def _guide(self, conditional: Tensor, unconditional: Sequence[Tensor]) -> Tensor:
-        """Classifier-free guidance, if there is an unconditional output."""
-        if not unconditional:
-            return conditional
-        return unconditional[0] + self.render.guidance * (conditional - unconditional[0])
+    def _scales(self, trajectory: Trajectory, sizes: list[int]) -> list[float] | None:
+        """The guidance scale of each element for models that take it; photos are sources without guidance."""
+        if not self.diffusion.has_guidance_input:
+            return None
+        of_sources = self.render.guidance if trajectory.guides_sources else 1.0
+        return [of_sources] * sizes[0] + [self.render.guidance] * sizes[1]
 
     def _control(
         self, trajectory: Trajectory, request: EditRequest, sources: "_Sources", records_maps: bool
@@ -242,6 +249,11 @@ class Editor:
             for index, prompt in enumerate(request.prompts):
                 weight[index, _positions_of(word, word_ids, prompt, edits[index].tolist())] = factor
         return TokenAlignment(source_position, is_shared, weight, is_cue)
+
+
+def _guide(guidance: Guidance, conditional: Tensor, unconditional: Sequence[Tensor]) -> Tensor:
+    """Classifier-free guidance, if there is an unconditional output."""
+    return guidance.combine(conditional, unconditional[0]) if unconditional else conditional
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,9 @@ def _make_job(item: Any, defaults: Mapping[str, Any], options: RenderOptions, na
     _check_selections(job, item)
     _check_sources(job, item)
     _check_photos(job, item)
-    if item.get("negative_prompt") and job.options.guidance <= 1:
-        raise _wrong(job, "negative_prompt", "it has no effect without guidance: set guidance above 1, or leave it out")
+    for key in ("negative_prompt", "guidance_interval"):
+        if item.get(key) and job.options.guidance <= 1:
+            raise _wrong(job, key, "it has no effect without guidance: set guidance above 1, or leave it out")
     return job
 
 
@@ -163,6 +164,8 @@ def _check_selections(job: Job, own: Mapping[str, Any]) -> None:
         if own.get("cues") is not None:
             raise _wrong(job, "blend", "`cues` is given, too, but `blend` alone selects the cues: leave `cues` out")
     elif own.get("cues") is not None and "cues" not in used:
+        if not any(parse(prompt).slots for prompt in job.prompts):
+            raise _wrong(job, "cues", f"no prompt has a {PLACEHOLDER} for the cue: add one, or leave `cues` out")
         raise _wrong(job, "cues", f"no prompt has a {PLACEHOLDER} without a name: select cues under `named` instead")
 
 
@@ -203,7 +206,8 @@ def _explained(error: Any) -> tuple[str, str]:
         case "string_type":
             text = f"{shortened(error['input'])} is not a text: write one, quoted if necessary"
         case "tuple_type":
-            text = f"{shortened(error['input'])}: write a text, or a list of texts"
+            what = "two noise levels" if path[0] == "guidance_interval" else "a text, or a list of texts"
+            text = f"{shortened(error['input'])}: write {what}"
         case "model_type" if path in (("blend",), ("edit",)):
             text = f"{shortened(error['input'])}: write {', '.join(known)} below it"
         case "model_type":

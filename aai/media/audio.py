@@ -1,8 +1,4 @@
-"""Audio decoding, windowing, resampling and padding.
-
-Levels are RMS in dBFS with the DC offset removed: a full-scale square wave has 0 dBFS, a sine -3 dBFS, silence minus
-infinity.
-"""
+"""Audio decoding, windowing, resampling and padding."""
 
 import io
 import math
@@ -18,6 +14,8 @@ from jaxtyping import Float32
 from pydantic import Field, model_validator
 
 from aai.errors import BadItem
+from aai.media import containers
+from aai.media.levels import level_dbfs, loudest_dbfs
 from aai.media.streams import Stream, streams
 from aai.media.unread import unread_sound
 from aai.options import Options
@@ -26,12 +24,13 @@ _BYTES_PER_SAMPLE = 4  # float32
 _UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's length of a stream whose header has none
 _BLOCK_FRAMES = 2**18  # decoded at a time where the length is unknown
 
-_LEVEL_BLOCK_S = 0.1  # short enough to catch a single bark, long enough to ignore a click
 _MAX_MISSING_S = 0.1  # MP3 headers count the encoder's padding, so a few missing frames are no damage
 _CANCELLATION_DB = 20.0  # averaging 100 uncorrelated channels costs 20 dB; channels in opposite phase cancel
 _MAX_PEAK = 100.0  # 40 dB above full scale: integers stored as floats, or random bytes
 
 _UNKNOWN_FORMAT_CODES = (1, 7)  # libsndfile: unrecognised format; no MP3 frame
+
+_INT16_SCALE = np.float32(2**-15)
 
 _FORMATS = frozenset("AIFF AU CAF FLAC MP3 NIST OGG RF64 W64 WAV WAVEX".split())
 """Formats of libsndfile whose files are checked for being whole."""
@@ -89,6 +88,8 @@ class Recording:
 
     samples: Float32[np.ndarray, "samples channels"]
     rate_hz: int
+    num_unused: int = 0
+    """Further sound streams of the file, such as a video's other languages."""
 
     @property
     def duration_s(self) -> float:
@@ -136,6 +137,8 @@ class _Stream(soundfile.SoundFile):
 def decode(data: bytes, uri: str, options: AudioOptions) -> Recording:
     """Decode a sound file to its real end, at its own sample rate; files that were joined to one are one recording.
 
+    What libsndfile does not read, ffmpeg's libraries do, if the extra `av` is installed: see `aai.media.containers`.
+
     Limits are checked on the header, before decoding, and after each block if the header has no length.
 
     Raises:
@@ -144,6 +147,10 @@ def decode(data: bytes, uri: str, options: AudioOptions) -> Recording:
     """
     if not data:
         raise BadItem("the file is empty (0 bytes): copy it again, or delete it", uri=uri)
+    if containers.demuxer_of(data):
+        recording = _decode_container(data, uri, options)
+        _check_samples(recording, uri, options)
+        return recording
     recordings: list[Recording] = []
     num_samples = 0
     try:
@@ -171,25 +178,6 @@ def to_mono(samples: Float32[np.ndarray, "samples channels"]) -> Float32[np.ndar
 def resample(wave: Float32[np.ndarray, " samples"], from_hz: int, to_hz: int) -> Float32[np.ndarray, " resampled"]:
     """Change the sample rate (soxr, quality HQ); equal rates return the same array."""
     return wave if from_hz == to_hz else soxr.resample(wave, from_hz, to_hz, quality="HQ")
-
-
-def level_dbfs(wave: Float32[np.ndarray, " samples"]) -> float:
-    """RMS level of a whole wave."""
-    if not len(wave):
-        return -math.inf
-    squares = np.einsum("i,i->", wave, wave, dtype=np.float64)  # unlike `var`, no copy in float64
-    power = float(squares / len(wave) - wave.mean(dtype=np.float64) ** 2)
-    return 10 * math.log10(power) if power > 0 else -math.inf
-
-
-def loudest_dbfs(wave: Float32[np.ndarray, " samples"], rate_hz: int, enough_dbfs: float = math.inf) -> float:
-    """RMS level of the loudest tenth of a second, or of the first one that reaches `enough_dbfs`."""
-    block, loudest = max(2, round(_LEVEL_BLOCK_S * rate_hz)), -math.inf
-    for start in range(0, len(wave), block):
-        loudest = max(loudest, level_dbfs(wave[start : start + block]))
-        if loudest >= enough_dbfs:
-            break
-    return loudest
 
 
 def windows(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioOptions) -> list[Window]:
@@ -279,6 +267,8 @@ def fit_length(
     """
     if not len(wave):
         raise ValueError("an empty wave cannot be padded")
+    if len(wave) >= num_samples:
+        return wave[:num_samples]
     repeats = {"repeat": math.ceil(num_samples / len(wave)), "repeatpad": num_samples // len(wave), "pad": 1}[how]
     tiled = np.tile(wave, max(1, repeats))[:num_samples]
     return np.pad(tiled, (0, num_samples - len(tiled)))
@@ -295,29 +285,45 @@ def _decode(part: Stream, num_before: int, uri: str, options: AudioOptions) -> R
     return recording
 
 
+def _decode_container(data: bytes, uri: str, options: AudioOptions) -> Recording:
+    """Decode what ffmpeg's libraries read; limits are checked on the header and after each frame."""
+
+    def check(progress: containers.Progress) -> None:
+        _check_kind(progress.rate_hz, progress.num_channels, uri, options)
+        _check_length(progress.num_samples, progress.rate_hz, progress.num_channels, uri, options)
+
+    sound = containers.decode(data, uri, check)
+    recording = Recording(sound.samples, sound.rate_hz, sound.num_unused)
+    _check_whole(recording, round(sound.declared_s * sound.rate_hz), Stream(data), uri)
+    return recording
+
+
 def _check_header(stream: soundfile.SoundFile, num_before: int, uri: str, options: AudioOptions) -> None:
     """Check the format, and the limits that the header shows, before decoding."""
     if stream.format not in _FORMATS:
         reason = f"{stream.format_info} files are not supported, since their length cannot be checked"
         raise BadItem(f"{reason}: convert it to FLAC or WAV", uri=uri)
-    rate = stream.samplerate
-    if not options.min_rate_hz <= rate <= options.max_rate_hz:
+    _check_kind(stream.samplerate, stream.channels, uri, options)
+    if stream.frames != _UNKNOWN_FRAMES:
+        _check_length(num_before + stream.frames, stream.samplerate, stream.channels, uri, options)
+
+
+def _check_kind(rate_hz: int, num_channels: int, uri: str, options: AudioOptions) -> None:
+    if not options.min_rate_hz <= rate_hz <= options.max_rate_hz:
         limits = f"{options.min_rate_hz} to {options.max_rate_hz} Hz"
         remedy = "resample it, or change min_rate_hz or max_rate_hz"
-        raise BadItem(f"a sample rate of {rate} Hz is outside {limits}: {remedy}", uri=uri)
-    if stream.channels > options.max_channels:
-        excess = f"{stream.channels} channels are more than {options.max_channels}"
+        raise BadItem(f"a sample rate of {rate_hz} Hz is outside {limits}: {remedy}", uri=uri)
+    if num_channels > options.max_channels:
+        excess = f"{num_channels} channels are more than {options.max_channels}"
         raise BadItem(f"{excess}: mix it down, or raise max_channels", uri=uri)
-    if stream.frames != _UNKNOWN_FRAMES:
-        _check_length(num_before + stream.frames, stream, uri, options)
 
 
-def _check_length(num_frames: int, stream: soundfile.SoundFile, uri: str, options: AudioOptions) -> None:
-    duration_s = num_frames / stream.samplerate
+def _check_length(num_frames: int, rate_hz: int, num_channels: int, uri: str, options: AudioOptions) -> None:
+    duration_s = num_frames / rate_hz
     if duration_s > options.max_duration_s:
         excess = f"{duration_s:.1f} s are more than {options.max_duration_s:g} s"
         raise BadItem(f"too long: {excess}: split it, or raise max_duration_s", uri=uri)
-    num_bytes = num_frames * stream.channels * _BYTES_PER_SAMPLE
+    num_bytes = num_frames * num_channels * _BYTES_PER_SAMPLE
     if num_bytes > options.max_decoded_bytes:
         excess = f"{num_bytes} decoded bytes are more than {options.max_decoded_bytes}"
         raise BadItem(f"too large: {excess}: split it, or raise max_decoded_bytes", uri=uri)
@@ -328,11 +334,14 @@ def _read(
 ) -> Float32[np.ndarray, "samples channels"]:
     """Decode all samples; block by block if their number is unknown, checking the limits after each."""
     if stream.frames != _UNKNOWN_FRAMES:
+        if stream.subtype == "PCM_16":  # the same numbers, read at once: libsndfile converts block by block
+            return stream.read(stream.frames, dtype="int16", always_2d=True) * _INT16_SCALE
         return stream.read(stream.frames, dtype="float32", always_2d=True)
     blocks: list[np.ndarray] = []
     while not blocks or len(blocks[-1]) == _BLOCK_FRAMES:
         blocks.append(stream.read(_BLOCK_FRAMES, dtype="float32", always_2d=True))
-        _check_length(num_before + sum(map(len, blocks)), stream, uri, options)
+        num_frames = num_before + sum(map(len, blocks))
+        _check_length(num_frames, stream.samplerate, stream.channels, uri, options)
     return np.concatenate(blocks)
 
 
@@ -367,9 +376,9 @@ def _check_samples(recording: Recording, uri: str, options: AudioOptions) -> Non
     if recording.duration_s < options.min_duration_s:
         length = f"{len(samples)} samples at {rate} Hz, less than {options.min_duration_s:g} s"
         raise BadItem(f"too short: {length}: delete it, or lower min_duration_s", uri=uri)
-    if not np.isfinite(samples).all():
+    peak = float(np.maximum(samples.max(), -samples.min()))  # NaN and infinity, if a sample is that
+    if not math.isfinite(peak):
         raise BadItem("some samples are NaN or infinite: export it again without them", uri=uri)
-    peak = float(max(samples.max(), -samples.min()))
     if peak > _MAX_PEAK:
         raise BadItem(
             f"the peak is {peak:.3g}, full scale is 1: normalise the samples, or store them as integers", uri=uri
@@ -387,6 +396,5 @@ def _explain(error: soundfile.LibsndfileError, data: bytes) -> str:
     if error.code in _UNKNOWN_FORMAT_CODES:
         return "not a sound file of a known format: convert it to FLAC or WAV, or delete it"
     detail = error.error_string.removeprefix("Error : ").rstrip(".")
-    return (
-        f"the file is damaged, cut short or has an unsupported codec ({detail}): copy it again, or convert it to FLAC"
-    )
+    fault = f"the file is damaged, cut short or has an unsupported codec ({detail})"
+    return f"{fault}: copy it again, or convert it to FLAC"

@@ -13,10 +13,12 @@ AUDIO_SUFFIXES = frozenset(
     # what libsndfile reads
     ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp1 .mp2 .mp3 .mpa .mpga .aif .aiff .aifc .aiffc .au .snd .caf"
     " .voc .sph .nist .iff .8svx .svx .avr .ircam .sf .paf .pvf .sds .xi .htk .wve"
-    # what has to be converted
+    # what ffmpeg's libraries read, with the extra `av`, or what has to be converted
     " .m4a .m4b .m4p .m4r .mp4 .3gp .3g2 .3ga .webm .weba .mka .aac .adts .wma .wv .ape .tta .tak .ofr .shn .dsf .dff"
     " .mpc .spx .ra .rm .amr .awb .ac3 .eac3 .dts .mlp .thd .gsm .qcp .vox .aa .aax .oma .at3 .adx .sd2 .pcm .raw"
-    " .mid .midi .kar .rmi".split()
+    " .mid .midi .kar .rmi"
+    # videos, for their sound
+    " .mkv .mov .qt .m4v .avi .flv .f4v .wmv .asf .ogv .mpg .mpeg .vob .m2ts .mts .ts".split()
 )
 IMAGE_SUFFIXES = frozenset(
     # what Pillow reads
@@ -29,6 +31,9 @@ IMAGE_SUFFIXES = frozenset(
     " .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
     " .sr2 .srf .srw .x3f".split()
 )
+TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".jsonl", ".parquet"))
+"""Of files that may be metadata tables."""
+
 TAR_SUFFIX = ".tar"
 TAR_SUFFIXES = (TAR_SUFFIX, ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Compressed tars are listed, too, so that each becomes a reject with its reason."""

@@ -60,15 +60,19 @@ _SOUNDS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"OFR ", "OptimFROG"),
     (0, b"ajkg", "Shorten"),
     (0, b"DSD ", "DSD"),
-    (0, b"FRM8", "DSD"),
+    (0, b"FRM8", "DSD (DSDIFF)"),
     (0, b"MP+", "Musepack"),
-    (0, b"MPCK", "Musepack"),
+    (0, b"MPCK", "Musepack 8"),
     (0, b"\x0b\x77", "AC-3"),
     (0, b"\x7f\xfe\x80\x01", "DTS"),
     (4, b"\xf8\x72\x6f", "Dolby TrueHD"),
     (8, b"AVI ", "AVI"),
     (0, b"FLV\1", "Flash video"),
+    (0, b"\0\0\1\xba", "MPEG video"),
 )
+
+_AC3, _E_AC3, _MAX_AC3_VERSION = "AC-3", "E-AC-3", 10
+_TS_SYNC, _TS_PACKET_BYTES, _TS_NAME = b"G", 188, "MPEG transport stream"
 
 _RAW_SUFFIXES = frozenset(
     ".3fr .arw .cr2 .crw .dcr .dng .erf .iiq .kdc .mrw .nef .nrw .orf .pef .raw .rwl .sr2 .srf .srw".split()
@@ -93,7 +97,11 @@ def unread_image(data: bytes, uri: str) -> str | None:
 
 def unread_sound(data: bytes) -> str | None:
     """The name of a sound format that libsndfile does not read; none if it is not recognised."""
-    return _name_of(data, _SOUNDS)
+    name = _name_of(data, _SOUNDS)
+    if name == _AC3 and len(data) > 5 and data[5] >> 3 > _MAX_AC3_VERSION:
+        return _E_AC3
+    starts = [data[at : at + 1] for at in range(0, 3 * _TS_PACKET_BYTES, _TS_PACKET_BYTES)]
+    return _TS_NAME if name is None and starts == [_TS_SYNC] * 3 else name
 
 
 def _name_of(data: bytes, formats: tuple[tuple[int, bytes, str], ...]) -> str | None:

@@ -10,6 +10,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from aai.errors import AaiError, BadConfig
+from aai.models.folders import BOUNDS
 from aai.models.hub import use_hub
 from aai.pretrained import check_finite
 
@@ -46,7 +47,7 @@ def load_frozen(
             model, info = kind.from_pretrained(name, use_safetensors=False, weights_only=True, **options)
     _check_complete(model, info, str(name))
     remedy = "download the model again" if dtype == torch.float32 else "set models.dtype to float32, or download again"
-    check_finite(model, str(name), f"as {str(dtype).removeprefix('torch.')}: {remedy}")
+    check_finite(model, str(name), f"as {str(dtype).removeprefix('torch.')}: {remedy}", BOUNDS)
     return model.requires_grad_(False).eval()
 
 

@@ -23,8 +23,11 @@ def dtype_named(name: str) -> torch.dtype:
 
 
 def to_device(model: Model, device: str | torch.device) -> Model:
-    """Move a frozen model; on a CPU its linear layers use oneDNN and glibc keeps freed memory."""
+    """Move a frozen model; on a CPU its linear layers use oneDNN.
+
+    Freed memory is kept, on a GPU too, for the threads that decode what the model takes.
+    """
+    keep_memory()
     if torch.device(device).type == "cpu":
-        keep_memory()
         use_onednn(model)
     return model.to(device)

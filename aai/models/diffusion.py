@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
+    LatentConsistencyModelPipeline,
     SchedulerMixin,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -20,26 +21,27 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from aai.errors import BadConfig, BadItem
+from aai.errors import BadConfig
 from aai.inject.prompt import Prompt, parse
 from aai.inject.text_encoder import Conditioning, TextEncoder, vector_ranges
 from aai.models.checkpoint import load_errors, load_frozen
 from aai.models.device import to_device
+from aai.models.latent_codec import LatentCodec
 from aai.models.options import RenderOptions
 from aai.models.revisions import resolve_revision
-from aai.models.schedulers import denoising_loss, new_noise_scheduler, new_scheduler
-from aai.noise import generator_of
+from aai.models.sampling import sample
+from aai.models.schedulers import denoising_loss, new_noise_scheduler
+from aai.models.speed import UnetSpeed
 
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline | LatentConsistencyModelPipeline
+
+_SD = {"text_encoder": CLIPTextModel}
 _TEXT_ENCODERS = {
-    "StableDiffusionPipeline": {"text_encoder": CLIPTextModel},
+    "StableDiffusionPipeline": _SD,
+    "LatentConsistencyModelPipeline": _SD,  # the same parts; its UNet takes the guidance scale as an input
     "StableDiffusionXLPipeline": {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection},
 }
 _NO_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-
-_NOT_FINITE = "the picture's numbers are not finite: look at models.diffusion, and set models.dtype to float32"
-
-_MAX_VAE_PIXELS = 1024 * 1024
-"""Pixels per VAE batch: its memory grows with them, much faster than the UNet's."""
 
 
 class Diffusion:
@@ -49,11 +51,13 @@ class Diffusion:
     concatenation of one vector for each.
     """
 
-    def __init__(self, pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline, name: str, revision: str) -> None:
+    def __init__(self, pipeline: Pipeline, name: str, revision: str) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.name, self.revision = pipeline, name, revision
         self.default_scheduler = pipeline.scheduler
         self.noise_scheduler = new_noise_scheduler(pipeline.scheduler)
+        self.codec = LatentCodec(pipeline.vae, pipeline.device)
+        self.speed = UnetSpeed(pipeline.unet, pipeline.device)
         self.is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
         self.text_encoders = [TextEncoder(pipeline.tokenizer, pipeline.text_encoder)]
         if self.is_xl:
@@ -94,6 +98,15 @@ class Diffusion:
     def num_train_timesteps(self) -> int:
         """The number of timesteps; 0 is nearly clean, the highest nearly pure noise."""
         return int(self.noise_scheduler.config.num_train_timesteps)
+
+    @property
+    def has_guidance_input(self) -> bool:
+        """Whether the UNet takes the guidance scale as an input (latent consistency models), in place of negatives."""
+        return self.pipeline.unet.config.time_cond_proj_dim is not None
+
+    def takes_negatives(self, options: RenderOptions) -> bool:
+        """Whether classifier-free guidance is computed, from predictions for negative prompts."""
+        return options.guidance > 1 and not self.has_guidance_input
 
     def encode_prompts(
         self, prompts: Sequence[str], cues: Float[Tensor, "prompts vectors cue_dim"] | None = None
@@ -144,15 +157,9 @@ class Diffusion:
         """
         return torch.cat([encoder.word_embeddings(words) for encoder in self.text_encoders], dim=-1)
 
-    @torch.no_grad()
     def encode_images(self, pictures: Float[Tensor, "pictures 3 height width"]) -> Float[Tensor, "pictures c h w"]:
         """Scaled latents, in float32, of images in [-1, 1]: the mean of the VAE's posterior."""
-        vae = self.pipeline.vae
-        parts = [
-            vae.encode(part.to(self.device, vae.dtype)).latent_dist.mean.float()
-            for part in pictures.split(_vae_batch_size(pictures.shape[2] * pictures.shape[3]))
-        ]
-        return torch.cat(parts) * vae.config.scaling_factor
+        return self.codec.encode(pictures)
 
     def denoising_losses(
         self,
@@ -186,42 +193,45 @@ class Diffusion:
         """
         assert len(prompts) == len(seeds), "one seed per prompt"
         positive = self.encode_prompts(prompts, cues)
-        embeds = {"prompt_embeds": positive.context, "pooled_prompt_embeds": positive.pooled}
-        if options.guidance > 1:
+        negative = None
+        if self.takes_negatives(options):
             negative = self.encode_negatives(negative_prompts or [""] * len(prompts))
-            embeds |= {"negative_prompt_embeds": negative.context, "negative_pooled_prompt_embeds": negative.pooled}
-        self.pipeline.scheduler = new_scheduler(self.default_scheduler, options.scheduler)  # schedulers have state
-        latents = self.pipeline(
-            **{name: value for name, value in embeds.items() if value is not None},
-            generator=[generator_of(seed) for seed in seeds],
-            num_inference_steps=options.steps,
-            guidance_scale=options.guidance,
-            width=options.width or self.default_size,
-            height=options.height or self.default_size,
-            output_type="latent",
-        ).images
+        latents = sample(self, positive, negative, seeds, options)
         return self.decode(latents)
 
     @torch.inference_mode()
     def predict(
-        self, latents: Float[Tensor, "batch c h w"], timestep: Tensor, conditioning: Conditioning
+        self,
+        latents: Float[Tensor, "batch c h w"],
+        timestep: Tensor,
+        conditioning: Conditioning,
+        scales: Sequence[float] | None = None,
     ) -> Float[Tensor, "batch c h w"]:
-        """The UNet's output for noisy latents at one timestep, in the latents' dtype."""
+        """The UNet's output for noisy latents at one timestep, in the latents' dtype.
+
+        A model with `has_guidance_input` also takes each element's guidance scale, 1 without `scales`.
+        """
         scale = self.pipeline.vae_scale_factor
         added = self._added_conditioning(conditioning, (latents.shape[2] * scale, latents.shape[3] * scale))
         context = conditioning.context.to(self.dtype)
-        output = self.pipeline.unet(latents.to(self.dtype), timestep, context, added_cond_kwargs=added).sample
+        output = self.pipeline.unet(
+            latents.to(self.dtype),
+            timestep.to(self.device),
+            context,
+            timestep_cond=self._guidance_input(scales or [1.0] * len(latents)),
+            added_cond_kwargs=added,
+        ).sample
         return output.to(latents.dtype)
 
     def initial_noise(
         self, generators: Sequence[torch.Generator], options: RenderOptions
     ) -> Float[Tensor, "batch c h w"]:
-        """The unscaled noise that sampling starts from, one batch element per generator."""
+        """The unscaled noise that sampling starts from, in float32, one batch element per generator."""
         sides = [
             (side or self.default_size) // self.pipeline.vae_scale_factor for side in (options.height, options.width)
         ]
         shape = (1, self.pipeline.unet.config.in_channels, *sides)
-        noise = [torch.randn(shape, generator=generator, dtype=self.dtype) for generator in generators]
+        noise = [torch.randn(shape, generator=generator) for generator in generators]
         return torch.cat(noise).to(self.device)
 
     def extra_step_kwargs(self, scheduler: SchedulerMixin, generators: list[torch.Generator]) -> dict[str, Any]:
@@ -242,14 +252,7 @@ class Diffusion:
         Raises:
             BadItem: the numbers of one are not finite.
         """
-        vae, parts = self.pipeline.vae, []
-        batch_size = _vae_batch_size(latents.shape[2] * latents.shape[3] * self.pipeline.vae_scale_factor**2)
-        for part in latents.split(batch_size):
-            pixels = vae.decode(part.to(vae.dtype) / vae.config.scaling_factor).sample.float()
-            if not pixels.isfinite().all():
-                raise BadItem(_NOT_FINITE)
-            parts.append(((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
-        return torch.cat(parts).numpy()
+        return self.codec.decode(latents)
 
     def _encode(self, prompts: Sequence[Prompt], cues: Float[Tensor, "prompts vectors cue_dim"] | None) -> Conditioning:
         """Conditioning of prompts whose cues all have strength 1."""
@@ -273,6 +276,16 @@ class Diffusion:
         if empty.pooled is None or not self.pipeline.config.force_zeros_for_empty_prompt:
             return empty
         return Conditioning(torch.zeros_like(empty.context), torch.zeros_like(empty.pooled))
+
+    def _guidance_input(self, scales: Sequence[float]) -> Float[Tensor, "batch dim"] | None:
+        """The embedding of guidance scales, for models that take them.
+
+        Source: Luo et al. 2023, "Latent Consistency Models", section 4.2.
+        """
+        if not self.has_guidance_input:
+            return None
+        weights, dim = torch.tensor(scales) - 1, self.pipeline.unet.config.time_cond_proj_dim
+        return self.pipeline.get_guidance_scale_embedding(weights, dim).to(self.device, self.dtype)
 
     def _added_conditioning(
         self, conditioning: Conditioning, size: tuple[int, int] | None = None
@@ -313,7 +326,7 @@ def load_diffusion(
     for part, model_class in classes.items():
         part_dtype = torch.float32 if part == "vae" and upcast_vae else dtype
         components[part] = to_device(load_frozen(model_class, name, revision, part_dtype, part), device)
-    if kind == "StableDiffusionPipeline":
+    if kind != "StableDiffusionXLPipeline":
         components |= _NO_SAFETY_CHECKER
     with load_errors(DiffusionPipeline, name):
         pipeline = DiffusionPipeline.from_pretrained(name, revision=revision, use_safetensors=True, **components)
@@ -334,8 +347,3 @@ def _move_towards(
     if start.pooled is None or end.pooled is None:
         return Conditioning(context)
     return Conditioning(context, interpolate(start.pooled, end.pooled))
-
-
-def _vae_batch_size(num_pixels: int) -> int:
-    """Images per VAE batch, from an image's size."""
-    return max(1, _MAX_VAE_PIXELS // num_pixels)

@@ -5,8 +5,10 @@ are finite. Of models on the hub this is checked of the files in the cache, befo
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,20 @@ from aai.models.encoders import embedding_dims
 from aai.models.remembered import remembered
 
 _AGAIN = "copy or download the model again"
-_KINDS = {"audio": "clap", "image_text": "clip"}
+JOINT_KINDS = ("pe_audio_video", "embedding_gemma2")
+"""The `model_type` of the joint encoders."""
+_PACKAGES = {"pe_audio_video": ("timm", "torchvision")}
+"""Packages that models of a type need beside those that AAI always has."""
+_KINDS = {"audio": ("clap",), "image_text": ("clip",), "joint": JOINT_KINDS}
 """The `model_type` of the transformers models, by role."""
+_LAION_DIM = 512
+"""The embeddings of all checkpoints of LAION; their sizes are in the weights alone."""
 _PARTS = {"text_encoder": True, "text_encoder_2": False, "unet": True, "vae": True}
 """The models of a diffusers pipeline, and whether each pipeline has them."""
 _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 _JSON = ("config.json", "tokenizer.json", "model_index.json", ".index.json")
+BOUNDS = (".input_min", ".input_max", ".output_min", ".output_max")
+"""The ends of the names of limits that EmbeddingGemma 2 clips its activations to, which may be infinite."""
 _EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
     "F64": (np.uint64, 0x7FF0 << 48),
     "F32": (np.uint32, 0x7F80_0000),
@@ -90,15 +100,41 @@ def check_folder(role: str, folder: Path) -> None:
     for path in sorted(folder.rglob("*.json")):
         if path.name.endswith(_JSON):
             _read_json(path)
-    if role == "diffusion":
+    if folder.is_file():
+        _check_checkpoint(role, folder)
+    elif role == "diffusion":
         index = _read_json(folder / "model_index.json")
         for part, is_needed in _PARTS.items():
             if is_needed or (index.get(part) or [None])[0]:
                 _check_part(folder / part)
     elif role != "judge":  # another package may provide it
-        _check_part(folder, _KINDS.get(role), allow_bin=role == "audio")
+        _check_part(folder, _KINDS.get(role, ()), allow_bin=role == "audio")
     for path in _weights(folder) if role == "judge" else ():
         check_weights(path)
+
+
+def _check_checkpoint(role: str, path: Path) -> None:
+    """Check a file in place of a folder: a checkpoint of LAION, a zip of tensors."""
+    if role != "audio":
+        raise BadConfig("it is a file: name the model's folder", uri=str(path))
+    if not zipfile.is_zipfile(path):
+        raise BadConfig(
+            "it is no checkpoint of PyTorch, or cut short: name a folder with a CLAP model of transformers, or a "
+            "checkpoint of LAION as 630k-audioset-best.pt",
+            uri=str(path),
+        )
+
+
+def check_packages(kind: str, name: str | Path) -> None:
+    """Check that the packages that a model needs are installed, without importing them.
+
+    Raises:
+        BadConfig: one is not.
+    """
+    if missing := [package for package in _PACKAGES.get(kind, ()) if find_spec(package) is None]:
+        sentence = f"it needs the package {missing[0]}: pip install timm torchvision"
+        remedy = "or set align.method to labels, which needs no further package"
+        raise BadConfig(f"{sentence}, {remedy}", key="models.joint", uri=str(name))
 
 
 def check_weights(path: Path) -> None:
@@ -112,11 +148,13 @@ def check_weights(path: Path) -> None:
         raise BadConfig(f"{fault}: {_AGAIN}", uri=str(path))
 
 
-def _check_part(folder: Path, kind: str | None = None, allow_bin: bool = False) -> None:
+def _check_part(folder: Path, kinds: Sequence[str] = (), allow_bin: bool = False) -> None:
     config = _read_json(folder / "config.json")
-    if kind and config.get("model_type", kind) != kind:
-        sentence = f"a model of the type {config['model_type']}, where one of the type {kind} is needed"
+    if kinds and config.get("model_type", kinds[0]) not in kinds:
+        needed = " or ".join(kinds)
+        sentence = f"a model of the type {config['model_type']}, where one of the type {needed} is needed"
         raise BadConfig(f"{sentence}: name another folder", uri=str(folder / "config.json"))
+    check_packages(config.get("model_type", ""), folder)
     weights = _weights(folder)
     if not weights and not (allow_bin and (folder / "pytorch_model.bin").is_file()):
         raise MissingFile(f"it has no weights (safetensors): {_AGAIN}", uri=str(folder))
@@ -152,7 +190,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 @lru_cache(maxsize=4096)
 def _fault(path: Path, *state: int) -> str:
     """What is wrong with a safetensors file; looked for again only once its state has changed. Empty if nothing is."""
-    return remembered("whole and finite", path, _find_fault)
+    return remembered("whole and finite but for bounds", path, _find_fault)
 
 
 def _find_fault(path: Path) -> str:
@@ -162,6 +200,8 @@ def _find_fault(path: Path) -> str:
     except (SafetensorError, OSError) as error:
         return f"the weights are damaged or cut short ({error})"
     for name, numbers, mask in _tensors(path):
+        if name.endswith(BOUNDS):
+            continue
         for first in range(0, len(numbers), _CHUNK):
             if ((numbers[first : first + _CHUNK] & mask) == mask).any():
                 return f"its weight {name} is not finite"
@@ -184,13 +224,12 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray, np.unsignedinteger]]
 
 def _check_sizes(folders: Mapping[str, Path]) -> None:
     """Aligner and mapper stand between the spaces of the other models."""
-    sizes = {
-        role: _read_json(folders[role] / "config.json").get("projection_dim") for role in _KINDS if role in folders
-    }
+    sizes = {role: _dim(folders[role]) for role in _KINDS if role in folders}
+    space = "joint" if "joint" in folders else "image_text"
     for role, size, between in (
         ("aligner", "audio_dim", "audio"),
         ("aligner", "image_dim", "image_text"),
-        ("mapper", "image_dim", "image_text"),
+        ("mapper", "image_dim", space),
     ):
         if role in folders and sizes.get(between):
             own = _read_json(folders[role] / "config.json").get(size)
@@ -199,6 +238,19 @@ def _check_sizes(folders: Mapping[str, Path]) -> None:
         own = _read_json(folders["mapper"] / "config.json").get("token_dim")
         dim = sum(embedding_dims(folders["diffusion"]))
         _compare("mapper", folders["mapper"], "token_dim", own, "models.diffusion", dim)
+
+
+def _dim(path: Path) -> int | None:
+    """The dimension of an encoder's vectors; none if its configuration leaves it to the class."""
+    if path.is_file():
+        return _LAION_DIM
+    config = _read_json(path / "config.json")
+    text = config.get("text_config") or {}
+    return (
+        config.get("projection_dim")
+        or text.get("embedding_dim")
+        or (text.get("hidden_size") if config.get("model_type") in JOINT_KINDS else None)
+    )
 
 
 def _compare(role: str, folder: Path, size: str, own: object, other: str, wanted: object) -> None:

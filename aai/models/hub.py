@@ -17,7 +17,7 @@ def use_hub(name: str | Path) -> None:
 
     The libraries would otherwise try for 25 s per file.
     """
-    if not Path(name).is_dir() and not is_online():
+    if not Path(name).exists() and not is_online():
         constants.HF_HUB_OFFLINE = True
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from aai.options import Options
 
@@ -19,6 +19,11 @@ class RenderOptions(Options):
     """Classifier-free guidance scale. Higher values follow the prompt more closely and vary less; 1 or less disables
     guidance, which halves the time."""
 
+    guidance_interval: tuple[float, float] | None = None
+    """Noise levels [low, high] in which guidance applies: steps with low < sigma <= high. Other steps take half the
+    time. Sigma is the noise's standard deviation beside a signal of 1, from at most 14.6 down to 0 in Stable Diffusion;
+    [0.28, 5.42] is the paper's for SDXL. Null guides all steps."""
+
     scheduler: Scheduler | None = None
     """Sampler (diffusers scheduler); null uses the checkpoint's own. Photos are always edited with ddim."""
 
@@ -33,3 +38,10 @@ class RenderOptions(Options):
 
     quality: int = Field(95, ge=1, le=100)
     """Compression quality of jpg and webp, from 1 to 100; png ignores it."""
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _check_interval(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval is not None and not 0 <= interval[0] < interval[1]:
+            raise ValueError(f"{list(interval)} is not an interval of noise levels: write for example [0.28, 5.42]")
+        return interval

@@ -1,12 +1,12 @@
 """Whether prompts fit a pipeline's text encoder, found by its tokenizer without loading the model or torch."""
 
-import json
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aai.inject import context
 from aai.inject.prompt import parse
+from aai.models.parts import read_part
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -44,8 +44,8 @@ class PromptLengths:
 
     @cached_property
     def _limit(self) -> int | None:
-        tokenizer = self._read(_TOKENIZER, "tokenizer_config.json").get("model_max_length")
-        encoder = self._read(_TEXT_ENCODER, "config.json").get("max_position_embeddings")
+        tokenizer = read_part(self._name, self._revision, _TOKENIZER, "tokenizer_config.json").get("model_max_length")
+        encoder = read_part(self._name, self._revision, _TEXT_ENCODER, "config.json").get("max_position_embeddings")
         return min(tokenizer, encoder) - _NUM_SPECIAL if tokenizer and encoder else None
 
     @cached_property
@@ -58,14 +58,3 @@ class PromptLengths:
             )
         except (OSError, ValueError):
             return None
-
-    def _read(self, folder: str, file: str) -> Any:
-        path = Path(self._name, folder, file)
-        if not Path(self._name).is_dir():
-            from huggingface_hub import try_to_load_from_cache  # a folder does not need it
-
-            path = Path(str(try_to_load_from_cache(str(self._name), f"{folder}/{file}", revision=self._revision)))
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError):
-            return {}

@@ -14,19 +14,20 @@ _DIGEST_BYTES = 16
 
 
 def resolve_revision(name: str | Path, revision: str | None) -> tuple[str, str]:
-    """A model's name and revision; the revision of a folder is a digest of its files.
+    """A model's name and revision; the revision of a folder or a checkpoint is a digest of its files.
 
     Raises:
-        BadConfig: a model on the hub has no full commit as its revision, or a folder has a revision.
+        BadConfig: a model on the hub has no full commit as its revision, or a folder or file has a revision.
     """
-    folder = Path(name)
-    if folder.is_dir():
+    path = Path(name)
+    if path.is_dir() or path.is_file():
         if revision is not None:
             raise BadConfig(f"a folder has no revision: remove {revision}", uri=str(name))
-        return folder.resolve().name, _digest(folder)
+        return path.resolve().name, _digest(path) if path.is_dir() else _digest_of_checkpoint(path)
     if revision is None or not _COMMIT.fullmatch(revision):
         raise BadConfig(
-            "there is no such folder, and a model on the hub needs its revision: give a commit of 40 hex digits",
+            "there is no such folder or file, and a model on the hub needs its revision: give a commit of 40 hex "
+            "digits",
             uri=str(name),
         )
     return str(name), revision
@@ -41,6 +42,12 @@ def _digest(folder: Path) -> str:
         content = _digest_of_file(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         whole.update(path.relative_to(folder).as_posix().encode() + content)
     return whole.hexdigest()
+
+
+def _digest_of_checkpoint(path: Path) -> str:
+    state = path.stat()
+    content = _digest_of_file(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return content.hex()[: 2 * _DIGEST_BYTES]
 
 
 @lru_cache(maxsize=4096)

@@ -92,6 +92,16 @@ class NoiseLevels:
         """The noise coefficient sqrt(1 - alphas_cumprod) after `index` steps, from 0 to 1."""
         return float((1 - self.alphas_cumprod[index]).sqrt())
 
+    def edm_sigmas(self) -> list[float]:
+        """The noise's standard deviation beside a signal of 1 before each step, from large to small.
+
+        Source: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models". Pure noise,
+        whose level is infinite, counts as 4096, as in diffusers.
+        """
+        alphas_cumprod = self.alphas_cumprod[:-1].clamp(min=2**-24)
+        levels: list[float] = ((1 - alphas_cumprod) / alphas_cumprod).sqrt().tolist()
+        return levels
+
     def add_noise(
         self, clean: Float[Tensor, "batch c h w"], noise: Float[Tensor, "batch c h w"], index: int
     ) -> Float[Tensor, "batch c h w"]:

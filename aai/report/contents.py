@@ -107,6 +107,10 @@ class Card:
     jobs: Sequence[JobPictures]
     scores: Mapping[str, Mapping[str, float]]
     """Mean of each metric per generation, and over all generations under the empty name."""
+    confidence: float | None = None
+    """How sure the encoders are of it, 0 to 1; None if that was not measured."""
+    is_unsure: bool = False
+    """Whether the confidence is low."""
 
     @property
     def file(self) -> str:

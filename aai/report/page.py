@@ -8,6 +8,7 @@ import math
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -20,6 +21,11 @@ _FOLDER = Path(__file__).parent / "templates"
 
 def page(report: Report) -> str:
     """Render the page as HTML."""
+    return render("report.html", report=report, curve_width=CURVE_WIDTH, curve_height=CURVE_HEIGHT)
+
+
+def render(template: str, **contents: Any) -> str:
+    """Render a template, with the style and the script of the report."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -29,15 +35,13 @@ def page(report: Report) -> str:
     )
     environment.filters |= {"duration": duration, "number": _number, "frequency": _frequency, "score": _score}
     style, script = ((_FOLDER / name).read_text() for name in ("report.css", "report.js"))
-    return environment.get_template("report.html").render(
-        report=report,
+    return environment.get_template(template).render(
+        contents,
         style=style,
         script=script,
         style_digest=_digest(style),
         script_digest=_digest(script),
         version=version("aai"),
-        curve_width=CURVE_WIDTH,
-        curve_height=CURVE_HEIGHT,
     )
 
 

@@ -91,6 +91,13 @@ class ImageIndex:
         """The vectors of images by their ids."""
         return self.vectors_of(np.array([int64_of(image_id) for image_id in ids], np.int64))
 
+    def holds(self, ids: Sequence[str]) -> list[bool]:
+        """Whether each of some images is in the index."""
+        numbers = np.array([int64_of(image_id) for image_id in ids], np.int64)
+        places = np.minimum(np.searchsorted(self._numbers, numbers), self.num_images - 1)
+        found: list[bool] = (self._numbers[places] == numbers).tolist()
+        return found
+
     def ids_of(self, numbers: Int64[np.ndarray, " images"]) -> list[str]:
         """The ids of images by their numbers."""
         return [image_id.tobytes().hex() for image_id in self.ids[self._positions(numbers)]]

@@ -1,5 +1,6 @@
 """Checks of a workspace: orphans, missing shards, duplicate keys."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from aai.workspace.store import Store
 from aai.workspace.table import Table
 
 SHARDS = "shards"
+_UNFINISHED = re.compile(r"#\d+$")
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Health:
     """Findings, as paths relative to the workspace. Files that a run is writing now count as orphans, too."""
 
     orphan_files: list[str]
-    """Data files that no version of their table names: from commits that were killed or rejected."""
+    """Data files that no version of their table names: from commits that were killed or rejected; whole or in part."""
 
     orphan_shards: list[str]
     """Shards that no row names."""
@@ -43,12 +45,21 @@ def health_of(store: Store, tables: Sequence[Table]) -> Health:
     named = shards_named_by(tables)
     duplicates = {table.name: table.duplicates() for table in tables}
     return Health(
-        orphan_files=[f"{table.name}/{path}" for table in tables for path in table.orphans()],
+        orphan_files=[f"{table.name}/{path}" for table in tables for path in table.orphans()]
+        + unfinished(store, tables),
         orphan_shards=sorted(stored - named),
         missing_shards=sorted(named - stored),
         leftovers=leftovers(store, store.files(ARTIFACTS)),
         duplicates={name: keys for name, keys in duplicates.items() if keys.num_rows},
     )
+
+
+def unfinished(store: Store, tables: Iterable[Table]) -> list[str]:
+    """Files in the folders of tables that a killed process had not written to their end, and that Delta does not list.
+
+    On a local disk the `object_store` crate writes `<name>#<number>` and renames it.
+    """
+    return [path for table in tables for path in store.files(table.name) if _UNFINISHED.search(path)]
 
 
 def shards_named_by(tables: Iterable[Table]) -> set[str]:

@@ -8,7 +8,7 @@ from aai.store_errors import store_errors
 from aai.workspace import Workspace
 from aai.workspace.artifacts import ARTIFACTS, Artifact, leftovers
 from aai.workspace.drivers import DRIVERS
-from aai.workspace.health import SHARDS, shards_named_by
+from aai.workspace.health import SHARDS, shards_named_by, unfinished
 from aai.workspace.store import Store, changed_s
 
 _DRIVER_H = 1  # a driver at work renews its file every 10 s
@@ -42,8 +42,9 @@ def find_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
     tables = [workspace.table(name) for name in workspace.schemas]
     written = set(store.files(SHARDS))  # before the rows, so that a shard whose rows are committed in between is named
     named = shards_named_by(tables)
+    unused = [f"{table.name}/{path}" for table in tables for path in table.vacuum(older_than_h, dry_run=True)]
     return Garbage(
-        [f"{table.name}/{path}" for table in tables for path in table.vacuum(older_than_h, dry_run=True)],
+        unused + list(_old(store, unfinished(store, tables), older_than_h)),
         list(_old(store, written - named, older_than_h)),
         list(_old(store, leftovers(store, store.files(ARTIFACTS)), older_than_h)),
         list(_old(store, store.files(DRIVERS), max(older_than_h, _DRIVER_H))),  # younger ones may be at work
@@ -59,7 +60,8 @@ def remove_garbage(workspace: Workspace, older_than_h: float) -> Garbage:
     garbage = find_garbage(workspace, older_than_h)
     for name in workspace.schemas:
         workspace.table(name).vacuum(older_than_h, dry_run=False)
-    for path in (*garbage.shards, *garbage.artifact_files, *garbage.driver_files):
+    half = _old(workspace.store, unfinished(workspace.store, map(workspace.table, workspace.schemas)), older_than_h)
+    for path in (*half, *garbage.shards, *garbage.artifact_files, *garbage.driver_files):
         _remove(workspace.store, path)
     return garbage
 

@@ -15,7 +15,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -28,10 +27,10 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from aai.errors import BadConfig, Transient
 from aai.identity import content_id
-from aai.store_errors import of_text, store_errors
+from aai.store_errors import store_errors
 from aai.workspace.immutable import ImmutableFiles
+from aai.workspace.query_errors import reading
 from aai.workspace.store import Store
 from aai.workspace.table import Table
 
@@ -115,11 +114,6 @@ _WITHOUT = {f"{kind}_items": (f"{kind}_members", _LOOSE_ITEMS.format(kind=kind))
 """Views that are simpler where a table has no rows: that table, and their SQL then."""
 
 _WORD = re.compile(r"[a-z_]+")
-
-_NO_SUCH_FILE = re.compile(r"No files found that match|No such file or directory")
-_NOT_PARQUET = re.compile(r"magic bytes|too small to be a Parquet|TProtocolException|[Cc]orrupt|footer length")
-_PARQUET_FILE = re.compile(r"[^\s\"']+\.parquet")
-_PYTHON_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Timeout)?: ")
 
 
 class _Database:
@@ -213,12 +207,12 @@ class Query:
     def reader(self, sql: str, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """The result as an Arrow stream; no other query may run until it ends."""
         prepared = self._prepared(sql)
-        with _reading():
+        with reading():
             return self._database.sql(prepared).to_arrow_reader(rows)
 
     def batches(self, sql: str, rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
         """The result as a stream of tables of up to `rows` rows; no other query may run until it ends."""
-        with _reading():
+        with reading():
             for batch in self.reader(sql, rows):
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])
@@ -230,14 +224,14 @@ class Query:
     def number(self, sql: str) -> int:
         """The result of a query with a single number; null counts as 0."""
         prepared = self._prepared(sql)
-        with _reading():
+        with reading():
             [row] = self._awaited(lambda: self._database.execute(prepared).fetchall())
         return int(row[0] or 0)
 
     def keep(self, name: str, sql: str) -> int:
         """Store a result as a temporary table, and return its number of rows."""
         create = f"CREATE OR REPLACE TEMP TABLE {name} AS {self._prepared(sql)}"
-        with _reading():
+        with reading():
             [row] = self._awaited(lambda: self._database.execute(create).fetchall())
         self._defined.add(name)
         return int(row[0])
@@ -255,15 +249,20 @@ class Query:
             self._database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM _filling")
         if rows is not None:
             self._database.register("_filling", rows)
-            with _reading():
+            with reading():
                 self._database.execute(f"INSERT INTO {name} SELECT * FROM _filling")
         self._database.unregister("_filling")
 
     def described_cues(self) -> pa.RecordBatchReader:
-        """Cues of present clips, sorted by clip, with all columns of cue and clip except vectors and loss curves."""
+        """Cues of present clips, sorted by clip, with the columns of cue and clip but no long ones, and confidence."""
         own = ", ".join(f"u.{name}" for name in self._tables["cues"].schema.columns.names if name not in _LONG_COLUMNS)
-        sql = f"SELECT {own}, c.* EXCLUDE (clip_id) FROM cues u JOIN present_clips c USING (clip_id) ORDER BY u.clip_id"
-        return self.reader(sql)
+        sure, joined = "NULL::FLOAT", ""
+        if self._is_stored("confidences"):
+            sure, joined = "s.confidence", "LEFT JOIN confidences s ON u.clip_id = s.clip_id"
+        return self.reader(
+            f"SELECT {own}, {sure} AS confidence, c.* EXCLUDE (clip_id) FROM cues u "
+            f"JOIN present_clips c ON u.clip_id = c.clip_id {joined} ORDER BY u.clip_id"
+        )
 
     def keep_ids(self, name: str, ids: Sequence[str]) -> None:
         """Store ids as a temporary table with a column `id`."""
@@ -287,7 +286,7 @@ class Query:
             self._files[table] = [path for path in files if path in needed]
 
     def _table(self, prepared: str) -> pa.Table:
-        with _reading():
+        with reading():
             return self._awaited(lambda: self._database.sql(prepared).to_arrow_table())
 
     def _awaited(self, query: Callable[[], Result]) -> Result:
@@ -339,7 +338,7 @@ class Query:
     def _stored(self, name: str) -> str:
         """SQL of a stored table; an empty file provides columns that older files lack."""
         schema, files = self._tables[name].schema.columns, self._files_of(name)
-        with _reading():
+        with reading():
             if not files:
                 return self._shared.no_rows(schema)
             paths = _as_list([self._shared.empty_file(schema), *files])
@@ -359,42 +358,3 @@ class Query:
 def _as_list(paths: Sequence[str]) -> str:
     """Paths as a list in SQL."""
     return "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    """Translate DuckDB's errors.
-
-    Raises:
-        Transient: the store failed, the disk is full, or a data file is gone.
-        BadConfig: a data file is damaged, or access was refused.
-    """
-    doing = "reading the workspace"
-    try:
-        yield
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        if _NO_SUCH_FILE.search(str(error)):
-            sentence = "a data file is gone: if another program does not prune the bank now, copy the file back"
-            raise Transient(sentence, uri=_parquet_file(error)) from error
-        raise of_text(f"{type(error).__name__}: {error}", doing) from error
-    except duckdb.InvalidInputException as error:
-        if not _NOT_PARQUET.search(str(error)):
-            raise
-        sentence = "a data file of the bank is damaged: copy it back, or build into a new folder"
-        raise BadConfig(sentence, key="workspace", uri=_parquet_file(error)) from error
-    except duckdb.Error as error:
-        if type(error) is not duckdb.Error:
-            raise
-        raise of_text(_raised_by_store(error), doing) from error  # by Python, where DuckDB reads a bucket
-
-
-def _parquet_file(error: duckdb.Error) -> str | None:
-    """The data file that a message names."""
-    named = _PARQUET_FILE.search(str(error))
-    return named.group() if named else None
-
-
-def _raised_by_store(error: duckdb.Error) -> str:
-    """The last line of a Python traceback, `class: message`, within a message of DuckDB."""
-    lines = [line for line in str(error).splitlines() if _PYTHON_ERROR.match(line)]
-    return lines[-1] if lines else f"{type(error).__name__}: {error}"

@@ -4,16 +4,21 @@ Heavy modules are imported by the commands that need them, so that `aai --help` 
 """
 
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from flows.app.align import align
+from flows.app.opening import changed as _changed
+from flows.app.opening import open_at as _open
 from flows.app.terminal import (
     at_work,
     fail,
     pictures_line,
     progress,
+    remark,
     sentences,
     show_figures,
     show_plan,
@@ -34,8 +39,25 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"aai {metadata.version('aai')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """AAI: sounds into pictures at dataset scale."""
+
+
 bank = typer.Typer(help="Export and maintain a cue bank.", no_args_is_help=True)
 app.add_typer(bank, name="bank")
+app.add_typer(align, name="align")
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="Configuration file; `aai init` writes one.")]
 Changes = Annotated[
@@ -92,7 +114,7 @@ def build(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
         planned = make_plan(run)
         if planned.is_empty:
             for note in planned.notes:
-                typer.echo(f"aai: {note}", err=True)
+                remark(note)
             typer.echo(f"nothing to do: {run.workspace.uri} is up to date")
             return
         with at_work(run):
@@ -123,7 +145,7 @@ def render(
         source = RenderSource(run, loaded)
         planned = plan_render(run, source)
         for warning in planned.warnings:
-            typer.echo(f"aai: {warning}", err=True)
+            remark(warning)
         if not planned.total:
             fail("the jobs ask for no picture: see above which filters select no cue")
         if dry_run or not planned.new:
@@ -256,17 +278,11 @@ def deploy(  # noqa: PLR0913
     kind: Annotated[Literal["process", "kubernetes"], typer.Option(help="Kind of a new work pool.")] = "process",
 ) -> None:
     """Schedule bank, pictures, scores and report on the Prefect server at PREFECT_API_URL."""
-    import os
-
-    from aai.errors import BadConfig
-
     with sentences():
         from tasks.stages import load_config
 
         keys = _changed({}, changes)
         load_config(config, keys)
-        if not os.environ.get("PREFECT_API_URL"):
-            raise BadConfig("it is not set: start `prefect server start`, then set it", key="PREFECT_API_URL")
         from flows.app.deploy import DEPLOYMENT
         from flows.app.deploy import deploy as make_deployment
 
@@ -281,7 +297,7 @@ def doctor(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
     from flows.app.doctor import examine
 
     with sentences():
-        findings = examine(_open(config, changes) if config.exists() else None)
+        findings = examine(_open(config, changes) if config.exists() or config != _DEFAULT else None)
     for finding in findings:
         typer.echo(finding.line)
     if any(finding.is_wrong for finding in findings):
@@ -374,25 +390,6 @@ def _follow(name: str, steps: "Callable[[Run, Do], list[StageSummary]]", run: "R
 
     check_server()
     return orchestrate(name, steps, run)
-
-
-def _open(path: Path, changes: list[str] | None) -> "Run":
-    from tasks.stages import load_config, open_run
-
-    return open_run(load_config(path, _changed({}, changes)))
-
-
-def _changed(keys: dict[str, object], changes: list[str] | None) -> dict[str, object]:
-    """Keys with the values of `--set`.
-
-    Raises:
-        BadConfig: one is not KEY=VALUE, or its value is not YAML.
-    """
-    from tasks.runtime.config import merge, parse_change
-
-    for change in changes or ():
-        keys = merge(keys, parse_change(change))
-    return keys
 
 
 if __name__ == "__main__":

@@ -13,13 +13,18 @@ from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
+from pydantic import ValidationError
 
 from aai.errors import BadConfig
+from aai.jobs.jobfile import load_jobs
 from flows.infra import FOLDER
 from flows.prefect import check_server
+from tasks.render import RenderSectionOptions
+from tasks.stages import load_config
 
 DEPLOYMENT = "nightly/nightly"
 """Names of the flow and of the deployment."""
@@ -37,8 +42,11 @@ def deploy(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str, 
     """Create or replace the deployment; create its work pool and the automation if they are not there.
 
     Raises:
-        BadConfig: there is no server, the configuration is wrong, or Prefect refuses the deployment.
+        BadConfig: an option is wrong, there is no server, or Prefect refuses the deployment.
     """
+    _check(config, changes, jobs, cron)
+    if not os.environ.get("PREFECT_API_URL"):
+        raise BadConfig("it is not set: start `prefect server start`, then set it", key="PREFECT_API_URL")
     check_server()
     _make_pool(pool, kind)
     _make_automation()
@@ -56,6 +64,22 @@ def deploy(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str, 
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
         raise BadConfig(f"Prefect refuses the deployment: {said}", key="aai deploy")
+
+
+def _check(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str) -> None:
+    """Check what can be checked without a server; a job file may be on the workers' machine alone.
+
+    Raises:
+        BadConfig: the schedule or the job file is wrong.
+    """
+    try:
+        CronSchedule(cron=cron)
+    except ValidationError as error:
+        raise BadConfig(
+            f"{cron!r} is no schedule: give minute, hour, day, month and weekday, such as '0 2 * * *'", key="--cron"
+        ) from error
+    if jobs and jobs.exists():
+        load_jobs(jobs, load_config(config, changes).options(RenderSectionOptions).of_jobs)
 
 
 def _make_pool(name: str, kind: Kind) -> None:

@@ -14,6 +14,7 @@ from aai.workspace.drivers import at_work
 from tasks.list_files import look
 from tasks.runtime.placement import this_machine
 from tasks.runtime.run import Run
+from tasks.views.confidence import REMEDY, low_confidences
 from tasks.views.placement import placements
 from tasks.views.plan import metadata_notes
 
@@ -56,7 +57,7 @@ def examine(run: Run | None) -> list[Finding]:
         return [*_software(), *_gpus()]
     drivers = list(_drivers(run))
     of_run = [*_placement(run), *_sources(run), *drivers, *_workspace(run, bool(drivers)), *_metadata(run)]
-    return [*_software(), *_gpus(), *of_run]
+    return [*_software(), *_gpus(), *of_run, *_confidences(run)]
 
 
 def _software() -> list[Finding]:
@@ -142,6 +143,12 @@ def _drivers(run: Run) -> Iterator[Finding]:
     for driver, file in at_work(run.workspace.store):
         renewed = f"{datetime.fromtimestamp(driver.renewed_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
         yield Finding(f"at work on {driver.table}: {file.process}; last sign of life {renewed}")
+
+
+def _confidences(run: Run) -> list[Finding]:
+    """Whether the encoders know the sounds; it is no fault of the bank if they do not."""
+    unsure = low_confidences(run)
+    return [Finding(f"{unsure}: {REMEDY}" if unsure else "no clip with a low confidence")]
 
 
 def _metadata(run: Run) -> list[Finding]:

@@ -2,10 +2,11 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig, BadItem
 from aai.inject.prompt import parse
 from aai.media import audio, images, provenance
@@ -15,14 +16,20 @@ from aai.workspace import SCHEMAS
 from flows.app.output import check_output, write_output
 from tasks.render import RenderSectionOptions
 from tasks.runtime.arrow import to_array, to_lists
+from tasks.runtime.caption_cues import CaptionCues
 from tasks.runtime.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _OUTPUT = "--output"
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def imagine(run: Run, clip: Path, prompt: str, seed: int, output: Path) -> None:
-    """Write a picture of what is heard in a recording, with the run's aligner and mapper; nothing is fitted.
+    """Write a picture of what is heard in a recording; nothing is fitted.
+
+    The cue is that of the run's aligner and mapper; of the captions where there is no bank that could have a mapper.
 
     The picture's metadata says that it is generated, and from which prompt.
 
@@ -55,6 +62,8 @@ def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, i
     try:
         data = clip.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, FileNotFoundError):
+            raise BadItem("there is no such file: name a recording", uri=str(clip)) from error
         reason = f"it cannot be read ({type(error).__name__}): look at its path and permissions"
         raise BadItem(reason, uri=str(clip)) from error
     recording = audio.decode(data, str(clip), options)
@@ -66,29 +75,47 @@ def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, i
 
 
 def _picture(run: Run, wave: np.ndarray, rate_hz: int, prompt: str, seed: int) -> np.ndarray:
-    import pyarrow as pa
-    import torch
-
-    from tasks.align import ALIGNED_VECTORS
     from tasks.embed import check_window
-    from tasks.runtime.models import open_audio, open_diffusion, open_mapper
+    from tasks.runtime.models import open_diffusion, open_sounds
 
-    assert ALIGNED_VECTORS.worker, "align has a worker"
     run.check_models()
-    context = run.context()
-    mapper, align = open_mapper(context), ALIGNED_VECTORS.worker(context)
-    encoder = open_audio(run.config)
+    encoder = open_sounds(run.config)
     check_window(run.config.options(IngestOptions).audio.window_s, encoder.duration_s)
     vectors = encoder.embed_clips([wave], rate_hz).numpy()
-    outcome = align(pa.table({SCHEMAS["audio_vectors"].id: ["0"], "vector": to_lists(vectors)}))
-    assert outcome.rows is not None, "align rejects nothing"
-    with torch.inference_mode():
-        cue = mapper(torch.from_numpy(to_array(outcome.rows["vector"])))
+    cue = CaptionCues(run.config)(vectors) if _has_captions_only(run) else _mapped(run, vectors)
     options = run.config.options(RenderSectionOptions).of_jobs
     num_names = len(parse(prompt).names)
     cues = cue.repeat(1, num_names, 1)  # every name of the prompt is this sound
     pictures: np.ndarray = open_diffusion(run.config).render([prompt], [seed], cues, options=options)
     return pictures[0]
+
+
+def _has_captions_only(run: Run) -> bool:
+    """Whether there is no mapper: without a bank there is one only if the profile ships it."""
+    method = run.config.options(FitOptions).method
+    is_trained = run.config.options(TrainMapperOptions).method == "learned"
+    return method == "captions" or (is_trained and not run.config.audio)
+
+
+def _mapped(run: Run, vectors: np.ndarray) -> "Tensor":
+    """The cue that the run's aligner and mapper make of an audio vector.
+
+    Raises:
+        BadConfig: the mapper is not trained yet.
+    """
+    import pyarrow as pa
+    import torch
+
+    from tasks.align import ALIGNED_VECTORS
+    from tasks.runtime.models import open_mapper
+
+    assert ALIGNED_VECTORS.worker, "align has a worker"
+    context = run.context()
+    mapper, align = open_mapper(context), ALIGNED_VECTORS.worker(context)
+    outcome = align(pa.table({SCHEMAS["audio_vectors"].id: ["0"], "vector": to_lists(vectors)}))
+    assert outcome.rows is not None, "align rejects nothing"
+    with torch.inference_mode():
+        return mapper(torch.from_numpy(to_array(outcome.rows["vector"])))
 
 
 def _packet(run: Run, pixels: np.ndarray, prompt: str, seed: int) -> bytes:

@@ -52,6 +52,11 @@ def fail(sentence: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def remark(sentence: str) -> None:
+    """Print what a user should know although nothing failed."""
+    typer.echo(f"aai: note: {sentence}", err=True)
+
+
 @contextmanager
 def at_work(run: "Run") -> Iterator[None]:
     """Everything around the stages of a command: threads that share the processor, progress bars, workers' end."""
@@ -162,6 +167,8 @@ def show_plan(planned: "BuildPlan") -> None:
         numbers = [f"{number:,}" for number in (stage.done, stage.new, stage.stale, stage.rejected)]
         table.add_row(stage.stage, *numbers, estimate)
     Console().print(table)
+    if planned.is_empty:
+        typer.echo("nothing to do: everything is done")
     for note in (*planned.placement, *planned.notes):
         typer.echo(note)
 
@@ -195,6 +202,10 @@ def show_results(results: "Sequence[Result]") -> None:
         name += "" if result.has_cue else " (no cue)"
         table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
     Console().print(table)
+    if results and all(result.scores.means.get(CLIP_SCORE) is None for result in results):
+        typer.echo(
+            "no CLIPScore: the clips have no labels to stand for their cues; name a table with them under `metadata`"
+        )
     typer.echo("intensity: rank correlation of the clips' intensity with the judged one; `aai report` has all scores")
 
 

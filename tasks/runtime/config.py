@@ -130,6 +130,22 @@ def make_config(sections: Sections, stages: tuple[str, ...], keys: Mapping[str, 
     return config
 
 
+def read_options(kind: type[AnyOptions], given: Any, where: str, uri: str | None = None) -> AnyOptions:
+    """Options from a mapping, such as a whole file of them; `where` says which keys there are.
+
+    Raises:
+        BadConfig: a key is unknown or its value is not allowed; `key` names it.
+    """
+    errors: list[tuple[str, str]] = []
+    found = _validated(kind, _without_empty_sections(kind.model_fields, given), "", errors, where)
+    if errors:
+        first, sentence = errors[0]
+        others = "".join(f"; {name}: {text}" for name, text in errors[1:])
+        raise BadConfig(sentence + others, key=first or None, uri=uri)
+    assert isinstance(found, kind)
+    return found
+
+
 def load_keys(path: str | Path, sections: Sections, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The keys of a YAML file with some changed; relative paths are resolved against the file's folder.
 
@@ -175,7 +191,9 @@ def _with_profile(keys: Mapping[str, Any]) -> dict[str, Any]:
     return merge(PROFILES[name], keys)
 
 
-def _validated(kind: type[Options], given: Any, key: str, errors: list[tuple[str, str]]) -> Options | None:
+def _validated(
+    kind: type[Options], given: Any, key: str, errors: list[tuple[str, str]], where: str = _ALL_KEYS
+) -> Options | None:
     """Options from a mapping; what is wrong is added to the errors, with its key."""
     try:
         return kind.model_validate(given)
@@ -184,7 +202,7 @@ def _validated(kind: type[Options], given: Any, key: str, errors: list[tuple[str
             path, text = [str(part) for part in detail["loc"]], detail["msg"]
             match detail["type"]:
                 case "extra_forbidden":
-                    text = no_such_key(path[-1], _keys_beside(kind, path), _ALL_KEYS)
+                    text = no_such_key(path[-1], _keys_beside(kind, path), where)
                 case "model_type" | "model_attributes_type":
                     text = f"{shortened(detail['input'])} is not a section: write its keys and values below it"
                 case "value_error":

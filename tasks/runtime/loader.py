@@ -7,6 +7,7 @@ copied between processes.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Value = TypeVar("Value")
 Given = TypeVar("Given")
+Batch = list[tuple[Row, Any]]
 
 _MIN_THREADS = 4
 _NUM_BATCHES_AHEAD = 2
@@ -41,6 +43,24 @@ class Loader(Generic[Value]):
         self._load, self._reject = load, reject
         self._num_threads = num_threads or default_threads()
 
+    def loaded(self, rows: Iterable[Row], num_ahead: int) -> Generator[tuple[Row, Value]]:
+        """Loaded rows one by one; at most `num_ahead` are begun before the first of them is taken.
+
+        Raises:
+            Transient: the store failed.
+        """
+        pool = ThreadPoolExecutor(self._num_threads, "loader")
+        try:
+            for row, future in _in_order(pool, self._load, rows, num_ahead):
+                try:
+                    value = future.result()
+                except BadItem as error:
+                    self._reject(row, error)
+                else:
+                    yield row, value
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def batches(self, rows: Iterable[Row], size: int) -> Generator[list[tuple[Row, Value]]]:
         """Loaded rows in batches of `size`, of which the last may be smaller; three at most are held.
 
@@ -48,27 +68,23 @@ class Loader(Generic[Value]):
             Transient: the store failed.
         """
         batch: list[tuple[Row, Value]] = []
-        pool = ThreadPoolExecutor(self._num_threads, "loader")
-        try:
-            for row, future in _in_order(pool, self._load, rows, size * _NUM_BATCHES_AHEAD + self._num_threads):
-                try:
-                    batch.append((row, future.result()))
-                except BadItem as error:
-                    self._reject(row, error)
+        with closing(self.loaded(rows, size * _NUM_BATCHES_AHEAD + self._num_threads)) as loaded:
+            for each in loaded:
+                batch.append(each)
                 if len(batch) == size:
                     yield batch
                     batch = []
             if batch:
                 yield batch
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def stacked(self, rows: Iterable[Row], size: int) -> Iterator[tuple[list[Row], "torch.Tensor"]]:
-        """As `batches`, of arrays of one shape; the next batch is stacked while the model works on this one.
+        """As `batches`, of arrays; the next batch is stacked while the model works on this one.
 
-        With a GPU the tensors are pinned, so that copying them does not stop the model.
+        Those of a batch have one shape, so that nothing is padded; where shapes differ, two further batches are held,
+        and rows of different shapes change their order. With a GPU the tensors are pinned, so that copying them does
+        not stop the model.
         """
-        return ahead(map(_stacked, self.batches(rows, size)))
+        return ahead(map(_stacked, _of_one_shape(self.batches(rows, size), size)))
 
 
 def default_threads() -> int:
@@ -76,11 +92,28 @@ def default_threads() -> int:
     return max(_MIN_THREADS, num_threads())
 
 
+def _of_one_shape(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Rows in batches of one shape, full ones where two batches that wait have enough of a shape."""
+    waiting: dict[tuple[int, ...], Batch] = {}
+    for batch in batches:
+        for row, value in batch:
+            of_shape = waiting.setdefault(value.shape, [])
+            of_shape.append((row, value))
+            if len(of_shape) == size:
+                yield waiting.pop(value.shape)
+        if sum(map(len, waiting.values())) > size * _NUM_BATCHES_AHEAD:
+            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+    yield from waiting.values()
+
+
 def _stacked(batch: Sequence[tuple[Row, Any]]) -> tuple[list[Row], "torch.Tensor"]:
     import torch  # plans do not need it
 
-    stacked = torch.from_numpy(np.stack([value for _, value in batch]))
-    return [row for row, _ in batch], stacked.pin_memory() if torch.cuda.is_available() else stacked
+    values = [value for _, value in batch]
+    dtype = torch.from_numpy(values[0][:0]).dtype
+    stacked = torch.empty((len(values), *values[0].shape), dtype=dtype, pin_memory=torch.cuda.is_available())
+    np.stack(values, out=stacked.numpy())  # no second copy to pin it
+    return [row for row, _ in batch], stacked
 
 
 def _in_order(

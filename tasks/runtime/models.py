@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aai.align.options import AlignOptions
 from aai.cues.options import TrainMapperOptions
 from aai.errors import BadConfig, BadItem
 from tasks.runtime.config import Config
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from aai.models.clap import AudioEncoder
     from aai.models.clip import ImageTextEncoder
     from aai.models.diffusion import Diffusion
+    from aai.models.joint import ImageEncoder, JointEncoder, SoundEncoder
 
 
 @contextmanager
@@ -45,9 +47,11 @@ def open_diffusion(config: Config) -> "Diffusion":
 
     device, model, dtype = best_device(), config.models.diffusion, dtype_named(config.models.dtype)
     with in_role("diffusion"):
-        return loaded_once(
+        diffusion = loaded_once(
             ("diffusion", model, device, dtype), lambda: load_diffusion(model.name, device, model.revision, dtype)
         )
+    diffusion.speed.compile = diffusion.codec.speed.compile = config.models.compile
+    return diffusion
 
 
 def open_audio(config: Config) -> "AudioEncoder":
@@ -80,6 +84,51 @@ def open_image_text(config: Config) -> "ImageTextEncoder":
         return loaded_once(
             ("image_text", model, device, dtype), lambda: ImageTextEncoder(model.name, model.revision, device, dtype)
         )
+
+
+def open_joint(config: Config) -> "JointEncoder":
+    """The joint encoder, on the GPU if this process may use one.
+
+    Raises:
+        BadConfig: none is named, or it cannot be loaded.
+    """
+    from aai.models.device import best_device, dtype_named
+    from aai.models.joint import load_joint
+
+    model, device, dtype = config.models.joint, best_device(), dtype_named(config.models.dtype)
+    assert model is not None, "the recipe names it"
+    with in_role("joint"):
+        return loaded_once(
+            ("joint", model, device, dtype), lambda: load_joint(model.name, model.revision, device, dtype)
+        )
+
+
+def sound_role(config: Config) -> str:
+    """The role of the model that hears: the joint encoder, or the audio encoder."""
+    return "joint" if config.options(AlignOptions).method == "joint" else "audio"
+
+
+def image_role(config: Config) -> str:
+    """The role of the model in whose space the index is: the joint encoder, or the image-text encoder."""
+    return "joint" if config.options(AlignOptions).method == "joint" else "image_text"
+
+
+def open_sounds(config: Config) -> "SoundEncoder":
+    """The model that hears clips.
+
+    Raises:
+        BadConfig: it cannot be loaded.
+    """
+    return open_joint(config).sounds if sound_role(config) == "joint" else open_audio(config)
+
+
+def open_images(config: Config) -> "ImageEncoder":
+    """The model that sees the images of the collection.
+
+    Raises:
+        BadConfig: it cannot be loaded.
+    """
+    return open_joint(config).images if image_role(config) == "joint" else open_image_text(config)
 
 
 def open_mapper(context: Context) -> "CueMapper":
@@ -118,6 +167,6 @@ def check_templates(diffusion: "Diffusion", templates: Sequence[str], num_tokens
 
 
 def initial_cue(context: Context, diffusion: "Diffusion", num_tokens: int) -> "Tensor":
-    """The cue before any training: the mean embedding of the configured words, num_tokens x dim."""
+    """The cue before any training: the mean embedding of the configured words, num_tokens x dim, in float32."""
     words = context.options(TrainMapperOptions).start_words
-    return diffusion.word_embeddings(words).mean(0, keepdim=True).expand(num_tokens, -1).clone()
+    return diffusion.word_embeddings(words).mean(0, keepdim=True).float().expand(num_tokens, -1).clone()

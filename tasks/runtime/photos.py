@@ -1,7 +1,6 @@
 """Photos that jobs edit: listing, identification by content, and decoding."""
 
 import logging
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -82,25 +81,14 @@ def _name(file: File) -> str:
     return PurePosixPath(file.uri).stem
 
 
-class Decoder:
-    """Decodes pictures, and caches those of the last batch."""
+def decode_photo(key: str, uri: str, options: images.ImageOptions) -> np.ndarray:
+    """The pixels of a picture.
 
-    def __init__(self, options: images.ImageOptions) -> None:
-        self._options = options
-        self._last: dict[str, np.ndarray] = {}
-
-    def __call__(self, pictures: Iterator[tuple[str, str]]) -> dict[str, np.ndarray]:
-        """The pixels of pictures by id; pictures are pairs of id and path.
-
-        Raises:
-            BadItem: a file is missing or damaged, or changed since it was listed.
-            Transient: the store failed.
-        """
-        self._last = {key: self._last[key] if key in self._last else self._decode(key, uri) for key, uri in pictures}
-        return self._last
-
-    def _decode(self, key: str, uri: str) -> np.ndarray:
-        data = read_bytes(uri)
-        if image_id(data) != key:
-            raise Unavailable("the photo changed since its job was read: run `aai render` again", uri=uri)
-        return images.decode(data, uri, self._options).pixels
+    Raises:
+        BadItem: the file is missing or damaged, or changed since it was listed.
+        Transient: the store failed.
+    """
+    data = read_bytes(uri)
+    if image_id(data) != key:
+        raise Unavailable("the photo changed since its job was read: run `aai render` again", uri=uri)
+    return images.decode(data, uri, options).pixels

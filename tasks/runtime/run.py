@@ -260,9 +260,9 @@ class Run:
 
 
 def _folder(role: str, model: ModelName | JudgeName | str) -> Path | None:
-    """The folder of a model, on the hub that in the cache; None if it must be downloaded first."""
+    """The folder or file of a model, on the hub that in the cache; None if it must be downloaded first."""
     name = model.folder if isinstance(model, JudgeName) else model if isinstance(model, str) else model.name
-    if Path(name).is_dir():
+    if Path(name).exists():
         return Path(name)
     return check_hub_model(role, name, model.revision) if isinstance(model, ModelName) else None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from aai.align.confidence import LOW
 from aai.errors import BadItem, Transient
 from aai.media import audio, images
 from aai.media.files import read_content
@@ -45,7 +46,7 @@ def cards(run: Run, clip_ids: Sequence[str], shown: Sequence[Generation], thread
     Raises:
         Transient: the store failed.
     """
-    tables, files = _Tables.read(run, clip_ids, shown), _Files(run)
+    tables, files = _Tables.read(run, clip_ids, shown), Files(run)
     return list(threads.map(lambda clip_id: _card(clip_id, tables, files), clip_ids))
 
 
@@ -56,6 +57,7 @@ class _Tables:
     clips: Mapping[str, Row]
     neighbours: Mapping[str, Row]
     cues: Mapping[str, Row]
+    confidences: Mapping[str, Row]
     images: Mapping[str, Row]
     renders: Mapping[str, Mapping[str, list[Row]]]
     """By generation and clip."""
@@ -78,6 +80,7 @@ class _Tables:
             clips=_rows(run, "known_clips", clip_ids, _CLIP_COLUMNS, "clip_id"),
             neighbours=neighbours,
             cues=_rows(run, "cues", clip_ids, _CUE_COLUMNS),
+            confidences=_rows(run, "confidences", clip_ids, ("confidence",)) if "confidences" in run.recipes else {},
             images=_rows(run, "known_images", image_ids, (*_LOCATION, *_DESCRIPTION), "image_id"),
             renders=renders,
             scores={
@@ -88,7 +91,7 @@ class _Tables:
         )
 
 
-class _Files:
+class Files:
     """Reads and converts the sounds and pictures of the page; a file that cannot be read gets the reason instead."""
 
     def __init__(self, run: Run) -> None:
@@ -127,17 +130,20 @@ class _Files:
             return Thumb(alt, problem=error.sentence)
 
 
-def _card(clip_id: str, tables: _Tables, files: _Files) -> Card:
+def _card(clip_id: str, tables: _Tables, files: Files) -> Card:
     row = tables.clips[clip_id]
     neighbours = tables.neighbours.get(clip_id, {"image_ids": [], "similarities": []})
     pairs = list(zip(neighbours["image_ids"], neighbours["similarities"], strict=True))
     intensity = intensity_of(row["attributes"])
+    confidence = tables.confidences.get(clip_id, {}).get("confidence")
     name = row["label"] or _file_name(row["uri"])
     renders = {generation: rows.get(clip_id, []) for generation, rows in tables.renders.items()}
     copied = ("clip_id", "label", "caption", "licence", "uri", "start_s", "duration_s", "level_dbfs")
     return Card(
         **{key: row[key] for key in copied},
         intensity=None if isnan(intensity) else intensity,
+        confidence=confidence,
+        is_unsure=confidence is not None and confidence < LOW,
         sound=files.sound(row),
         neighbours=[Neighbour(_neighbour(tables, files, *pair), pair[1]) for pair in pairs[:_MAX_NEIGHBOURS]],
         num_more_neighbours=max(0, len(pairs) - _MAX_NEIGHBOURS),
@@ -149,7 +155,7 @@ def _card(clip_id: str, tables: _Tables, files: _Files) -> Card:
     )
 
 
-def _neighbour(tables: _Tables, files: _Files, image_id: str, cosine: float) -> Thumb:
+def _neighbour(tables: _Tables, files: Files, image_id: str, cosine: float) -> Thumb:
     row = tables.images.get(image_id)
     if row is None:
         return Thumb("retrieved image", problem="the image is no longer in the table of images")
@@ -163,7 +169,7 @@ def _cue(row: Row, lowest: float) -> Cue:
 
 
 def _by_job(
-    generation: str, rows: list[Row], name: str, scores: Mapping[str, Mapping[str, float]], files: _Files
+    generation: str, rows: list[Row], name: str, scores: Mapping[str, Mapping[str, float]], files: Files
 ) -> Iterable[JobPictures]:
     """The pictures of a clip in one generation, by job and prompt; rows are sorted by these."""
     for (job, prompt), group in groupby(rows, key=lambda row: (row["job"], row["prompt"])):

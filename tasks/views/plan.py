@@ -11,6 +11,7 @@ from tasks.describe_members import MemberListing
 from tasks.list_files import Listing
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
+from tasks.views.confidence import REMEDY, low_confidences
 from tasks.views.left_out import left_out
 from tasks.views.metadata import disputed_contents
 from tasks.views.placement import placements
@@ -86,6 +87,8 @@ def plan(run: Run) -> BuildPlan:
     looks: list[Listing | MemberListing] = [*listings.values(), *members.values()]
     notes = [note for one in looks for note in one.notes]
     notes += [*disputed_contents(run, extra), *left_out(run, extra), *_more_notes(run, plans, listings)]
+    if unsure := low_confidences(run, extra):
+        notes.append(f"{unsure}: {REMEDY}")
     planned = BuildPlan(list(dict.fromkeys(plans.values())), notes)
     return planned if planned.is_empty else replace(planned, placement=_placement(run))
 

@@ -16,6 +16,7 @@ from aai.report import Origin, RejectKind, Report, ScoreLine, StageTime
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
 from tasks.views.clip_cards import cards
+from tasks.views.confidence import low_confidences
 from tasks.views.left_out import left_out
 from tasks.views.results import Result, generations, results
 
@@ -94,7 +95,8 @@ def _totals(run: Run, rejects: Sequence[RejectKind]) -> list[tuple[str, int, str
         num = rows.get(run.recipe(table), 0)
         earlier = sum(rows.values()) - num
         remarks = [f"{earlier:,} of earlier configurations"] if earlier else []
-        remarks += left_out(run) if table == "clips" else []
+        if table == "clips":
+            remarks += [*left_out(run), *filter(None, [low_confidences(run)])]
         totals.append((stage.label, num, "; ".join(remarks)))
     return [*totals, ("rejects", sum(kind.num for kind in rejects), "")]
 

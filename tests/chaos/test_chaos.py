@@ -44,6 +44,7 @@ def keys_of(folder: Path, bank: Path, **pool) -> dict:
         "images": str(folder / "images"),
         "workspace": str(bank),
         "retrieve": {"num_neighbours": 2},
+        "confidence": {"method": "none"},
         "fit": QUICK_FIT,
         "render": {"guidance": 1},
         "run": {"commit_slices": 1},

@@ -71,6 +71,7 @@ class Drivers:
         return {
             "audio": str(self.folder / "sounds"), "images": str(self.folder / "images"), "workspace": str(bank),
             "retrieve": {"num_neighbours": 2}, "fit": {"method": "mapper"}, "render": {"guidance": 1},
+            "confidence": {"method": "none"},
             "run": {"commit_slices": 1, "max_reject_fraction": 1}, "pool": {"num_workers": 0, "slice_size": 1},
         }  # fmt: skip
 

@@ -57,6 +57,7 @@ def run_on(bank: str) -> Run:
     keys = {
         "audio": f"s3://{BUCKET}/sounds", "images": f"s3://{BUCKET}/images", "workspace": f"s3://{BUCKET}/{bank}",
         "retrieve": {"num_neighbours": 2}, "fit": {"method": "mapper"}, "render": {"guidance": 1},
+        "confidence": {"method": "none"},
         "run": {"max_reject_fraction": 1}, "pool": {"num_workers": 0, "backoff_s": 0.01},
     }  # fmt: skip
     return open_run(make_config(**keys))

@@ -63,10 +63,11 @@ def test_micro_batches_change_neither_losses_nor_gradient(model, max_rows):
     assert counted.largest == max_rows
 
 
-def test_a_prompt_is_encoded_once_per_cue_not_once_per_row(model):
+@pytest.mark.parametrize("max_rows", [100, 3])
+def test_a_prompt_is_encoded_once_per_cue_not_once_per_row(model, max_rows):
     counted = Counted(model)
     cues, rows = cues_and_rows(model, num_rows=8)
-    losses_of(counted, cues, rows, max_rows=100)
+    losses_of(counted, cues, rows, max_rows)
     assert counted.num_prompts == sum(len(set(drawn.prompts)) for drawn in rows) < 3 * 8
 
 

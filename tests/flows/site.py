@@ -103,7 +103,8 @@ class Site:
         """Ask for a run at once; its id."""
         before = {run["id"] for run in self.runs()}
         self.prefect("deployment", "run", "nightly/nightly")
-        [new] = {run["id"] for run in self.runs()} - before
+        found = {run["id"]: run["auto_scheduled"] for run in self.runs()}  # the server adds scheduled ones at any time
+        [new] = {key for key, is_scheduled in found.items() if not is_scheduled} - before
         return new
 
     def processes(self) -> list[psutil.Process]:

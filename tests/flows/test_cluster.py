@@ -33,7 +33,12 @@ def folder(tmp_path_factory) -> Path:
 
 def keys_of(folder: Path, bank: str, **pool) -> dict:
     locations = {"audio": str(folder / "sounds"), "images": str(folder / "images"), "workspace": str(folder / bank)}
-    quick = {"train_mapper": QUICK_TRAINING, "fit": QUICK_FIT, "retrieve": {"num_neighbours": 2}}
+    quick = {
+        "train_mapper": QUICK_TRAINING,
+        "fit": QUICK_FIT,
+        "retrieve": {"num_neighbours": 2},
+        "confidence": {"method": "none"},
+    }
     return locations | quick | {"metadata": str(folder / "said.csv"), "pool": pool}
 
 

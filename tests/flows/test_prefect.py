@@ -33,7 +33,7 @@ from tests.collection import NUM_CLIPS, NUM_IMAGES, write_collection
 ROOT = Path(__file__).parents[2]
 NOTHING = StageSummary.nothing("nothing", "ab12", done=1)
 BUILD = """list_images list_audio read_image_tars read_audio_tars describe_image_members describe_audio_members
-ingest_images ingest_audio embed_images embed_audio align index retrieve fit""".split()
+ingest_images ingest_audio embed_images embed_audio align index retrieve fit confidence""".split()
 HEALTHY = Health(orphan_files=[], orphan_shards=[], missing_shards=[], leftovers=[], duplicates={})
 IDLE = {"read_image_tars", "read_audio_tars", "describe_image_members", "describe_audio_members"}
 

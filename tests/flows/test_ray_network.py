@@ -68,6 +68,7 @@ def keys_of(folder: Path, bank: str) -> dict:
         "train_mapper": QUICK_TRAINING,
         "fit": QUICK_FIT,
         "retrieve": {"num_neighbours": 2},
+        "confidence": {"method": "none"},
         "render": {"guidance": 1},
         "pool": {"num_workers": 0},
     }

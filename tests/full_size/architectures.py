@@ -4,10 +4,11 @@ Weights are drawn tensor by tensor, so that writing a model takes little more me
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
 from transformers import (
@@ -21,6 +22,7 @@ from transformers import (
     CLIPProcessor,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     RobertaTokenizer,
 )
 
@@ -61,6 +63,29 @@ _SD15_VAE = {
     "latent_channels": 4,
     "sample_size": 512,
 }
+_SDXL_UNET = {
+    "sample_size": 128,
+    "cross_attention_dim": 2048,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "layers_per_block": 2,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+_SDXL_VAE = _SD15_VAE | {"sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True}
+_VIT_BIGG_TEXT = _VIT_L_TEXT | {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+    "hidden_act": "gelu",
+}
 _SD_NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "skip_prk_steps": True}
 
 
@@ -69,16 +94,37 @@ def write_sd15(folder: Path) -> int:
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel(**_SD15_UNET), AutoencoderKL(**_SD15_VAE)
         text = CLIPTextModel(CLIPTextConfig(**_VIT_L_TEXT))
-    num = sum(_write(part, folder / name) for name, part in (("unet", unet), ("vae", vae), ("text_encoder", text)))
     write_tokenizer(folder / "tokenizer", _END)
-    PNDMScheduler.from_config(_SD_NOISE | {"steps_offset": 1, "set_alpha_to_one": False}).save_pretrained(
-        folder / "scheduler"
-    )
-    parts = {"unet": unet, "vae": vae, "scheduler": PNDMScheduler()}
-    index = {name: ["diffusers", type(part).__name__] for name, part in parts.items()}
-    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
-    index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"} | index))
+    scheduler = PNDMScheduler.from_config(_SD_NOISE | {"steps_offset": 1, "set_alpha_to_one": False})
+    parts = {"unet": unet, "vae": vae, "text_encoder": text}
+    return _write_pipeline(folder, "StableDiffusionPipeline", parts, scheduler)
+
+
+def write_sdxl(folder: Path) -> int:
+    """SDXL; returns its number of parameters."""
+    with torch.device("meta"):
+        parts = {"unet": UNet2DConditionModel(**_SDXL_UNET), "vae": AutoencoderKL(**_SDXL_VAE)}
+        parts["text_encoder"] = CLIPTextModel(CLIPTextConfig(**_VIT_L_TEXT))
+        parts["text_encoder_2"] = CLIPTextModelWithProjection(CLIPTextConfig(**_VIT_BIGG_TEXT))
+    write_tokenizer(folder / "tokenizer", _END)
+    write_tokenizer(folder / "tokenizer_2", "!")
+    scheduler = EulerDiscreteScheduler.from_config(_SD_NOISE | {"steps_offset": 1, "timestep_spacing": "leading"})
+    return _write_pipeline(folder, "StableDiffusionXLPipeline", parts, scheduler)
+
+
+def _write_pipeline(
+    folder: Path, kind: str, parts: Mapping[str, nn.Module], scheduler: PNDMScheduler | EulerDiscreteScheduler
+) -> int:
+    """Write a pipeline whose tokenizers are there; returns its number of parameters."""
+    num = sum(_write(part, folder / name) for name, part in parts.items())
+    scheduler.save_pretrained(folder / "scheduler")
+    index = {name: [type(part).__module__.partition(".")[0], type(part).__name__] for name, part in parts.items()}
+    index["scheduler"] = ["diffusers", type(scheduler).__name__]
+    index |= {path.name: ["transformers", "CLIPTokenizer"] for path in folder.glob("tokenizer*")}
+    of_kind: dict[str, object] = {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    if kind == "StableDiffusionXLPipeline":
+        of_kind = {"force_zeros_for_empty_prompt": True}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": kind} | of_kind | index))
     return num
 
 
@@ -109,7 +155,8 @@ def _write(model: nn.Module, folder: Path) -> int:
             weights[name] = torch.full(value.shape, float(name.endswith("weight")), dtype=torch.float16)
         else:
             spread = 0.02 if "embedding" in name else value[0].numel() ** -0.5
-            weights[name] = (torch.randn(value.shape, generator=rng) * spread).half()
+            bound = 3**0.5 * spread  # uniform numbers are drawn in half the time of normal ones
+            weights[name] = torch.empty(value.shape, dtype=torch.float16).uniform_(-bound, bound, generator=rng)
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, UNet2DConditionModel | AutoencoderKL):
         model.save_config(folder)

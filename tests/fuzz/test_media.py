@@ -1,19 +1,37 @@
 """Any bytes are a recording or an image that can be used, or an error that says why not."""
 
+from functools import cache
+
 import numpy as np
+import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from aai.errors import AaiError
-from aai.media import audio, images
+from aai.media import audio, containers, images
 from tests.corpus.images import IMAGES
 from tests.corpus.pictures import chunk
 from tests.corpus.sounds import SOUND_FORMATS, SOUNDS
-from tests.fuzz.inputs import near_one_of
+from tests.fuzz.inputs import near, near_one_of
 from tests.fuzz.outcome import outcome_of
+from tests.media.containers import encoded
 
 _MAX_BYTES = 60_000
 _SOUNDS = tuple(data for data in (sound.data() for sound in (*SOUNDS, *SOUND_FORMATS)) if len(data) < _MAX_BYTES)
 _IMAGES = tuple(data for data in (picture.data() for picture in IMAGES) if len(data) < _MAX_BYTES)
+
+_CONTAINERS = (
+    ("ipod", "aac", 16_000),
+    ("mp4", "aac", 16_000),
+    ("adts", "aac", 16_000),
+    ("asf", "wmav2", 16_000),
+    ("ac3", "ac3", 32_000),
+    ("matroska", "flac", 16_000),
+    ("webm", "libopus", 16_000),
+    ("wv", "wavpack", 16_000),
+    ("avi", "mp3", 16_000),
+    ("mpegts", "aac", 16_000),
+)
 
 _PNGS = tuple(data for data in _IMAGES if data.startswith(b"\x89PNG"))
 
@@ -31,6 +49,22 @@ def _with_right_sums(data: bytes) -> bytes:
 
 @given(near_one_of(_SOUNDS))
 def test_any_bytes_are_a_recording_or_an_error(data):
+    _assert_recording_or_error(data)
+
+
+@cache
+def _encoded(container: str, codec: str, rate_hz: int) -> bytes:
+    return encoded(container, codec, rate_hz, duration_s=0.3, video=container in ("mp4", "avi"))
+
+
+@pytest.mark.skipif(not containers.is_installed(), reason="the extra `av` is not installed")
+@given(st.data())
+def test_any_bytes_are_a_recording_or_an_error_for_ffmpegs_libraries(data):
+    kind = data.draw(st.sampled_from(_CONTAINERS))
+    _assert_recording_or_error(data.draw(near(_encoded(*kind))))
+
+
+def _assert_recording_or_error(data: bytes) -> None:
     recording = outcome_of(lambda: audio.decode(data, "any.wav", audio.AudioOptions()))
     if not isinstance(recording, AaiError):
         wave = audio.to_mono(recording.samples)

@@ -114,6 +114,7 @@ def test_a_list_is_a_job_file_too(tmp_path):
             "- {prompt: '*b', cues: {labels: c}}",
             "job 1: cues: no prompt has a * without a name: select cues under `named`",
         ),
+        ("- {prompt: a photo, cues: {labels: c}}", "job 1: cues: no prompt has a * for the cue: add one"),
         ("- {prompt: a photo, blend: {from: 'true', to: 'true'}}", "blend: 'a photo' has no * without a name"),
         ("- {prompt: '*', blend: 5}", "blend: 5: write from, to, steps below it"),
         ("- {prompt: '*', blend: {from: 'true', steps: 3}}", "blend.to: it is missing: select cues"),

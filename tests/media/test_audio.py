@@ -100,7 +100,7 @@ def test_a_flac_without_a_length_is_read_to_its_end():
         (b"<html><body>404 Not Found</body></html>" * 9, "not a sound file"),
         (b"hello", "not a sound file"),
         (bytes(5000), "not a sound file"),
-        (b"\0\0\0\x20ftypM4A " + bytes(500), "MPEG-4 (m4a, mp4, AAC, ALAC) files are not supported"),
+        (b"\0\0\0\x20ftypM4A " + bytes(500), "MPEG-4 (m4a, mp4, AAC, ALAC) file"),
         (file_of(sine())[:20], "the file is damaged, cut short"),
         (file_of(sine()[:0]), "too short: 0 samples"),
         (file_of(sine()[:1]), "too short: 1 samples at 16000 Hz"),

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from aai.errors import BadItem
-from aai.media import audio
+from aai.media import audio, containers
 from aai.media.images import ImageOptions, decode
 from aai.media.unread import unread_image
 from tests.media.pictures import file_of, picture, tiff_of
@@ -64,14 +64,28 @@ def test_avif_with_a_general_brand_is_not_called_heif():
     "data, name",
     [
         (b"\xff\xf1\x50\x80" * 99, "AAC (ADTS)"),
-        (b"MThd\0\0\0\6\0\1\0\1\0\x60", "MIDI (notes without sound)"),
         (b"#!AMR\n" + bytes(99), "AMR"),
         (b"MAC \x96\x0f" + bytes(99), "Monkey's Audio"),
         (b"wvpk" + bytes(99), "WavPack"),
         (iso(b"M4A "), "MPEG-4 (m4a, mp4, AAC, ALAC)"),
+        (b"\x0b\x77\0\0\0\x40" + bytes(99), "AC-3"),
+        (b"\x0b\x77\0\0\0\x80" + bytes(99), "E-AC-3"),
+        ((b"G" + bytes(187)) * 4, "MPEG transport stream"),
     ],
 )
-def test_a_sound_format_that_is_not_read_is_rejected_by_its_name(data, name):
+def test_a_sound_format_that_needs_a_further_package_is_rejected_by_its_name(data, name, monkeypatch):
+    monkeypatch.setattr(containers, "is_installed", lambda: False)
+    with pytest.raises(BadItem) as error:
+        audio.decode(data, "a.wav", audio.AudioOptions())
+    remedy = "pip install av, or convert it to FLAC or WAV"
+    assert error.value.sentence == f"{name} files need a further package: {remedy}"
+
+
+@pytest.mark.parametrize(
+    "data, name",
+    [(b"MThd\0\0\0\6\0\1\0\1\0\x60", "MIDI (notes without sound)"), (b"OFR " + bytes(99), "OptimFROG")],
+)
+def test_a_sound_format_that_nothing_reads_is_rejected_by_its_name(data, name):
     with pytest.raises(BadItem) as error:
         audio.decode(data, "a.wav", audio.AudioOptions())
     assert error.value.sentence == f"{name} files are not supported: convert it to FLAC or WAV"

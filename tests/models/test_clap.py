@@ -20,8 +20,10 @@ MAX_TOKENS = 20
 TEXTS = ["fire", "the sound of rain", "snow" * 4]
 
 
-def new_model(fused: bool) -> ClapModel:
-    """HTSAT and RoBERTa as in the real checkpoints, but small; the input's batch norm has random statistics."""
+def new_model(fused: bool, **sizes: object) -> ClapModel:
+    """HTSAT and RoBERTa as in the real checkpoints, but small except for `sizes` of HTSAT; the input's batch norm has
+    random statistics.
+    """
     text = {
         "vocab_size": 100,
         "hidden_size": 32,
@@ -37,7 +39,7 @@ def new_model(fused: bool) -> ClapModel:
         "hidden_size": 128,
         "enable_fusion": fused,
         "fusion_type": "aff_2d" if fused else None,
-    }
+    } | sizes
     model = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=DIM))
     model.audio_model.audio_encoder.batch_norm.running_mean.normal_(-30, 5)
     model.audio_model.audio_encoder.batch_norm.running_var.uniform_(100, 300)

@@ -3,7 +3,9 @@
 import io
 import json
 import tracemalloc
+from collections import Counter
 from pathlib import Path
+from threading import Event, current_thread
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ from aai.media.images import ImageOptions, decode
 from aai.tiny.scenes import Scene
 from aai.tiny.scenes import render as paint
 from aai.workspace.shards import read_picture
+from tasks import edit
 from tasks.render import Renderer, RenderPlan, plan_render, render
 from tasks.render_source import RenderSource
 from tasks.runtime.photos import Photo
@@ -319,7 +322,7 @@ def test_pictures_of_one_source_come_together_and_share_it(run, photos, monkeypa
     of_seeds = source_rows(run, GENERATED_EDIT | prompts | {"seeds": [3, 8]})
     assert of_seeds["seed"].to_pylist() == [3] * 4 + [8] * 4
     renderer = Renderer(run.context())
-    renderer.batch_size = 4
+    renderer.sizes.fixed = 4
     counted = Counted(renderer.diffusion.predict)
     monkeypatch.setattr(renderer.diffusion, "predict", counted)  # tests share the model
     assert renderer(of_seeds).rows.num_rows == 8
@@ -327,17 +330,15 @@ def test_pictures_of_one_source_come_together_and_share_it(run, photos, monkeypa
     counted.num_rows = 0
     assert renderer(of_photos).rows.num_rows == 8
     assert counted.num_rows == 2 * (2 + 2 * (1 + 4))
-    counted.num_rows, renderer.batch_size = 0, 2
-    assert renderer(of_photos).rows.num_rows == 8
-    assert counted.num_rows == 4 * 2 * (1 + 2), "inverted before"
+    counted.num_rows, renderer.sizes.fixed = 0, 2
+    assert (renderer(of_photos).rows.num_rows, counted.num_rows) == (8, 4 * 2 * (1 + 2)), "inverted before"
 
 
 def test_the_prompts_of_an_edit_and_its_source_are_filled_with_the_metadata_of_the_clip(run):
     job = GENERATED_EDIT | {"prompt": "a * {label}", "source_prompt": "a {label} city", "limit": None}
     rows = source_rows(run, job).to_pylist()
     assert {row["source_prompt"] for row in rows if not row["fault"]} == {"a rain city", "a fire city", "a snow city"}
-    [fault] = [row["fault"] for row in rows if row["fault"]]
-    assert "has no label" in fault
+    assert "has no label" in next(row["fault"] for row in rows if row["fault"])
 
 
 def test_a_prompt_without_a_cue_edits_with_the_plain_model(run, photos):
@@ -351,8 +352,8 @@ def test_many_edits_are_never_a_list(run, monkeypatch):
     """The photos are given; what else it takes to count 2,500 edits of them is less than an object for each."""
     found = [Photo(f"{number:032x}", f"/photos/{number}.jpg") for number in range(500)]
     monkeypatch.setattr("tasks.combinations.find_photos", lambda job: found)
-    for module in ("combinations", "render_source"):
-        monkeypatch.setattr(f"tasks.{module}.COMBINATIONS_AT_ONCE", 500)
+    monkeypatch.setattr("tasks.combinations.COMBINATIONS_AT_ONCE", 500)
+    monkeypatch.setattr("tasks.render_source.COMBINATIONS_AT_ONCE", 500)
     source = RenderSource(run, jobs_of(run, PHOTO_EDIT | {"source_images": "/photos", "limit": 5}))
     tracemalloc.start()
     try:
@@ -374,3 +375,26 @@ def test_a_photo_that_is_away_for_a_moment_is_edited_by_the_next_run(run, photos
     (photos / "elsewhere").rename(away)
     assert render(run, jobs).new == 1
     assert (RenderSource(run, jobs).pending().num, RenderSource(run, jobs).pending().rejected) == (0, 0)
+
+
+def test_photos_are_opened_ahead_of_the_model_in_threads_and_once_each(run, photos, monkeypatch):
+    """The model edits nothing before all three photos are open."""
+    opened, all_open, decode_photo = Counter(), Event(), edit.decode_photo
+
+    def counted(key, uri, options):
+        assert current_thread().name.startswith("loader")
+        opened[Path(uri).name] += 1
+        all_open.set() if len(opened) == len(SIZES) else None
+        return decode_photo(key, uri, options)
+
+    def patient(editor, *given):
+        assert all_open.wait(60)
+        return from_photos(editor, *given)
+
+    from_photos = edit.Editor.from_photos
+    monkeypatch.setattr(edit, "decode_photo", counted)
+    monkeypatch.setattr(edit.Editor, "from_photos", patient)
+    (renderer := Renderer(run.context())).sizes.fixed = 1
+    rows = source_rows(run, PHOTO_EDIT | {"prompt": ["a * city", "the * city"], "source_images": str(photos)})
+    assert renderer(rows).rows.num_rows == 6
+    assert opened == dict.fromkeys(SIZES, 1)

@@ -10,12 +10,15 @@ import torch
 
 from aai.cues import denoising
 from aai.cues.fit import Fitter
+from aai.cues.options import MOST_ROWS, FitOptions
 from aai.errors import Transient
+from aai.models import row_memory
 from tasks.fit import CUES, FittingWorker
 from tasks.runtime import latents
 from tasks.runtime.arrow import to_array
 from tasks.runtime.run import Run
 from tasks.runtime.work import WorkerRunner
+from tasks.stages import make_config
 from tests.bank import rows_of
 from tests.collection import NUM_CLIPS, build, run_on
 
@@ -173,3 +176,36 @@ def test_shrunk_models_of_the_real_shapes_train_and_fit(shared_collection, model
     assert (done["train_mapper"].new, done["fit"].new) == (NUM_CLIPS, NUM_CLIPS)
     dim = {"sd15_folder": 32, "sdxl_folder": 32 + 48}[model]
     assert {(cue["num_tokens"], cue["dim"]) for cue in rows_of(run, "cues")} == {(2, dim)}
+
+
+@pytest.mark.parametrize("fit", [{}, {"rows_per_step": 1}, {"max_rows": 512}])
+def test_a_slice_holds_twice_the_clips_of_the_largest_pass(fit):
+    """So that a clip that stops early is replaced."""
+    config = make_config(fit=fit)
+    options = config.options(FitOptions)
+    assert CUES.default_slice_size(config) >= 2 * ((options.max_rows or MOST_ROWS) // options.rows_per_step) >= 64
+
+
+def test_rows_follow_from_free_memory_without_a_failure(shared_collection, monkeypatch):
+    expected = fitted_with(run_on(shared_collection, fit=QUICK | {"method": "adapter", "learning_rate": 2e-3}))
+    run, seen = run_on(shared_collection, fit=QUICK | {"method": "adapter", "learning_rate": 2e-3}), []
+    micro_batches = denoising._micro_batch_losses
+
+    def count(model, cues, rows, max_rows):
+        seen.append(max_rows)
+        return micro_batches(model, cues, rows, max_rows)
+
+    monkeypatch.setattr(denoising, "_micro_batch_losses", count)
+    monkeypatch.setattr(row_memory, "free_bytes", lambda device, share: share * 60 * 2**20)
+    np.testing.assert_allclose(fitted_with(run), expected, atol=1e-5)
+    assert set(seen) <= set(range(1, 8)), "a row of the tiny model takes 10 MiB or so"
+
+
+def test_inversion_under_a_model_in_half_precision_gives_cues_in_float32(shared_collection, sd15_folder):
+    models = {"diffusion": str(sd15_folder), "dtype": "bfloat16"}
+    run = run_on(shared_collection, models=models, fit=QUICK | {"method": "inversion", "eval_every": 2})
+    done = build(run)
+    assert (done["fit"].new, done["fit"].rejected) == (NUM_CLIPS, 0)
+    cues = np.array([cue["vector"] for cue in rows_of(run, "cues")])
+    assert np.isfinite(cues).all()
+    assert not np.array_equal(cues, torch.from_numpy(cues).bfloat16().float().numpy()), "not rounded to bfloat16"

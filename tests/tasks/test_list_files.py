@@ -103,15 +103,18 @@ def test_metadata_that_names_no_file_is_counted_with_an_example(collection):
     [sound] = look(run, "audio_listing").notes
     assert f"{table}: {NUM_IMAGES} of {NUM_IMAGES + 1} rows name a file that is there; for example line 19" in image
     assert f"{table}: {NUM_CLIPS} of {NUM_CLIPS + 3} rows name a file" in sound
-    assert sound.endswith(f"for example line 18, sounds/none.flac: there is no {collection}/sounds/none.flac")
+    assert sound.endswith(
+        f"for example line 18, sounds/none.flac: no location of audio or images has {collection}/sounds/none.flac"
+    )
 
 
 def test_a_name_in_other_case_is_a_hint(collection):
     [note] = look(write_table(collection, "Sounds/Rain-0.2.FLAC,rain"), "audio_listing").notes
     name = "Sounds/Rain-0.2.FLAC"
     assert note == (
-        f"metadata: {collection}/m.csv: 0 of 1 rows name a file that is there; for example line 2, {name}: there is no "
-        f"{collection}/{name} or {Path.cwd()}/{name}; perhaps {collection}/sounds/rain-0.2.flac is meant"
+        f"metadata: {collection}/m.csv: 0 of 1 rows name a file that is there; for example line 2, {name}: "
+        f"no location of audio or images has {collection}/{name} or {Path.cwd()}/{name}; "
+        f"perhaps {collection}/sounds/rain-0.2.flac is meant"
     )
 
 

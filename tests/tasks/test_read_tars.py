@@ -119,8 +119,8 @@ def test_rows_that_name_no_member_or_one_of_several_are_counted(collection):
     [note] = describe_members.look(run, "image").notes
     tars = collection / "tars"
     assert note == (
-        f"metadata: {table}: 1 of 3 rows name a file that is there; for example line 2, 1.png: there is no "
-        f"{tars}/1.png; perhaps {tars}/a.tar#1.png is meant"
+        f"metadata: {table}: 1 of 3 rows name a file that is there; for example line 2, 1.png: "
+        f"no location of audio or images has {tars}/1.png; perhaps {tars}/a.tar#1.png is meant"
     )
 
 

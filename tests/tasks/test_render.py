@@ -335,7 +335,7 @@ def test_short_memory_halves_the_batch_and_leaves_one_shard(run, monkeypatch):
     runner = WorkerRunner("render_id")
     runner.load(lambda: renderer)
     done = runner.run(rows)
-    assert done.outcome.rows.num_rows == len(CLIPS) and renderer.batch_size == 2
+    assert done.outcome.rows.num_rows == len(CLIPS) and renderer.sizes.size("any", 1, 1) == 2
     assert len(shards_of(run)) == 1
 
 

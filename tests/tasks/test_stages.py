@@ -52,7 +52,7 @@ def test_the_items_of_a_stage_are_those_of_its_rows(stage: Stage, shared_collect
 
 
 def test_sections_are_those_of_the_stages_in_their_order():
-    names = ["ingest", "embed", "align", "index", "retrieve", "train_mapper", "fit", "render", "score"]
+    names = ["ingest", "embed", "align", "index", "retrieve", "train_mapper", "fit", "confidence", "render", "score"]
     assert list(sections_of(STAGES)) == names
     assert list(make_config().sections) == names
 

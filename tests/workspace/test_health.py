@@ -26,13 +26,15 @@ def test_health_finds_what_nobody_names_and_what_is_missing(workspace):
     renders.append(OLD, rows_of("renders", ["a"], shard=named), rows_of("renders", ["b"], shard=missing))
     lost = Path(workspace.uri, "renders", f"recipe={OLD}", "part-lost.parquet")
     pq.write_table(rows_of("renders", ["c"]), lost)
+    begun = lost.with_name("part-begun.parquet#1")  # as a writer leaves it that is killed before it renames it
+    begun.touch()
     half = Path(workspace.uri, "artifacts", "index", OLD, ".v1-0", "index.faiss")
     half.parent.mkdir(parents=True)
     half.touch()
 
     health = workspace.health()
     assert health.duplicates == {}
-    assert health.orphan_files == [str(lost.relative_to(workspace.uri))]
+    assert health.orphan_files == [str(path.relative_to(workspace.uri)) for path in (lost, begun)]
     assert (health.orphan_shards, health.missing_shards) == ([orphan], [missing])
     assert health.leftovers == [str(half.relative_to(workspace.uri))]
     assert workspace.shard_uri("renders", OLD, "named.tar") == f"{workspace.uri}/{named}"

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from transformers import ClapModel, CLIPModel
 
-from aai.align.projector import Projector, info_nce, logit_scale
+from aai.align.losses import info_nce, logit_scale
+from aai.align.projector import Projector
 from aai.cues.mapper import CueMapper
 from aai.models.diffusion import Diffusion, load_diffusion
 from aai.options import PLACEHOLDER

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ClapConfig, ClapModel, ClapProcessor
 
-from aai.align.projector import info_nce
+from aai.align.losses import info_nce
 from aai.tiny.clips import NUM_BINS, Clip, new_feature_extractor
 from aai.tiny.training.clip import DIM, pair_weights
 from aai.tiny.training.data import TRAINING_SEED, ClipSet, clip_set

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from aai.align.projector import info_nce
+from aai.align.losses import info_nce
 from aai.tiny.scenes import Scene
 from aai.tiny.training.data import TRAINING_SEED, scene_set
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(commands())
-ARGUMENTS = {"render": ["jobs.yaml"], "imagine": ["rain.wav", "-c", "aai.yaml"]}
+ARGUMENTS = {
+    "render": ["jobs.yaml"],
+    "imagine": ["rain.wav", "-c", "aai.yaml"],
+    "align train": ["--text-only", "captions.txt", "-c", "aai.yaml"],
+    "align eval": ["-c", "aai.yaml"],
+}
 CONFIGURED = [name for name, command in COMMANDS.items() if "config" in {param.name for param in command.params}]
 
 
@@ -104,7 +110,7 @@ def test_a_change_replaces_a_key_and_leaves_the_others(folder):
     build = call("build", "--set", "retrieve.num_neighbours=2", "--set", "pools.fit.slice_size=1")
     assert build.exit_code == 0, build.output
     assert planned(folder, "--set", "retrieve.num_neighbours=2") == {}
-    assert planned(folder).keys() == {"retrieve", "fit"}
+    assert planned(folder).keys() == {"retrieve", "fit", "confidence"}
     assert planned(folder, "--set", "retrieve={num_neighbours: 2}") == {}
     assert planned(folder, "--set", "retrieve.num_neighbours=1", "--set", "retrieve.num_neighbours=2") == {}
 
@@ -255,3 +261,8 @@ def test_a_build_without_sources_is_refused(tmp_path, monkeypatch):
     Path("aai.yaml").write_text("workspace: bank\n")
     done = call("build")
     assert done.exit_code == 2 and "audio: no location is named" in done.output
+
+
+def test_the_version_is_printed():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"aai {metadata.version('aai')}\n")

@@ -19,8 +19,8 @@ QUICK = {
     "steps: 16": "steps: 2\n  guidance: 1",
 }
 STAGES = """collect list_images list_audio read_image_tars read_audio_tars describe_image_members
-describe_audio_members ingest_images ingest_audio embed_images embed_audio align index retrieve fit render
-score""".split()
+describe_audio_members ingest_images ingest_audio embed_images embed_audio align index retrieve fit confidence
+render score""".split()
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,20 @@ def test_a_deployment_is_scheduled_once(prefect_api, config, tmp_path):
     assert "is of kind process: name another" in result.output
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--cron", "61 2 * * *"], "aai: --cron: '61 2 * * *' is no schedule"),
+        (["--jobs", "wrong.yaml"], "promt"),
+    ],
+)
+def test_options_are_checked_before_the_server_is_asked(config, monkeypatch, words, sentence):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    config.with_name("wrong.yaml").write_text("- {promt: a photo of *}")
+    result = deploy(*words)
+    assert (result.exit_code, sentence in result.output) == (2, True), result.output
+
+
 def test_without_a_server_it_is_a_sentence(config, monkeypatch):
     result = deploy()
     assert result.exit_code == 2

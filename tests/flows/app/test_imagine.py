@@ -24,12 +24,14 @@ from tasks.runtime.run import Run
 from tasks.stages import load_config, make_config, open_run
 from tests.bank import GENERATED
 from tests.collection import build, write_collection
+from tests.models.shrunk import write_sd15
 
 ROUNDING = 2  # grey levels: sums of numbers in another order
 ALIGN = {"method": "labels", "labels": list(PHENOMENA), "audio_prompt": "*"}  # a short context: the default is too long
 TRAINED = {"train_mapper": {"method": "learned", "steps": 2, "batch_size": 4}, "align": ALIGN}
 KEYS = {
     "audio": "sounds", "images": "images", "fit": {"method": "mapper"}, "retrieve": {"num_neighbours": 2},
+    "confidence": {"method": "none"},
     "pool": {"num_workers": 0}, "render": {"steps": 2, "guidance": 1},
 }  # fmt: skip
 
@@ -127,6 +129,30 @@ def test_a_bank_whose_mapper_is_not_trained_says_what_to_run(here):
     done = call(str(here / "sounds" / "fire-0.2.flac"), "-c", str(here / "aai.yaml"), *changes)
     assert done.exit_code == 2 and "Traceback" not in done.output
     assert "train_mapper: the mapper is not trained yet: run `aai build`" in " ".join(done.output.split())
+
+
+def test_without_a_mapper_the_captions_that_are_heard_are_the_cue(here):
+    sound = str(here / "sounds" / "fire-0.9.flac")
+    done = call(sound, "a photo of *", "-o", "fire.png", "--set", "fit.method=captions")
+    assert done.exit_code == 0, done.output
+    assert PHENOMENA[int(load_judge().read(pixels_of("fire.png")[None]).phenomenon.argmax())] == "fire"
+
+
+def test_without_a_bank_real_models_draw_what_is_heard(here, tmp_path):
+    """A profile without mapper and aligner, whose models are those of SD 1.5, shrunk: a new user's first command."""
+    pipeline = write_sd15(tmp_path / "sd15")
+    settings = {
+        "models.diffusion": str(pipeline), "models.mapper": "null", "models.aligner": "null", "render.steps": 2,
+        "models.audio": PROFILES["tiny"]["models"]["audio"],
+        "models.image_text": PROFILES["tiny"]["models"]["image_text"],
+        "align.method": "labels",
+        "align.labels": "[rain, fire, a strong fire]", "align.audio_prompt": "'*'", "ingest.audio.window_s": 5,
+        "models.dtype": "float32",
+    }  # fmt: skip
+    changes = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
+    done = call(str(here / "sounds" / "fire-0.9.flac"), "a photo of *", "-o", "real.png", "--profile", "sd15", *changes)
+    assert done.exit_code == 0, done.output
+    assert pixels_of("real.png").shape == (64, 64, 3)
 
 
 @pytest.fixture

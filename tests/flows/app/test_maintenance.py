@@ -46,6 +46,7 @@ def write_config(folder: Path, source: Path, changes: dict | None = None) -> Pat
     keys = {
         "audio": str(source / "sounds"), "images": str(source / "images"), "metadata": str(source / "said.csv"),
         "fit": {"method": "mapper"}, "retrieve": {"num_neighbours": 2}, "pool": {"num_workers": 0},
+        "confidence": {"method": "none"},
         "render": {"guidance": 1},
     }  # fmt: skip
     (folder / "aai.yaml").write_text(yaml.safe_dump(keys | (changes or {})))
@@ -92,12 +93,15 @@ def test_without_yes_nothing_is_removed(folder):
 def test_orphans_of_a_minimum_age_are_removed_and_nothing_else(folder):
     run, before = run_of(folder), rows_and_pictures(run_of(folder))
     old, new = (Path(run.workspace.shard_uri("renders", run.recipe("renders"), f"{n}.tar")) for n in ("old", "new"))
-    for path in (old, new):
+    begun = Path(run.workspace.table("renders").files(run.recipe("renders"))[0] + "#1")  # a killed writer left it
+    for path in (old, new, begun):
         path.touch()
     two_days_ago_s = time.time() - 2 * 24 * 3600
-    os.utime(old, (two_days_ago_s, two_days_ago_s))
-    assert "1 shards that no row names" in call("prune", "--yes")
-    assert not old.exists() and new.exists()
+    for path in (old, begun):
+        os.utime(path, (two_days_ago_s, two_days_ago_s))
+    said = call("prune", "--yes")
+    assert "1 shards that no row names" in said and "1 data files" in said
+    assert not old.exists() and new.exists() and not begun.exists()
     assert call("prune", "--yes") == "nothing to remove that is older than 24 hours"
     assert rows_and_pictures(run_of(folder)) == before
 

@@ -49,7 +49,7 @@ def test_the_error_names_a_wrong_key(keys, key):
 
 @pytest.mark.parametrize("stage", ["fitt", "aligned_vectors", "learn"])
 def test_a_key_of_pools_is_the_name_of_a_stage(stage):
-    with pytest.raises(BadConfig, match="there is no such stage: choose from .*train_mapper, fit, render") as error:
+    with pytest.raises(BadConfig, match="no such stage: choose from .*train_mapper, fit, confidence, render") as error:
         make_config(pools={stage: {"num_workers": 1}})
     assert error.value.key == f"pools.{stage}"
 

@@ -123,6 +123,8 @@ def fill(run: Run, num: int) -> Run:
         for clip, numbers in zip(clips, near, strict=True)
     ]
     append_in_files(run, "neighbours", neighbours)
+    sure = {"confidence": 1.0, "agreement": 1.0, "margin": 1.0, "num_others": 1}
+    append_in_files(run, "confidences", [{"clip_id": clip} | sure for clip in clips])
     append_in_files(run, "cues", [row | {"dim": DIM, "seed": 0} for row in with_vectors("clip_id", clips, cues)])
     shard = {"shard": "shards/renders/a.tar", "key": "a", "offset": 512, "num_bytes": 9, "checksum": "0"}
     renders = [{"render_id": content_id(clip.encode()), "clip_ids": [clip]} | shard for clip in clips]

@@ -86,6 +86,7 @@ def run_on(folder: Path, bank: str) -> Run:
     keys = {
         "audio": str(folder / "sounds"), "images": str(folder / "images"), "workspace": str(folder / bank),
         "retrieve": {"num_neighbours": 2}, "fit": QUICK_FIT, "render": {"guidance": 1},
+        "confidence": {"method": "none"},
         "run": {"commit_slices": 1, "max_reject_fraction": 1}, "pool": {"num_workers": 0, "slice_size": 3},
     }  # fmt: skip
     return open_run(make_config(**keys))
@@ -132,7 +133,7 @@ def test_killed_after_each_change_the_next_runs_leave_what_an_undisturbed_one_do
         "ingest_images", "ingest_audio", "fit", "render",
     }  # fmt: skip
     num_killed = {name: resume_after_each_change(do) for name, do in steps_of(folder, "killed")}
-    idle = {"an image goes", "train_mapper", "describe_image_members", "describe_audio_members"}
+    idle = {"an image goes", "train_mapper", "describe_image_members", "describe_audio_members", "confidence"}
     assert min(num_killed[name] for name in num_killed.keys() - idle) > 0
     run = run_on(folder, "killed")
     assert contents(run) == expected

@@ -38,6 +38,19 @@ def test_batches_are_stacked():
     assert first.shape == (8, 2, 3) and first[:, 0, 0].tolist() == [row["number"] for row in rows]
 
 
+def test_arrays_of_different_shapes_are_stacked_by_shape_and_none_is_held_for_ever():
+    def of_several_shapes(row) -> np.ndarray:
+        return np.full(1 + row["number"] % 3 if row["number"] % 25 else 9, row["number"])
+
+    held: list[dict] = []
+    batches = list(Loader(of_several_shapes, ignore).stacked(ROWS, 6))
+    for rows, batch in batches:
+        assert batch[:, 0].tolist() == [row["number"] for row in rows] and len(rows) <= 6
+        held += rows
+    assert sorted(row["number"] for row in held) == list(range(50))
+    assert [len(rows) for rows, _ in batches].count(6) >= 6
+
+
 def test_rows_are_loaded_at_the_same_time():
     together = threading.Barrier(4, timeout=30)
     batches = Loader(lambda row: together.wait() >= 0, ignore, num_threads=4).batches(ROWS[:8], 8)

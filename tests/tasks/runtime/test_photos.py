@@ -10,7 +10,7 @@ from aai.errors import BadConfig, BadItem
 from aai.identity import content_id
 from aai.jobs.job import Job
 from aai.media.images import ImageOptions
-from tasks.runtime.photos import Decoder, find_photos
+from tasks.runtime.photos import decode_photo, find_photos
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_a_folder_of_any_name_is_taken_literally(folder, name):
     photos = find_photos(job_of(folder, name))
     assert {Path(photo.image_uri).name for photo in photos} == {f"{name}.png", "b.png"}
     assert all(photo.fault is None for photo in photos)
-    decoded = Decoder(ImageOptions())((photo.image_id, photo.image_uri) for photo in photos)
-    assert {pixels.shape for pixels in decoded.values()} == {(20, 20, 3)}
+    decoded = [decode_photo(photo.image_id, photo.image_uri, ImageOptions()) for photo in photos]
+    assert {pixels.shape for pixels in decoded} == {(20, 20, 3)}
 
 
 def test_what_is_left_aside_beside_photos_is_said(folder, caplog):
@@ -79,17 +79,13 @@ def test_an_unclear_job_is_refused_with_its_key(folder, name, key):
         find_photos(job_of(folder, masks=True))
 
 
-def test_the_decoder_gives_pixels_and_remembers_the_last_batch(folder):
-    first, second = find_photos(job_of(folder))
-    decoder = Decoder(ImageOptions(min_side_px=1))
-    found = decoder(iter([(first.image_id, first.image_uri)]))
-    assert np.array_equal(found[first.image_id][0, 0], [0, 0, 0])
+def test_a_photo_is_decoded_and_one_that_is_gone_is_named(folder):
+    first, _ = find_photos(job_of(folder))
+    pixels = decode_photo(first.image_id, first.image_uri, ImageOptions(min_side_px=1))
+    assert np.array_equal(pixels[0, 0], [0, 0, 0])
     Path(first.image_uri).unlink()
-    both = decoder((photo.image_id, photo.image_uri) for photo in (first, second))
-    assert both.keys() == {first.image_id, second.image_id}
-    decoder(iter([(second.image_id, second.image_uri)]))
     with pytest.raises(BadItem, match="gone") as error:
-        decoder(iter([(first.image_id, first.image_uri)]))
+        decode_photo(first.image_id, first.image_uri, ImageOptions())
     assert error.value.uri == first.image_uri
 
 
@@ -97,5 +93,5 @@ def test_a_photo_that_changed_is_not_decoded(folder):
     [first, second] = find_photos(job_of(folder))
     Path(first.image_uri).write_bytes(Path(second.image_uri).read_bytes())
     with pytest.raises(BadItem, match="changed .*run `aai render` again") as error:
-        Decoder(ImageOptions())(iter([(first.image_id, first.image_uri)]))
+        decode_photo(first.image_id, first.image_uri, ImageOptions())
     assert error.value.uri == first.image_uri

@@ -72,11 +72,11 @@ def test_an_item_that_always_kills_is_found_and_rejected():
 @pytest.mark.parametrize("act", [hang, pytest.param(freeze, marks=pytest.mark.chaos)])
 def test_an_item_past_its_deadline_twice_is_rejected(act):
     done, [reject] = process(
-        partial(Echo, partial(at_poison, act)), ids_with_poison(8), RayPool, deadline_s=2.0, slice_size=1
+        partial(Echo, partial(at_poison, act)), ids_with_poison(8), RayPool, deadline_s=5.0, slice_size=1
     )
     assert len(done) == 7
     assert (reject.id, reject.error) == (POISON, "DeadlineExceeded")
-    assert "2 s (deadline_s)" in reject.sentence
+    assert "5 s (deadline_s)" in reject.sentence
 
 
 @POOLS

@@ -19,8 +19,8 @@ from tasks.stages import STAGES, make_config, open_run
 
 LISTINGS = {"image_listing", "audio_listing", "image_members", "audio_members"}
 ALL = {table for stage in STAGES for table in (stage.table, *stage.also)}
-ENCODED = {"image_vectors", "audio_vectors", "index", "neighbours", "mapper", "cues", "renders", "scores"}
-AFTER_RETRIEVAL = {"neighbours", "mapper", "cues", "renders", "scores"}
+AFTER_RETRIEVAL = {"neighbours", "confidences", "mapper", "cues", "renders", "scores"}
+ENCODED = {"image_vectors", "audio_vectors", "index", *AFTER_RETRIEVAL}
 
 
 def run_on(tmp_path, **keys) -> Run:

@@ -68,7 +68,7 @@ def test_a_removed_file_is_noted_and_pending_in_no_stage(collection):
     assert planned.notes == [
         "files gone from the source folders: 1",
         f"metadata: {collection}/said.csv: {NUM_CLIPS - 1} of {NUM_CLIPS} rows name a file that is there; for example "
-        f"line 4, sounds/fire-0.2.flac: there is no {collection}/sounds/fire-0.2.flac",
+        f"line 4, sounds/fire-0.2.flac: no location of audio or images has {collection}/sounds/fire-0.2.flac",
         "not counted: index",
     ]
     assert new_of(run) == {"list_audio": 1, "retrieve": NUM_CLIPS - 1, "fit": NUM_CLIPS - 1}

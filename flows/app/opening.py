@@ -1,0 +1,31 @@
+"""The run that a command works on: its configuration file, with the changes of `--set`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.runtime.run import Run
+
+
+def open_at(path: Path, changes: list[str] | None) -> "Run":
+    """The run of a configuration file.
+
+    Raises:
+        BadConfig: the file or a change is wrong.
+    """
+    from tasks.stages import load_config, open_run
+
+    return open_run(load_config(path, changed({}, changes)))
+
+
+def changed(keys: dict[str, object], changes: list[str] | None) -> dict[str, object]:
+    """Keys with the values of `--set`.
+
+    Raises:
+        BadConfig: one is not KEY=VALUE, or its value is not YAML.
+    """
+    from tasks.runtime.config import merge, parse_change
+
+    for change in changes or ():
+        keys = merge(keys, parse_change(change))
+    return keys

@@ -1,0 +1,85 @@
+"""The model card of a trained aligner."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_FROZEN = "both of which are frozen. It fits these encoders"
+_TUNED = """which is frozen. The last blocks of the
+audio encoder were trained with it, and are in the folder `audio` beside this one: it fits that encoder"""
+
+
+def aligner_card(facts: Mapping[str, Any], options: Mapping[str, Any], notes: Sequence[str], version: str) -> str:
+    """A card in Markdown: what the aligner is for, what it was trained on, and how to use it."""
+    rows = "\n".join(f"| {name} | {_plain(value)} |" for name, value in facts.items())
+    settings = "\n".join(f"| `{name}` | {_plain(value)} |" for name, value in options.items())
+    left_out = "".join(f"- {note}\n" for note in notes) or "- nothing\n"
+    is_tuned = bool(options.get("tower_blocks"))
+    return f"""\
+---
+license: other
+license_name: as-the-training-data
+library_name: aai
+tags: [audio, image-retrieval, aai]
+---
+
+# Aligner: from sounds to images
+
+A projector from the audio encoder's space to the image-text encoder's, {_TUNED if is_tuned else _FROZEN}
+only. Trained by AAI {version}.
+
+| | |
+|---|---|
+{rows}
+
+Left out or missing in the training:
+
+{left_out}
+## Use
+
+```yaml
+models:
+{"  audio: this/folder/../audio" + chr(10) if is_tuned else ""}  aligner: this/folder
+align:
+  method: trained
+```
+
+## Options
+
+| | |
+|---|---|
+{settings}
+
+## Limits
+
+It knows what its training data show. `aai align eval` measures it on pairs that it was not trained on; sounds of other
+kinds still get some image.
+"""
+
+
+def encoder_card(facts: Mapping[str, Any], options: Mapping[str, Any], version: str) -> str:
+    """A card in Markdown of an audio encoder that was trained with an aligner."""
+    blocks, rate = options["tower_blocks"], _plain(options["tower_learning_rate"])
+    return f"""\
+---
+license: other
+license_name: as-the-original-and-the-training-data
+library_name: transformers
+tags: [audio, clap, aai]
+---
+
+# Audio encoder: CLAP, trained with an aligner
+
+{facts["audio encoder"]}, of which the last {blocks} blocks, the last normalisation and the projection were
+trained with the aligner in the folder `aligner` beside this one (learning rate {rate}); all else is as it was.
+Trained by AAI {version}.
+
+Its text encoder was not trained: sounds and captions are less similar than in the original. For what compares
+sounds with captions (`align.method: labels`, `fit.method: captions`) use the original.
+"""
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_plain(own)}" for name, own in value.items())
+    text = f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 else f"{value}"
+    return text.replace("|", r"\|").replace("\n", " ")

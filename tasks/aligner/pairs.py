@@ -1,0 +1,292 @@
+"""Pairs of clips and images: found by name or table in a workspace, and their vectors written for the training."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int64
+
+from aai.align import misaligned
+from aai.align.pair_vectors import (
+    HELD_OUT,
+    LEFT_OUT,
+    MISALIGNED,
+    TRAIN,
+    VALIDATION,
+    PairVectors,
+    PairWriter,
+    digest_in,
+)
+from aai.align.train_options import PairOptions, TrainAlignerOptions
+from aai.errors import BadConfig
+from aai.identity import content_id, seed_of
+from aai.workspace import Query
+from tasks.aligner.tables import read_table
+from tasks.runtime.arrow import to_array
+from tasks.runtime.run import Run
+
+_KEY_SQL = r"regexp_replace({uri}, '([^/#.]+)\.[^/#]*$', '\1')"
+"""The path up to the first dot of the name: `x.tar#a/b` of `x.tar#a/b.1.jpg`."""
+
+_SOUNDS = f"""
+    SELECT c.clip_id, c.content_id, n.uri, n.label, n.caption, {_KEY_SQL.format(uri="n.uri")} AS key
+    FROM clips c JOIN named_audio n ON c.content_id = n.content_id SEMI JOIN audio_vectors v ON c.clip_id = v.clip_id
+"""
+_PICTURES = f"""
+    SELECT n.content_id AS image_id, n.uri, n.label, n.caption, {_KEY_SQL.format(uri="n.uri")} AS key
+    FROM named_image n SEMI JOIN image_vectors v ON n.content_id = v.image_id
+"""
+_PAIRED = """
+    SELECT s.clip_id, p.image_id, any_value(s.content_id) AS content_id, min(p.uri) AS uri, min(s.key) AS key,
+           any_value(coalesce(s.label, p.label)) AS label, any_value(coalesce(s.caption, p.caption)) AS caption
+    FROM ({sounds}) s {join} GROUP BY s.clip_id, p.image_id ORDER BY s.clip_id, uri
+"""
+_BY_NAME = "JOIN ({pictures}) p ON s.key = p.key"
+_BY_TABLE = "JOIN listed t ON s.uri = t.audio JOIN ({pictures}) p ON t.image = p.uri"
+_MISSING = """
+    SELECT count(*) FROM listed t
+    WHERE t.audio NOT IN (SELECT uri FROM ({sounds})) OR t.image NOT IN (SELECT uri FROM ({pictures}))
+       OR t.audio IS NULL OR t.image IS NULL
+"""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of a training, with their vectors and what is known of them."""
+
+    vectors: PairVectors
+    table: pa.Table
+    """A row per pair: clip_id, image_id, content_id, uri, key, label, caption."""
+    classes: list[str]
+    """The labels by their numbers."""
+    notes: list[str]
+    """What was left out, in sentences."""
+    encoders: str
+    """What the vectors depend on: the recipes of both sides, and the model of the texts."""
+
+    def digest(self) -> str:
+        """What the pairs are, what each is for, and what their vectors depend on."""
+        return content_id(self.vectors.facts.tobytes() + f"{ids_of(self.table)} {self.encoders}".encode())
+
+
+def ids_of(table: pa.Table) -> str:
+    """A digest of the pairs' ids and texts."""
+    columns = [table[name].cast(pa.string()).fill_null("") for name in ("clip_id", "image_id", "label", "caption")]
+    joined = "\n".join(pc.binary_join_element_wise(*columns, "\t").to_pylist())
+    return content_id(joined.encode())
+
+
+def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
+    """The pairs in a workspace, and sentences about what has no partner.
+
+    Raises:
+        BadConfig: there are none.
+        Transient: the store failed.
+    """
+    join = (_BY_TABLE if options.table else _BY_NAME).format(pictures=_PICTURES)
+    extra = {"listed": read_table(options.table)} if options.table else None
+    with run.query(extra=extra) as query:
+        found = query.table(_PAIRED.format(sounds=_SOUNDS, join=join))
+        num_sounds = query.number(
+            "SELECT count(*) FROM audio_vectors v SEMI JOIN present_audio_ids p ON v.clip_id = p.id"
+        )
+        num_images = query.number(
+            "SELECT count(*) FROM image_vectors v SEMI JOIN present_image_ids p ON v.image_id = p.id"
+        )
+        missing = query.number(_MISSING.format(sounds=_SOUNDS, pictures=_PICTURES)) if options.table else 0
+    notes = _unpaired(found, num_sounds, num_images, missing)
+    notes += _shared_names(found) if options.folder else []
+    if not found.num_rows:
+        how = "no row names files that could be read" if options.table else "no sound and image have the same name"
+        key = "pairs.table" if options.table else "pairs.folder" if options.folder else "pairs.videos"
+        raise BadConfig(f"{how}, among {num_sounds:,} clips and {num_images:,} images", key=key)
+    return found, notes
+
+
+def _shared_names(found: pa.Table) -> list[str]:
+    """A sentence on names that several sounds have, such as `rec` of `rec.1.flac` and `rec.2.flac`."""
+    counts = found.group_by("key").aggregate([("content_id", "count_distinct")])
+    num = pc.sum(pc.greater(counts["content_id_count_distinct"], 1)).as_py()
+    if not num:
+        return []
+    return [f"{num:,} names up to the first dot are of several sounds, each of which is paired with all their images"]
+
+
+def _unpaired(found: pa.Table, num_sounds: int, num_images: int, missing: int) -> list[str]:
+    notes = []
+    for name, num in (("clip", num_sounds), ("image", num_images)):
+        alone = num - pc.count_distinct(found[f"{name}_id"]).as_py()
+        if alone:
+            notes.append(f"{alone:,} of {num:,} {name}s have no partner, and are left out")
+    if missing:
+        notes.append(f"{missing:,} rows of the table have no pair: a file is missing, rejected, or not named")
+    return notes
+
+
+def pairs_of(run: Run, options: PairOptions, train: TrainAlignerOptions, folder: Path, seed: int) -> Pairs:
+    """The pairs of a workspace with their vectors in a folder, which are written unless they are there.
+
+    Raises:
+        BadConfig: there are no pairs, or the folder cannot be written.
+        Transient: the store failed.
+    """
+    table, notes = find_pairs(run, options)
+    texts, faults = texts_of(table, train.prompt)
+    needs_texts = bool(train.text_weight) or options.frame == "label"
+    notes += faults if needs_texts else []
+    encoders = "".join(run.recipe(name) for name in ("audio_vectors", "image_vectors"))
+    encoders += "@".join(run.revision("image_text")) if needs_texts else ""
+    settings = f"{encoders} {options.model_dump_json()} {train.prompt} {needs_texts} {seed}"
+    facts, classes = facts_of(table, options, seed)
+    digest = content_id(facts.tobytes() + f"{ids_of(table)} {settings}".encode())
+    if digest_in(folder) == digest:
+        vectors = PairVectors.open(folder)
+    else:
+        vectors = _write(run, table, texts if needs_texts else [], (folder, facts, options, digest))
+    notes += _notes_of(vectors, options)
+    return Pairs(vectors, table, classes, notes, encoders)
+
+
+def texts_of(table: pa.Table, prompt: str) -> tuple[list[str], list[str]]:
+    """The text of each pair, empty without caption and label; and a sentence on those without."""
+    texts = [
+        caption or (prompt.replace("*", label) if label else "")
+        for caption, label in zip(table["caption"].to_pylist(), table["label"].to_pylist(), strict=True)
+    ]
+    missing = sum(not text for text in texts)
+    return texts, [f"{missing:,} pairs have neither caption nor label"] if missing else []
+
+
+def facts_of(table: pa.Table, options: PairOptions, seed: int) -> tuple[Int64[np.ndarray, "pairs 4"], list[str]]:
+    """Sound, picture, class and part of each pair; and the labels."""
+    sounds, pictures = (_numbers(table[name]) for name in ("clip_id", "image_id"))
+    recordings = _numbers(_video_keys(table["key"]) if options.videos else table["content_id"])
+    labels = table["label"].combine_chunks().dictionary_encode()
+    classes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    parts = split(recordings, pictures, table["content_id"].to_pylist(), options, seed)
+    return np.stack([sounds, pictures, classes.astype(np.int64), parts], axis=1), labels.dictionary.to_pylist()
+
+
+def _video_keys(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The video of each window, whose key is that of the video and a number."""
+    return pc.replace_substring_regex(keys, r"-\d+$", "")
+
+
+def split(
+    recordings: Int64[np.ndarray, " pairs"],
+    pictures: Int64[np.ndarray, " pairs"],
+    names: list[str],
+    options: PairOptions,
+    seed: int,
+) -> Int64[np.ndarray, " pairs"]:
+    """The part of each pair; pairs that share a recording or an image, directly or by others, have the same."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    num = int(recordings.max()) + 1
+    links = coo_array(
+        (np.ones(len(recordings)), (recordings, num + pictures)), shape=(num + int(pictures.max()) + 1,) * 2
+    )
+    _, groups = connected_components(links, directed=False)
+    groups = groups[recordings]
+    first: dict[int, str] = {}
+    for group, name in zip(groups.tolist(), names, strict=True):
+        first[group] = min(first.get(group, name), name)
+    at = {group: seed_of(seed, "align", name, "part") / 2**63 for group, name in first.items()}
+    drawn = np.array([at[group] for group in groups.tolist()])
+    parts = np.full(len(groups), TRAIN)
+    parts[drawn < options.held_out + options.validation] = VALIDATION
+    parts[drawn < options.held_out] = HELD_OUT
+    return parts
+
+
+def _write(run: Run, table: pa.Table, texts: list[str], into: tuple[Path, np.ndarray, PairOptions, str]) -> PairVectors:
+    """Write the vectors of pairs, streamed from the tables, and what each pair is for."""
+    folder, facts, options, digest = into
+    with run.query() as query:
+        dims = {name: _dim(query, f"{name}_vectors") for name in ("audio", "image")}
+        writer = PairWriter(folder, table.num_rows, dims | ({"text": dims["image"]} if texts else {}))
+        for name, key in (("audio", "clip_id"), ("image", "image_id")):
+            _scatter(query, f"{name}_vectors", key, table[key], writer.arrays[name])
+    if texts:
+        embed_texts(run, texts, writer.arrays["text"])
+    return writer.finish(left_out(writer.view(facts), table, options), digest)
+
+
+def embed_texts(run: Run, texts: list[str], rows: np.ndarray) -> None:
+    """Write the image-text encoder's vectors of texts; those without a text, or with too long a one, are zero."""
+    from tasks.runtime.models import open_image_text
+
+    encoder = open_image_text(run.config)
+    unique = [text for text in dict.fromkeys(texts) if text and encoder.fault_of(text) is None]
+    vectors = dict(zip(unique, encoder.embed_texts(unique).numpy(), strict=True))
+    for number, text in enumerate(texts):
+        if text in vectors:
+            rows[number] = vectors[text]
+
+
+def _dim(query: Query, table: str) -> int:
+    return query.number(f"SELECT len(vector) FROM {table} LIMIT 1")
+
+
+def _scatter(query: Query, table: str, key: str, ids: pa.ChunkedArray, rows: np.ndarray) -> None:
+    """Write the vector of each id of a column to its rows."""
+    encoded = ids.combine_chunks().dictionary_encode()
+    order = np.argsort(encoded.indices.to_numpy(), kind="stable")
+    ends = np.cumsum(np.bincount(encoded.indices.to_numpy(), minlength=len(encoded.dictionary)))
+    for batch in query.batches(f"SELECT {key}, vector FROM {table}"):
+        found = pc.index_in(batch[key], value_set=encoded.dictionary)
+        vectors, numbers = to_array(batch["vector"]), found.fill_null(-1).to_numpy()
+        known = np.flatnonzero(numbers >= 0)
+        starts = np.where(numbers[known] > 0, ends[numbers[known] - 1], 0)
+        counts = ends[numbers[known]] - starts
+        targets = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        rows[order[targets]] = vectors[np.repeat(known, counts)]
+
+
+def left_out(vectors: PairVectors, table: pa.Table, options: PairOptions) -> Int64[np.ndarray, "pairs 4"]:
+    """The facts of pairs without the frames that are not chosen, and without misaligned pairs."""
+    facts = np.array(vectors.facts)
+    if options.videos:
+        facts[~chosen_frames(vectors, _numbers(table["key"]), options), -1] = LEFT_OUT
+    if options.filters:
+        members = np.flatnonzero(facts[:, -1] != LEFT_OUT)
+        probability = misaligned.probabilities(vectors, members)
+        facts[members[probability > misaligned.THRESHOLD], -1] = MISALIGNED
+    return facts
+
+
+def chosen_frames(
+    vectors: PairVectors, keys: Int64[np.ndarray, " pairs"], options: PairOptions
+) -> Bool[np.ndarray, " pairs"]:
+    """Which pairs have the frame of their window: the most similar to the text, or the first, which is the middle one.
+
+    Without a text all frames are equally similar to it. `keys` numbers the windows.
+    """
+    scores = np.zeros(len(vectors))
+    if options.frame == "label" and vectors.text is not None and vectors.image is not None:
+        for start in range(0, len(vectors), 8192):
+            part = slice(start, start + 8192)
+            scores[part] = np.einsum("id,id->i", np.float32(vectors.image[part]), np.float32(vectors.text[part]))
+    order = np.lexsort((np.arange(len(scores)), -scores, keys))
+    is_first = np.diff(keys[order], prepend=-1) != 0
+    chosen = np.zeros(len(scores), bool)
+    chosen[order[is_first]] = True
+    return chosen
+
+
+def _notes_of(vectors: PairVectors, options: PairOptions) -> list[str]:
+    counts, notes = Counter(vectors.parts.tolist()), []
+    if options.filters:
+        num = counts[MISALIGNED]
+        used = len(vectors) - counts[LEFT_OUT]
+        share = num / max(used, 1)
+        notes.append(f"{num:,} of {used:,} pairs ({share:.1%}) are misaligned, and are left out")
+    return notes
+
+
+def _numbers(column: pa.ChunkedArray) -> Int64[np.ndarray, " rows"]:
+    return column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)

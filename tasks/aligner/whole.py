@@ -1,0 +1,130 @@
+"""A whole training of an aligner from pairs: vectors, training, and the files that it writes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from aai.align.pair_vectors import HELD_OUT, TRAIN, VALIDATION
+from tasks.aligner.config import ALIGNER, AUDIO, CHECKPOINT, VECTORS, TrainingConfig
+from tasks.aligner.inputs import INPUTS, write_inputs
+from tasks.aligner.pairs import Pairs, pairs_of
+from tasks.aligner.result import Result, finished, publish
+from tasks.aligner.reuse import reuse_vectors
+from tasks.aligner.tower import TowerJob
+from tasks.aligner.train import Job, run_training
+from tasks.runtime.driver import StageSummary
+from tasks.runtime.run import Run
+
+if TYPE_CHECKING:
+    from aai.align.training import Watch
+
+UNTIL = ("embed_images", "embed_audio")
+"""The stages whose tables a training reads; those before them run, too."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training did."""
+
+    folder: Path
+    """Of the aligner."""
+    counts: dict[str, int]
+    """Pairs by what they are for."""
+    notes: list[str]
+    is_new: bool
+    """False if the aligner was there."""
+    is_finished: bool = True
+    encoder: Path | None = None
+    """Folder of the audio encoder that is trained with it, if one is."""
+
+
+def embed(
+    run: Run, do: Callable[[str, Callable[[Run], StageSummary], Run], StageSummary], bank: Run | None = None
+) -> list[StageSummary]:
+    """Run the stages up to the vectors, and take those that a bank has from there; a second call does nothing.
+
+    Raises:
+        BadConfig: a stage cannot start, or rejected too much.
+        Transient: the store failed, or a slice failed too often.
+    """
+    last = max(number for number, stage in enumerate(run.stages) if stage.name in UNTIL)
+    done = []
+    for stage in run.stages[: last + 1]:
+        if stage.is_needed(run.config):
+            if bank and stage.name in UNTIL:
+                reuse_vectors(run, bank, stage)
+            done.append(do(stage.name, lambda run, stage=stage: run.do(stage), run))  # type: ignore[misc]
+            if done[-1].stopped:
+                break
+    return done
+
+
+def gather(run: Run, training: TrainingConfig) -> Pairs:
+    """The pairs of a training, with their vectors.
+
+    Raises:
+        BadConfig: there are no pairs, or a file cannot be written.
+        Transient: the store failed.
+    """
+    folder = Path(training.output) / VECTORS
+    return pairs_of(run, training.pairs, training.train, folder, training.seed)
+
+
+def train_aligner(run: Run, training: TrainingConfig, pairs: Pairs, watch: "Watch", stop: Event) -> Outcome:
+    """Train an aligner on pairs, unless it is there, and write it with its card and curves.
+
+    Raises:
+        BadConfig: the pairs or options cannot be used.
+        Transient: Ray failed.
+    """
+    output, num_blocks = Path(training.output), training.train.tower_blocks
+    encoder = output / AUDIO if num_blocks else None
+    outcome = Outcome(output / ALIGNER, _counts(pairs), pairs.notes, True, encoder=encoder)
+    job = _job(run, training, pairs)
+    if finished(output) == job.name:
+        return replace(outcome, is_new=False)
+    if num_blocks and not write_inputs(run, pairs.table["clip_id"], pairs.vectors, (job.pairs, num_blocks), stop):
+        return replace(outcome, is_finished=False)
+    trained = run_training(job, watch, stop)
+    if not trained.is_finished:
+        return replace(outcome, is_finished=False)
+    result = Result(job.name, trained.progress, trained.steps, training.train.settings(), pairs.notes, trained.tower)
+    publish(run, output, trained.projector, result, {"pairs": outcome.counts, "digest of the pairs": job.digest})
+    job.checkpoint.unlink(missing_ok=True)
+    return outcome
+
+
+def _job(run: Run, training: TrainingConfig, pairs: Pairs) -> Job:
+    output, num_blocks = Path(training.output), training.train.tower_blocks
+    vectors = output / VECTORS
+    tower = TowerJob(run.config.models.audio, num_blocks, vectors / INPUTS) if num_blocks else None
+    return Job(
+        vectors,
+        training.train,
+        pairs.digest(),
+        output / CHECKPOINT,
+        training.seed,
+        training.num_workers,
+        run.config.pool.address,
+        tower,
+    )
+
+
+def _counts(pairs: Pairs) -> dict[str, int]:
+    names = {"training": TRAIN, "validation": VALIDATION, "held out": HELD_OUT}
+    return {name: len(pairs.vectors.members(part)) for name, part in names.items()}
+
+
+def prepare(training: TrainingConfig) -> list[str]:
+    """Extract sounds and frames from videos, where the pairs are videos; sentences about what cannot be read.
+
+    Raises:
+        BadConfig: there are no videos, or the extra `av` is missing.
+    """
+    if not training.pairs.videos:
+        return []
+    from tasks.aligner.videos import extract_videos
+
+    return extract_videos(training)

@@ -1,0 +1,165 @@
+"""Pairs are found by name, in tars and by tables, and split so that nothing is on both sides."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from aai.align.pair_vectors import HELD_OUT, TRAIN, VALIDATION, PairVectors
+from aai.align.train_options import PairOptions
+from aai.errors import BadConfig
+from aai.identity import content_id
+from tasks.aligner.pairs import chosen_frames, facts_of, find_pairs, split
+from tasks.aligner.tables import folders_of, read_table
+from tests.bank import add_files, append, run_on
+
+FOLDER = PairOptions(folder="x")
+
+
+def bank_with(bank: Path, sounds: list[str], images: list[str]):
+    """A bank in which each file is one clip or image, with vectors of noise."""
+    run = run_on(bank)
+    for kind, names in (("audio", sounds), ("image", images)):
+        add_files(run, kind, [{"uri": name, "content_id": content_id(name.encode())} for name in names])
+        ids = [content_id(name.encode()) for name in names]
+        if kind == "audio":
+            append(run, "clips", [{"clip_id": id[::-1], "content_id": id} for id in ids])
+            append(run, "audio_vectors", [{"clip_id": id[::-1], "vector": [0.0] * 4} for id in ids])
+        else:
+            append(run, "images", [{"image_id": id} for id in ids])
+            append(run, "image_vectors", [{"image_id": id, "vector": [0.0] * 4} for id in ids])
+    return run
+
+
+def test_a_sound_and_an_image_are_a_pair_by_their_name_up_to_the_first_dot(tmp_path):
+    run = bank_with(
+        tmp_path, ["/x/a.flac", "/x/b.c.wav", "/y/d.wav"], ["/x/a.jpg", "/x/b.1.jpg", "/x/b.2.jpg", "/x/d.jpg"]
+    )
+    found, notes = find_pairs(run, FOLDER)
+    assert sorted(found["uri"].to_pylist()) == ["/x/a.jpg", "/x/b.1.jpg", "/x/b.2.jpg"]
+    assert sorted(found["key"].to_pylist()) == ["/x/a", "/x/b", "/x/b"]
+    assert notes == [
+        "1 of 3 clips have no partner, and are left out",
+        "1 of 4 images have no partner, and are left out",
+    ]
+
+
+def test_a_name_of_several_sounds_is_said(tmp_path):
+    names = [f"/x/rec.{number}" for number in (1, 2)]
+    run = bank_with(tmp_path, [f"{name}.flac" for name in names], [f"{name}.png" for name in names])
+    found, notes = find_pairs(run, FOLDER)
+    assert found.num_rows == 4
+    assert notes == ["1 names up to the first dot are of several sounds, each of which is paired with all their images"]
+
+
+def test_without_any_pair_a_sentence_names_the_key(tmp_path):
+    with pytest.raises(BadConfig) as caught:
+        find_pairs(bank_with(tmp_path, ["/x/a.flac"], ["/x/b.jpg"]), FOLDER)
+    assert caught.value.key == "pairs.folder" and "among 1 clips and 1 images" in caught.value.sentence
+
+
+def test_a_table_pairs_files_of_any_names(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text(
+        "audio,image\nsounds/a.flac,images/1.jpg\nsounds/a.flac,images/2.jpg\nsounds/z.flac,images/2.jpg\n"
+    )
+    names = [str(tmp_path / name) for name in ("sounds/a.flac", "images/1.jpg", "images/2.jpg")]
+    run = bank_with(tmp_path / "bank", names[:1], names[1:])
+    found, notes = find_pairs(run, PairOptions(table=str(table)))
+    assert found.num_rows == 2
+    assert notes == ["1 rows of the table have no pair: a file is missing, rejected, or not named"]
+    assert folders_of(str(table)) == ([str(tmp_path / "sounds")], [str(tmp_path / "images")])
+
+
+def test_rows_without_a_pair_are_counted_also_beside_a_file_of_several_clips(tmp_path):
+    table = tmp_path / "t" / "pairs.csv"
+    table.parent.mkdir()
+    table.write_text("audio,image,note\na.flac,1.jpg,\nz.flac,1.jpg,\n,1.jpg,\na.flac,,\n")
+    names = [str(table.parent / name) for name in ("a.flac", "1.jpg")]
+    run = bank_with(tmp_path / "bank", names[:1], names[1:])
+    second = {"clip_id": "f" * 32, "content_id": content_id(names[0].encode())}
+    append(run, "clips", [second])
+    append(run, "audio_vectors", [{"clip_id": second["clip_id"], "vector": [0.0] * 4}])
+    found, notes = find_pairs(run, PairOptions(table=str(table)))
+    assert found.num_rows == 2
+    assert notes == ["3 rows of the table have no pair: a file is missing, rejected, or not named"]
+    assert folders_of(str(table)) == ([str(table.parent)], [str(table.parent)])  # not the folder above it
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("sound,image\na,b\n", "no column audio"), ("audio,image\n", "no rows"), ("audio,image\n,b\n", "no pair")],
+)
+def test_a_table_without_its_columns_or_rows_is_refused(tmp_path, text, sentence):
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(BadConfig, match=sentence) as caught:
+        folders_of(str(tmp_path / "pairs.csv"))
+    assert caught.value.key == "pairs.table"
+
+
+def test_a_missing_table_is_refused(tmp_path):
+    with pytest.raises(BadConfig) as caught:
+        read_table(str(tmp_path / "none.parquet"))
+    assert caught.value.uri == str(tmp_path / "none.parquet")
+
+
+def test_pairs_with_a_common_recording_or_image_are_in_one_part():
+    rng = np.random.default_rng(0)
+    recordings, pictures = rng.integers(100, size=300), rng.integers(2_000, size=300)
+    pictures[:20] = 7  # one image of many recordings
+    names = [f"{number:032x}" for number in recordings]
+    options = PairOptions(folder="x", held_out=0.3, validation=0.2)
+    parts = split(recordings, pictures, names, options, 0)
+    for numbers in (recordings, pictures):
+        for number in np.unique(numbers):
+            assert len(np.unique(parts[numbers == number])) == 1
+    assert {TRAIN, VALIDATION, HELD_OUT} == set(parts)
+    again = split(
+        recordings[::-1], pictures[::-1], names[::-1], PairOptions(folder="x", held_out=0.3, validation=0.2), 0
+    )
+    assert (again[::-1] == parts).all()
+
+
+def test_the_windows_of_a_video_are_in_one_part():
+    keys = [f"/x/film-{video}-{window:04}" for video in range(40) for window in range(5)]
+    ids = [f"{number:04}" for number in range(200)]
+    table = pa.table({"clip_id": ids, "image_id": ids, "content_id": ids, "label": pa.nulls(200, pa.string())})
+    table = table.append_column("key", [keys])
+    facts, _ = facts_of(table, PairOptions(videos="x", held_out=0.3, validation=0.2), 0)
+    parts = facts[:, -1].reshape(40, 5)
+    assert (parts == parts[:, :1]).all() and set(parts[:, 0]) == {TRAIN, VALIDATION, HELD_OUT}
+
+
+def test_labels_become_classes():
+    table = pa.table(
+        {
+            "clip_id": ["a", "b", "c"],
+            "image_id": ["1", "2", "3"],
+            "content_id": ["a", "b", "c"],
+            "label": ["rain", None, "rain"],
+        }
+    )
+    facts, classes = facts_of(table, FOLDER, 0)
+    assert facts[:, 2].tolist() == [0, -1, 0] and classes == ["rain"]
+
+
+def test_the_frame_most_similar_to_the_label_is_chosen_else_the_middle_one():
+    image = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float16)
+    text = np.array([[0, 1], [0, 1], [0, 0], [0, 0]], np.float16)
+    facts = np.zeros((4, 4), np.int64)
+    pairs, keys = PairVectors(image, image, text, facts), np.array([0, 0, 1, 1])
+    by_label = chosen_frames(pairs, keys, PairOptions(videos="x", frame="label"))
+    assert by_label.tolist() == [False, True, True, False]
+    assert chosen_frames(pairs, keys, PairOptions(videos="x")).tolist() == [True, False, True, False]
+
+
+def test_the_source_of_pairs_is_one():
+    with pytest.raises(ValueError, match="folder and table is set"):
+        PairOptions(folder="x", table="y")
+
+
+def test_members_of_one_tar_are_pairs(tmp_path):
+    names = ["x.tar#a.flac", "x.tar#a.jpg", "y.tar#a.jpg"]
+    run = bank_with(tmp_path, names[:1], names[1:])
+    assert find_pairs(run, FOLDER)[0]["uri"].to_pylist() == ["x.tar#a.jpg"]
