@@ -1,4 +1,4 @@
-"""Train the tiny world's models from scratch: `python -m aai.tiny.train`.
+"""Train the tiny world's models: `python -m aai.tiny.train`, from scratch or from given weights.
 
 Every stage is seeded, shows its progress, resumes after an interruption, and is skipped once it is done. At the end the
 models are written to the package, in half precision.
@@ -45,14 +45,22 @@ def main() -> None:
     parser.add_argument(
         "--stages", nargs="+", choices=STAGES, help="run only these stages, in this order, and write no weights"
     )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        help="folder of weights to start with, such as aai/tiny/weights: with fewer steps and a lower learning rate"
+        " (default: from scratch)",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of steps (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     options = parser.parse_args()
+    if options.start_from and not options.start_from.is_dir():
+        parser.error(f"--start-from {options.start_from}: no such folder")
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    setup = TrainingSetup(options.folder, device, options.seed, options.scale)
+    setup = TrainingSetup(options.folder, device, options.seed, options.scale, start_from=options.start_from)
     for stage in options.stages or STAGES:
         run_stage(stage, setup)
     if not options.stages:

@@ -27,7 +27,7 @@ def test_the_command_prints_and_writes_the_results(tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit) as stop:
         score.main()
     figures = json.loads(path.read_text())
-    assert len(figures) == 5
+    assert len(figures) == 6
     assert stop.value.code == (not all(figure["reached"] for figure in figures))
     assert "VAE reconstruction" in capsys.readouterr().out
     assert all(np.isfinite(figure["value"]) for figure in figures)

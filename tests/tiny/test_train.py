@@ -40,3 +40,11 @@ def test_the_help_has_an_example(monkeypatch, capsys):
     except SystemExit as stop:
         assert stop.code == 0
     assert "example: python -m aai.tiny.train" in capsys.readouterr().out
+
+
+def test_a_missing_folder_of_weights_to_start_from_is_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train", "--folder", str(tmp_path), "--start-from", str(tmp_path / "missing")])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "missing: no such folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

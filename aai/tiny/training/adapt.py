@@ -21,10 +21,13 @@ from aai.tiny.training.data import (
 )
 from aai.tiny.training.diffusion import cached_latents
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
+from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import ADVERBS, COMPOSITIONS, PHENOMENA, TONES, caption
 
-ALIGNER = LoopOptions(steps=3000, batch=256, learning_rate=1e-3)
-MAPPER = LoopOptions(steps=600, batch=64, learning_rate=1.5e-3, weight_decay=1e-3, warmup=10, average=0.98)
+ALIGNER = LoopOptions(steps=3000, batch=256, learning_rate=1e-3, warm_share=0.4)
+MAPPER = LoopOptions(
+    steps=600, batch=64, learning_rate=1.5e-3, weight_decay=1e-3, warmup=10, average=0.98, warm_share=0.4
+)
 
 _VARIATIONS = 4
 """Augmented versions of each training clip."""
@@ -79,6 +82,7 @@ def train_aligner(setup: TrainingSetup) -> None:
     scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
     images, matcher = embed_scenes(_clip(setup), scenes, setup), SceneMatcher(scenes)
     aligner, scale = Projector(DIM, DIM).to(setup.device), nn.ParameterDict({"log": logit_scale()}).to(setup.device)
+    warm_start(aligner, setup, "aligner")
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(clips), (batch,), generator=rng)
@@ -107,6 +111,7 @@ def train_mapper(setup: TrainingSetup) -> None:
     scenes, latents = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder), cached_latents(setup)
     matcher, diffusion = SceneMatcher(scenes), load_diffusion(setup.folder / "pipeline", setup.device)
     mapper, max_norm = _new_mapper(diffusion)
+    warm_start(mapper, setup, "mapper")
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(clips), (batch,), generator=rng)

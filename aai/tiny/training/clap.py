@@ -11,9 +11,10 @@ from aai.tiny.training.clip import DIM, pair_weights
 from aai.tiny.training.data import TRAINING_SEED, ClipSet, clip_set
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, PADDING, make_tokenizer
+from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import PHENOMENA, adverb, tone_word
 
-OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3)
+OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3, warm_share=0.25)
 
 _GAIN_DB = 10.0
 _WITH_TONE = 0.5
@@ -23,6 +24,12 @@ _SILENCE_DB = -100.0
 
 _REGRESSION_WEIGHT = 10.0
 """Weight of the auxiliary losses: squared errors of intensity and tone, regressed from the embedding."""
+
+_PATCH = 4
+"""Frames and bins of a patch."""
+
+_MARK = 1.5
+"""Contrast of the mark of the lowest and the highest frequency, in standard deviations of the spectrogram."""
 
 
 def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
@@ -40,8 +47,8 @@ def new_clap(vocab_size: int, padding_id: int) -> ClapModel:
     audio = {
         "num_mel_bins": NUM_BINS,
         "spec_size": 128,
-        "patch_size": 4,
-        "patch_stride": (4, 4),
+        "patch_size": _PATCH,
+        "patch_stride": (_PATCH, _PATCH),
         "window_size": 8,
         "patch_embeds_hidden_size": 32,
         "depths": [2, 2, 2],
@@ -64,6 +71,8 @@ def train_clap(setup: TrainingSetup) -> None:
     torch.manual_seed(setup.seed + 3)
     tokenizer = make_tokenizer(padding=PADDING)
     clap = new_clap(len(tokenizer), tokenizer.pad_token_id).to(setup.device)
+    warm_start(clap, setup, "clap", tokenizer.get_vocab())
+    mark_frequencies(clap)
     readout = nn.Sequential(nn.Linear(DIM, DIM), nn.GELU(), nn.Linear(DIM, 2 * len(PHENOMENA))).to(setup.device)
     clips = clip_set(setup.num_clips, TRAINING_SEED, setup.folder)
 
@@ -87,11 +96,24 @@ def train_clap(setup: TrainingSetup) -> None:
         errors = (heads.gather(2, index)[:, :, 0] - degrees).square().mean(0)
         figures = {"captions": caption_loss.item(), "clips": clip_loss.item()}
         figures |= {"intensity": errors[0].item(), "tone": errors[1].item()}
-        return caption_loss + 0.3 * clip_loss + _REGRESSION_WEIGHT * (errors[0] + 0.5 * errors[1]), figures
+        return caption_loss + 0.3 * clip_loss + _REGRESSION_WEIGHT * errors.sum(), figures
 
     fit("clap", nn.ModuleDict({"clap": clap, "readout": readout}), loss, OPTIONS, setup)
     clap.save_pretrained(setup.folder / "clap")
     ClapProcessor(new_feature_extractor(), tokenizer).save_pretrained(setup.folder / "clap")
+
+
+@torch.no_grad()
+def mark_frequencies(clap: ClapModel) -> None:
+    """Let the encoder know where on the frequency axis a patch is: HTSAT has relative positions only.
+
+    The offset that its batch norm adds to each bin alternates, with a contrast that goes from -`_MARK` at the lowest
+    patch to `_MARK` at the highest one. It is a weight like any other: training may change it.
+    """
+    bins = torch.arange(NUM_BINS)
+    patches = bins // _PATCH
+    contrast = _MARK * (2 * patches / patches[-1] - 1)
+    clap.audio_model.audio_encoder.batch_norm.bias.copy_(torch.where(bins % 2 == 0, contrast, -contrast))
 
 
 def _caption(clip: Clip, rng: torch.Generator) -> str:

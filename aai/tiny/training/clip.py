@@ -10,9 +10,10 @@ from aai.tiny.scenes import Scene
 from aai.tiny.training.data import TRAINING_SEED, scene_set
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, save_tokenizer
+from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import PHENOMENA
 
-OPTIONS = LoopOptions(steps=2500, batch=128, learning_rate=1e-3)
+OPTIONS = LoopOptions(steps=2500, batch=128, learning_rate=1e-3, warm_share=0.24)
 DIM = 128
 """Dimension of the embedding space of images, captions and aligned clips."""
 
@@ -38,6 +39,7 @@ def train_clip(setup: TrainingSetup) -> None:
     folder = setup.folder / "clip"
     tokenizer = save_tokenizer(folder)
     clip = new_clip(len(tokenizer), tokenizer.eos_token_id).to(setup.device)
+    warm_start(clip, setup, "clip", tokenizer.get_vocab())
     scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
     phenomena = torch.tensor([PHENOMENA.index(s.phenomenon) if s.phenomenon else -1 for s in scenes.scenes])
     intensities = torch.tensor([s.intensity for s in scenes.scenes])

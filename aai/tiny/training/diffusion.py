@@ -21,9 +21,10 @@ from aai.tiny.training.data import TRAINING_SEED, scene_set
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.tokenizer import MAX_TOKENS, save_tokenizer
 from aai.tiny.training.vae import encode
+from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import ADVERBS, TONES, adverb, caption, tone_word
 
-OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998)
+OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998, warm_share=0.23)
 DIM = 128
 
 _EMPTY, _WITHOUT_ADVERB, _WITH_ADVERB = 0.10, 0.22, 0.35
@@ -93,6 +94,8 @@ def train_diffusion(setup: TrainingSetup) -> None:
     scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder).scenes
     scheduler, unet = new_scheduler(), new_unet().to(setup.device)
     text = new_text_encoder(len(tokenizer), tokenizer.eos_token_id).to(setup.device)
+    warm_start(unet, setup, "pipeline/unet")
+    warm_start(text, setup, "pipeline/text_encoder", tokenizer.get_vocab(), "pipeline/tokenizer")
     sampler = CaptionSampler(tokenizer, text.get_input_embeddings())
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:

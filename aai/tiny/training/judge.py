@@ -10,9 +10,10 @@ from aai.tiny.judge import NUM_LEVELS, Judge
 from aai.tiny.scenes import Scene
 from aai.tiny.training.data import JUDGE_SEED, SceneSet, scene_set
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
+from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA
 
-OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=2e-3, weight_decay=1e-3)
+OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=2e-3, weight_decay=1e-3, warm_share=1 / 6)
 _SEED_OFFSET = 97
 """Added to the run's seed, so that the judge shares no random numbers with the models."""
 
@@ -22,6 +23,7 @@ def train_judge(setup: TrainingSetup) -> None:
     setup = replace(setup, seed=setup.seed + _SEED_OFFSET)
     torch.manual_seed(setup.seed)
     judge, scenes = Judge().to(setup.device), scene_set(setup.num_scenes, JUDGE_SEED, setup.folder)
+    warm_start(judge, setup, "judge")
     targets = [target.to(setup.device) for target in labels(scenes.scenes)]
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:

@@ -21,6 +21,8 @@ from aai.options import Options
 
 _SAVE_EVERY_S = 60.0
 _PRINT_EVERY_S = 30.0
+_WARM_RATE = 2 / 3
+"""Factor on the learning rate where a stage starts from given weights."""
 
 
 class LoopOptions(Options):
@@ -44,6 +46,9 @@ class LoopOptions(Options):
     average: float = Field(0.998, ge=0, lt=1)
     """Decay of the exponential moving average (EMA) of the weights."""
 
+    warm_share: float = Field(1.0, gt=0, le=1)
+    """Fraction of the steps where the stage starts from given weights."""
+
 
 @dataclass(frozen=True)
 class TrainingSetup:
@@ -58,12 +63,25 @@ class TrainingSetup:
     batch_scale: float = 1.0
     """Factor on the batch size of every stage, to test that all stages run."""
 
+    start_from: Path | None = None
+    """Folder of weights with which the stages start, as the package's; without one they start from scratch."""
+
     num_scenes: int = 40_000
     num_clips: int = 10_000
 
     def rng(self, stage: str, step: int) -> torch.Generator:
         """The CPU generator of one step of a stage."""
         return torch.Generator().manual_seed(seed_of(self.seed, "tiny", stage, "train", step))
+
+    def adapted(self, options: LoopOptions) -> LoopOptions:
+        """A stage's options with this run's number of steps, batch size and learning rate."""
+        share, rate = (1.0, 1.0) if self.start_from is None else (options.warm_share, _WARM_RATE)
+        changed = {
+            "steps": max(1, round(options.steps * self.scale * share)),
+            "batch": max(2, round(options.batch * self.batch_scale)),
+            "learning_rate": options.learning_rate * rate,
+        }
+        return options.model_copy(update=changed)
 
     def autocast(self) -> torch.autocast:
         """Autocast to bfloat16, unless the CPU emulates it, which is slower than float32."""
@@ -82,15 +100,16 @@ def fit(stage: str, modules: nn.ModuleDict, loss: Loss, options: LoopOptions, se
     An interrupted run resumes from its last checkpoint, which the caller deletes at the end of the stage.
     """
     keep_memory()
-    steps = max(1, round(options.steps * setup.scale))
-    state = _State.new(modules, options, steps)
+    options = setup.adapted(options)
+    steps = options.steps
+    state = _State.new(modules, options)
     checkpoint = setup.folder / f"{stage}.checkpoint.pt"
     start = state.load(checkpoint)
     modules.train()
     report = _Report(stage, start, steps)
     with report.bar:
         for step in range(start, steps):
-            value, figures = loss(setup.rng(stage, step), max(2, round(options.batch * setup.batch_scale)))
+            value, figures = loss(setup.rng(stage, step), options.batch)
             state.update(value)
             if report.step(step + 1, figures):
                 state.save(checkpoint, step + 1)
@@ -109,14 +128,14 @@ class _State:
     scheduler: LambdaLR
 
     @classmethod
-    def new(cls, modules: nn.ModuleDict, options: LoopOptions, steps: int) -> "_State":
+    def new(cls, modules: nn.ModuleDict, options: LoopOptions) -> "_State":
         def ema(average: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
             """Move the average; it forgets faster at first, as early weights are far from the final ones."""
             return average.lerp(current, 1 - min(options.average, float(num_averaged / (num_averaged + 19))))
 
         def learning_rate_factor(step: int) -> float:
             """Linear warm-up times cosine decay to 0.02."""
-            cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+            cosine = 0.5 * (1 + math.cos(math.pi * step / options.steps))
             return min(1.0, (step + 1) / options.warmup) * (0.02 + 0.98 * cosine)
 
         optimizer = torch.optim.AdamW(

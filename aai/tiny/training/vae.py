@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from aai.tiny.training.data import TRAINING_SEED, SceneSet, scene_set
 from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
+from aai.tiny.training.warm import warm_start
 
-OPTIONS = LoopOptions(steps=2600, batch=16, learning_rate=2e-3, weight_decay=1e-4)
+OPTIONS = LoopOptions(steps=2600, batch=16, learning_rate=2e-3, weight_decay=1e-4, warm_share=0.1)
 
 _KL_WEIGHT = 3e-4
 
@@ -34,6 +35,7 @@ def train_vae(setup: TrainingSetup) -> None:
     """Train encoder and decoder; the scaling factor is set for latents of unit variance."""
     torch.manual_seed(setup.seed)
     vae, scenes = new_vae().to(setup.device), scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
+    warm_start(vae, setup, "pipeline/vae")
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         pixels = _draw(scenes, rng, batch, setup)
