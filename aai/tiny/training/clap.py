@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import ClapConfig, ClapModel, ClapProcessor
+from transformers import ClapConfig, ClapModel, ClapProcessor, CLIPTokenizer
 
 from aai.align.losses import info_nce
 from aai.tiny.clips import NUM_BINS, Clip, new_feature_extractor
@@ -70,9 +70,7 @@ def train_clap(setup: TrainingSetup) -> None:
     """
     torch.manual_seed(setup.seed + 3)
     tokenizer = make_tokenizer(padding=PADDING)
-    clap = new_clap(len(tokenizer), tokenizer.pad_token_id).to(setup.device)
-    warm_start(clap, setup, "clap", tokenizer.get_vocab())
-    mark_frequencies(clap)
+    clap = _start(tokenizer, setup)
     readout = nn.Sequential(nn.Linear(DIM, DIM), nn.GELU(), nn.Linear(DIM, 2 * len(PHENOMENA))).to(setup.device)
     clips = clip_set(setup.num_clips, TRAINING_SEED, setup.folder)
 
@@ -101,6 +99,14 @@ def train_clap(setup: TrainingSetup) -> None:
     fit("clap", nn.ModuleDict({"clap": clap, "readout": readout}), loss, OPTIONS, setup)
     clap.save_pretrained(setup.folder / "clap")
     ClapProcessor(new_feature_extractor(), tokenizer).save_pretrained(setup.folder / "clap")
+
+
+def _start(tokenizer: CLIPTokenizer, setup: TrainingSetup) -> ClapModel:
+    """The encoder before its training."""
+    clap = new_clap(len(tokenizer), tokenizer.pad_token_id).to(setup.device)
+    warm_start(clap, setup, "clap", tokenizer.get_vocab())
+    mark_frequencies(clap)
+    return clap
 
 
 @torch.no_grad()

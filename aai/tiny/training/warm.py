@@ -64,7 +64,7 @@ def _copy_embeddings(weight: Tensor, known: Tensor, old: Mapping[str, int], toke
     both = [token for token in tokens if token in old]
     weight.zero_()
     weight[[tokens[token] for token in both]] = known[[old[token] for token in both]].to(weight)
-    return [token for token in tokens if token not in old]
+    return sorted(set(tokens) - set(old), key=lambda token: tokens[token])
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
