@@ -2,8 +2,10 @@
 
 scenes.png       ground truth: all backgrounds, and all phenomena from weak to strong
 uses.png         ground truth: phenomena as verb and as adjective
+tones.png        ground truth: all phenomena from red to blue
 generated.png    images generated from text
 cues.png         images generated from cues of held-out clips
+heard.png        the same for clips that differ in their tone alone
 """
 
 import argparse
@@ -18,9 +20,10 @@ from aai.tiny.canvas import SIZE_PX
 from aai.tiny.scenes import Scene, render
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from aai.tiny.training.data import HELD_OUT_SEED
-from aai.tiny.vocabulary import ADVERBS, BACKGROUNDS, PHENOMENA, caption
+from aai.tiny.vocabulary import ADVERBS, BACKGROUNDS, PHENOMENA, TONES, caption
 from aai.tiny.world import World, load_world
 
+_TONES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _GAP_PX, _HEAD_PX, _SIDE_PX, _TEXT_PX = 3, 20, 92, 13
 
 
@@ -72,14 +75,25 @@ def uses_sheet() -> Image.Image:
     return contact_sheet(rows, PHENOMENA, labels, scale=1)
 
 
+def tones_sheet() -> Image.Image:
+    """All phenomena from red to blue: alone, in a city, and as the style of a forest."""
+    uses = (("noun", None), ("verb", "city"), ("adjective", "forest"))
+    rows = [
+        list(render([Scene(use, name, place, 0.7, 7, tone) for use, place in uses for name in PHENOMENA]).pixels)
+        for tone in _TONES
+    ]
+    return contact_sheet(rows, [f"{tone:.2f}" for tone in _TONES], [name for _ in uses for name in PHENOMENA], scale=1)
+
+
 def generated_sheet(world: World) -> Image.Image:
     """Images from text: nouns with each adverb, then verbs and adjectives."""
     columns = [caption("noun", f"{word} {{}}") for word in ADVERBS]
     columns += [caption("verb", "{}", "city"), caption("verb", "{}", "mountains")]
     columns += [caption("adjective", "{}", "forest"), caption("adjective", "{}", "desert")]
+    columns += [caption("noun", f"{TONES[0]} {{}}"), caption("noun", f"{TONES[-1]} {{}}")]
     prompts = [column.format(name) for name in PHENOMENA for column in columns]
     pixels = world.render(prompts, [i % len(columns) for i in range(len(prompts))])
-    labels = [*ADVERBS, "a _ city", "a _ mountains", "forest, style", "desert, style"]
+    labels = [*ADVERBS, "a _ city", "a _ mountains", "forest, style", "desert, style", TONES[0], TONES[-1]]
     return contact_sheet(_grid(pixels, len(columns)), PHENOMENA, labels)
 
 
@@ -98,6 +112,19 @@ def cues_sheet(world: World, levels: Sequence[float] = (0.1, 0.35, 0.65, 0.9)) -
     return contact_sheet(rows, PHENOMENA, labels, scale=1 if num > 2 else 2)
 
 
+def heard_sheet(world: World) -> Image.Image:
+    """Clips that differ in their tone alone: spectrogram, and the cue as noun and verb."""
+    kinds = [(name, tone) for name in PHENOMENA for tone in _TONES]
+    seed = HELD_OUT_SEED * 1000 + 500
+    waves = [synthesise(name, 0.7, seed + PHENOMENA.index(name), tone) for name, tone in kinds]
+    cues, num = world.cues(world.embed_clips(waves)), len(_TONES)
+    pictures = [[spectrogram(wave) for wave in waves]]
+    for use, background in (("noun", None), ("verb", "city")):
+        pictures.append(list(world.render([caption(use, background=background)] * len(waves), [5] * len(waves), cues)))
+    rows = [[picture for kind in pictures for picture in kind[i : i + num]] for i in range(0, len(waves), num)]
+    return contact_sheet(rows, PHENOMENA, [f"{kind} {tone}" for kind in ("clip", "noun", "verb") for tone in _TONES], 1)
+
+
 def main() -> None:
     """Write all contact sheets."""
     example = "example: python -m aai.tiny.sheets docs/pictures"
@@ -107,8 +134,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     scenes_sheet().save(folder / "scenes.png", optimize=True)
     uses_sheet().save(folder / "uses.png", optimize=True)
+    tones_sheet().save(folder / "tones.png", optimize=True)
     generated_sheet(load_world()).save(folder / "generated.png", optimize=True)
     cues_sheet(load_world()).save(folder / "cues.png", optimize=True)
+    heard_sheet(load_world()).save(folder / "heard.png", optimize=True)
 
 
 if __name__ == "__main__":

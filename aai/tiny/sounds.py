@@ -31,7 +31,7 @@ from aai.tiny.synthesis import (
 _VOICE_HZ = (300.0, 4000.0)
 """Pitch of the lowest and the highest tone."""
 
-_VOICE_DB = (-14.0, -3.0)
+_VOICE_DB = (-7.0, 0.0)
 """Range of the level of the tone's band relative to the phenomenon."""
 
 _VOICE_WIDTH = 0.03

@@ -3,7 +3,7 @@
 import numpy as np
 
 from aai.tiny.canvas import SIZE_PX
-from aai.tiny.sheets import contact_sheet, scenes_sheet, spectrogram, uses_sheet
+from aai.tiny.sheets import contact_sheet, scenes_sheet, spectrogram, tones_sheet, uses_sheet
 from aai.tiny.sounds import SAMPLE_RATE_HZ
 from aai.tiny.vocabulary import BACKGROUNDS, PHENOMENA
 
@@ -26,4 +26,6 @@ def test_a_spectrogram_has_the_size_of_an_image_and_high_tones_are_higher():
 
 def test_sheets_of_ground_truth_have_a_row_per_name():
     heights = [scenes_sheet().height, uses_sheet().height]
+    tones = tones_sheet()
+    assert tones.height > 5 * SIZE_PX and tones.width > 3 * len(PHENOMENA) * SIZE_PX
     assert heights[0] > len([*BACKGROUNDS, *PHENOMENA]) * 2 * SIZE_PX and heights[1] > len(PHENOMENA) * SIZE_PX

@@ -14,7 +14,7 @@ from aai.tiny.training.tokenizer import MAX_TOKENS, PADDING, make_tokenizer
 from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import PHENOMENA, adverb, tone_word
 
-OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3, warm_share=0.25)
+OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3, warm_share=0.2)
 
 _GAIN_DB = 10.0
 _WITH_TONE = 0.5
@@ -22,8 +22,8 @@ _WITH_TONE = 0.5
 _SILENCE_DB = -100.0
 """The feature extractor's value for digital silence."""
 
-_REGRESSION_WEIGHT = 10.0
-"""Weight of the auxiliary losses: squared errors of intensity and tone, regressed from the embedding."""
+_REGRESSION_WEIGHTS = (10.0, 30.0)
+"""Weights of the auxiliary losses: squared errors of intensity and tone, regressed from the embedding."""
 
 _PATCH = 4
 """Frames and bins of a patch."""
@@ -94,7 +94,7 @@ def train_clap(setup: TrainingSetup) -> None:
         errors = (heads.gather(2, index)[:, :, 0] - degrees).square().mean(0)
         figures = {"captions": caption_loss.item(), "clips": clip_loss.item()}
         figures |= {"intensity": errors[0].item(), "tone": errors[1].item()}
-        return caption_loss + 0.3 * clip_loss + _REGRESSION_WEIGHT * errors.sum(), figures
+        return caption_loss + 0.3 * clip_loss + (errors * errors.new_tensor(_REGRESSION_WEIGHTS)).sum(), figures
 
     fit("clap", nn.ModuleDict({"clap": clap, "readout": readout}), loss, OPTIONS, setup)
     clap.save_pretrained(setup.folder / "clap")

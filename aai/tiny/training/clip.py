@@ -13,7 +13,7 @@ from aai.tiny.training.tokenizer import MAX_TOKENS, save_tokenizer
 from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import PHENOMENA
 
-OPTIONS = LoopOptions(steps=2500, batch=128, learning_rate=1e-3, warm_share=0.24)
+OPTIONS = LoopOptions(steps=2500, batch=128, learning_rate=1e-3, warm_share=0.18)
 DIM = 128
 """Dimension of the embedding space of images, captions and aligned clips."""
 

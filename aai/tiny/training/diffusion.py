@@ -24,7 +24,7 @@ from aai.tiny.training.vae import encode
 from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import ADVERBS, TONES, adverb, caption, tone_word
 
-OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998, warm_share=0.23)
+OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998, warm_share=0.18)
 DIM = 128
 
 _EMPTY, _WITHOUT_ADVERB, _WITH_ADVERB = 0.10, 0.22, 0.35
