@@ -9,7 +9,7 @@ after a colon: 1 applies the cue unchanged, 0 not at all. Any other word right a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,6 +98,21 @@ def parse(text: str) -> Prompt:
                 f"{PLACEHOLDER}{slot.name} has two strengths, {first:g} and {slot.strength:g}: give it one everywhere"
             )
     return Prompt((*pieces, text[end:]), tuple(slots))
+
+
+def caption_of(prompt: str, labels: Sequence[str | None], is_blend: bool = False) -> str | None:
+    """A prompt with the labels of its cues in their places; none if a cue has no label, or a blend has two.
+
+    A blend has the labels of both its ends, at the cue without a name.
+    """
+    parsed, words = parse(prompt), list(labels)
+    if not parsed.names:
+        return prompt
+    if is_blend:
+        first = parsed.names.index(UNNAMED)
+        start, end = words[first : first + 2]
+        words[first : first + 2] = [start if start == end else None]
+    return None if None in words else parsed.in_words(dict(zip(parsed.names, filter(None, words), strict=True)))
 
 
 def _parse_strength(match: re.Match[str]) -> float:
