@@ -142,6 +142,9 @@ class Aggregate:
     intensity: float | None
     """Spearman's rank correlation of true and judged intensity, averaged within groups; None if undefined."""
 
+    tone: float | None = None
+    """The same of true and judged tone."""
+
 
 def aggregate(
     scores: Mapping[str, Float[np.ndarray, " images"]],

@@ -56,7 +56,7 @@ def add_clips(run: Run, folder: Path, sounds: Sequence[Sound] = SOUNDS) -> list[
             "uri": str(folder / sound.name),
             "content_id": content,
             "label": sound.label,
-            "attributes": json.dumps({"intensity": str(sound.intensity)}),
+            "attributes": json.dumps({"intensity": str(sound.intensity), "tone": 1 - sound.intensity}),
         }
         for sound, content in zip(sounds, contents, strict=True)
     ]

@@ -138,6 +138,9 @@ class ScoreLine:
     intensity: float | None
     """Spearman's rank correlation of true and judged intensity, within labels and jobs."""
 
+    tone: float | None = None
+    """The same of true and judged tone."""
+
 
 @dataclass(frozen=True)
 class StageTime:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aai.errors import BadConfig
 from aai.jobs.job import Job
 from aai.jobs.jobfile import load_jobs
-from aai.metrics import JUDGE_PHENOMENON
+from aai.metrics import JUDGE_PHENOMENON, Aggregate
 from tasks.render import RenderSectionOptions, plan_render
 from tasks.render_source import RenderSource
 from tasks.runtime.driver import StageSummary
@@ -99,14 +99,17 @@ class Figure:
     intensity: float | None
     """Spearman's rank correlation of the clips' intensity with the judged one, within phenomena."""
     min_intensity: float | None
+    tone: float | None
+    """The same for the tone."""
+    min_tone: float | None
 
 
-_TARGETS: dict[str, tuple[float, float | None]] = {
-    "noun": (0.97, 0.85),
-    "verb": (0.95, 0.7),
-    "adjective": (0.9, None),
+_TARGETS: dict[str, tuple[float, float | None, float | None]] = {
+    "noun": (0.97, 0.85, 0.6),
+    "verb": (0.95, 0.7, None),
+    "adjective": (0.9, None, None),
 }
-"""Minimum accuracy of the phenomenon and minimum correlation of the intensity, by use of the cue."""
+"""Minimum accuracy of the phenomenon and minimum correlations of intensity and tone, by use of the cue."""
 
 
 def prepare(folder: Path) -> None:
@@ -183,10 +186,16 @@ def figures(run: Run) -> list[Figure]:
     current = [generation for generation in generations(run) if generation.is_current]
     scores = {result.job: result.scores for result in results(run, current)}
     return [
-        Figure(use, scores[use].means[JUDGE_PHENOMENON], min_phenomenon, scores[use].intensity, min_intensity)
-        for use, (min_phenomenon, min_intensity) in _TARGETS.items()
+        _figure(use, scores[use], *bars)
+        for use, bars in _TARGETS.items()
         if use in scores and JUDGE_PHENOMENON in scores[use].means
     ]
+
+
+def _figure(use: str, scores: Aggregate, phenomenon: float, intensity: float | None, tone: float | None) -> Figure:
+    """Scores beside the values to reach."""
+    found = scores.means[JUDGE_PHENOMENON]
+    return Figure(use, found, phenomenon, scores.intensity, intensity, scores.tone, tone)
 
 
 def _jobs(run: Run, folder: Path) -> tuple[Job, ...]:

@@ -195,9 +195,11 @@ def show_results(results: "Sequence[Result]") -> None:
     from aai.metrics import AIS_RANK, CLIP_SCORE, METRICS
 
     shown = (CLIP_SCORE, AIS_RANK, *(name for name, metric in METRICS.items() if metric.is_share))
-    table = _table("pictures of", *(METRICS[name].label for name in shown), "intensity")
+    degrees = ["intensity", *(["tone"] if any(result.scores.tone is not None for result in results) else [])]
+    table = _table("pictures of", *(METRICS[name].label for name in shown), *degrees)
     for result in results:
-        figures = [result.scores.means.get(name) for name in shown] + [result.scores.intensity]
+        figures = [result.scores.means.get(name) for name in shown]
+        figures += [getattr(result.scores, degree) for degree in degrees]
         name = result.generation.name if result.job is None else f"  {result.job}"
         name += "" if result.has_cue else " (no cue)"
         table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
@@ -206,19 +208,26 @@ def show_results(results: "Sequence[Result]") -> None:
         typer.echo(
             "no CLIPScore: the clips have no labels to stand for their cues; name a table with them under `metadata`"
         )
-    typer.echo("intensity: rank correlation of the clips' intensity with the judged one; `aai report` has all scores")
+    names = " and ".join(degrees)
+    typer.echo(f"{names}: rank correlation of the clips' {names} with the judged; `aai report` has all scores")
 
 
 def show_figures(figures: "Sequence[Figure]") -> None:
     """A table of the demo's scores beside the values to reach."""
     from rich.console import Console
 
-    table = _table("the cue as a", "phenomenon", "at least", "intensity", "at least")
+    table = _table("the cue as a", "phenomenon", "at least", "intensity", "at least", "tone", "at least")
     for figure in figures:
-        pairs = ((figure.phenomenon, figure.min_phenomenon), (figure.intensity, figure.min_intensity))
+        pairs = (
+            (figure.phenomenon, figure.min_phenomenon),
+            (figure.intensity, figure.min_intensity),
+            (figure.tone, figure.min_tone),
+        )
         table.add_row(figure.use, *("" if value is None else f"{value:.2f}" for pair in pairs for value in pair))
     Console().print(table)
-    typer.echo("phenomenon: accuracy of the judge against the label; intensity: rank correlation within phenomena")
+    typer.echo(
+        "phenomenon: accuracy of the judge against the label; intensity, tone: rank correlation within phenomena"
+    )
 
 
 def pictures_line(planned: "RenderPlan") -> str:

@@ -83,7 +83,8 @@ def sample(run: Run, num: int) -> list[str]:
 def _line(result: Result) -> ScoreLine:
     generation, scores = result.generation, result.scores
     job = result.job if result.has_cue else f"{result.job} (no cue)"
-    return ScoreLine(generation.name, generation.is_current, job, scores.num, scores.means, scores.intensity)
+    degrees = (scores.intensity, scores.tone)
+    return ScoreLine(generation.name, generation.is_current, job, scores.num, scores.means, *degrees)
 
 
 def _totals(run: Run, rejects: Sequence[RejectKind]) -> list[tuple[str, int, str]]:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aai.metrics import JUDGE_INTENSITY, Aggregate, mean_rank_correlation
+from aai.metrics import JUDGE_INTENSITY, JUDGE_TONE, Aggregate, mean_rank_correlation
 from aai.options import PLACEHOLDER
 from aai.workspace import RECIPE, Workspace
 from tasks.runtime.run import Run
@@ -134,19 +134,19 @@ _COUNTS = f"""
     SELECT r.job, {_HAS_CUE}, count(*) AS num, count(s.render_id) AS num_scored
     FROM renders r LEFT JOIN (SELECT DISTINCT render_id FROM scores) s ON r.render_id = s.render_id GROUP BY ALL
 """
-_INTENSITY = "try_cast(c.attributes ->> '$.intensity' AS DOUBLE)"
-_INTENSITIES = f"""
-    SELECT r.job, {_HAS_CUE}, c.label, s.value, {_INTENSITY} AS intensity
+_TRUTH = f"CASE s.metric WHEN '{JUDGE_TONE}' THEN c.attributes ->> '$.tone' ELSE c.attributes ->> '$.intensity' END"
+_JUDGED = f"""
+    SELECT r.job, {_HAS_CUE}, c.label, s.metric, s.value, try_cast({_TRUTH} AS DOUBLE) AS truth
     FROM scores s JOIN renders r ON s.render_id = r.render_id JOIN known_clips c ON r.clip_ids[1] = c.clip_id
-    WHERE s.metric = '{JUDGE_INTENSITY}' AND len(r.clip_ids) = 1 AND c.label IS NOT NULL AND c.attributes IS NOT NULL
-        AND NOT isnan(s.value) AND NOT isnan({_INTENSITY})
+    WHERE s.metric IN ('{JUDGE_INTENSITY}', '{JUDGE_TONE}') AND len(r.clip_ids) = 1 AND c.label IS NOT NULL
+        AND truth IS NOT NULL AND NOT isnan(s.value) AND NOT isnan(truth)
 """
 
 
 def _results_of(run: Run, generation: Generation, recipe: str) -> list[Result]:
     with run.query({"renders": generation.renders, "scores": recipe}) as query:
         means, counts = query.table(_MEANS).to_pylist(), query.table(_COUNTS).to_pylist()
-        judged = query.table(_INTENSITIES)
+        judged = query.table(_JUDGED)
     groups = [(None, True)] if any(row["has_cue"] for row in counts) else []
     groups += sorted({(row["job"], row["has_cue"]) for row in counts})
     aggregated = []
@@ -160,7 +160,8 @@ def _results_of(run: Run, generation: Generation, recipe: str) -> list[Result]:
         )
         num, num_scored = (sum(row[name] for row in counts if is_own(row)) for name in ("num", "num_scored"))
         figures = _means([row for row in means if is_own(row)])
-        aggregated.append(Result(generation, job, has_cue, num, Aggregate(num_scored, figures, _intensity(own))))
+        degrees = (_correlation(own, metric) for metric in (JUDGE_INTENSITY, JUDGE_TONE))
+        aggregated.append(Result(generation, job, has_cue, num, Aggregate(num_scored, figures, *degrees)))
     return aggregated
 
 
@@ -173,8 +174,9 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: total / num for name, (total, num) in sorted(totals.items())}
 
 
-def _intensity(judged: pa.Table) -> float | None:
-    """The rank correlation of the clips' intensity with the judged one."""
+def _correlation(judged: pa.Table, metric: str) -> float | None:
+    """The rank correlation of the clips' intensity or tone with the judged one."""
+    judged = judged.filter(pc.equal(judged["metric"], metric))
     groups = pc.binary_join_element_wise(judged["label"], judged["job"], "\n").to_pylist()
-    correlation = mean_rank_correlation(groups, judged["intensity"].to_numpy(), judged["value"].to_numpy())
+    correlation = mean_rank_correlation(groups, judged["truth"].to_numpy(), judged["value"].to_numpy())
     return None if math.isnan(correlation) else correlation

@@ -1,5 +1,6 @@
 """Scores are aggregated per generation and job, the current generation first."""
 
+import json
 import math
 
 import pytest
@@ -20,10 +21,10 @@ def run_with_pictures(folder, **keys) -> Run:
     return run
 
 
-def judge(run: Run, values: dict[str, float]) -> None:
-    """Intensities that the judge read off the pictures of clips."""
+def judge(run: Run, values: dict[str, float], metric: str = "judge_intensity") -> None:
+    """Degrees that the judge read off the pictures of clips."""
     rows = [
-        {"render_id": row["render_id"], "metric": "judge_intensity", "value": values[row["clip_ids"][0]]}
+        {"render_id": row["render_id"], "metric": metric, "value": values[row["clip_ids"][0]]}
         for row in rows_of(run)
         if row["clip_ids"][0] in values
     ]
@@ -124,3 +125,15 @@ def test_pictures_without_a_cue_are_counted_by_themselves(tmp_path):
         ("verb", True, num / 3),
     ]  # fmt: skip
     assert sum(each.scores.num for each in found if each.job) == num + 2
+
+
+def test_the_tone_has_a_correlation_of_its_own(tmp_path):
+    run = run_with_pictures(tmp_path)
+    with run.query() as query:
+        clips = query.table("SELECT clip_id, attributes FROM known_clips").to_pylist()
+    judge(run, {row["clip_id"]: intensity_of(row["attributes"]) for row in clips})
+    assert {result.scores.tone for result in results(run, generations(run))} == {None}
+    other = run_with_pictures(tmp_path, seed=1)
+    judge(other, {row["clip_id"]: json.loads(row["attributes"])["tone"] for row in clips}, "judge_tone")
+    [whole, *_] = results(other, generations(other)[:1])
+    assert whole.scores.tone == pytest.approx(1) and whole.scores.intensity is None
