@@ -13,7 +13,7 @@ from aai.tiny.training.loop import LoopOptions, TrainingSetup, fit
 from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import BACKGROUNDS, COMPOSITIONS, PHENOMENA
 
-OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=2e-3, weight_decay=1e-3, warm_share=1 / 6)
+OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=2e-3, weight_decay=1e-3, warm_share=1 / 3)
 _SEED_OFFSET = 97
 """Added to the run's seed, so that the judge shares no random numbers with the models."""
 
