@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from aai.errors import BadConfig
-from aai.media import audio, images
+from aai.media import audio, images, windows
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
 from aai.options import SPEED_ONLY, Options
@@ -47,7 +47,7 @@ class ClipReader:
             BadItem: its file cannot be read, or has changed.
         """
         wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
-        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
+        window = windows.cut(wave, rate_hz, windows.Window(row["start_s"], row["duration_s"]))
         return self._prepare(np.ascontiguousarray(window), rate_hz)
 
     def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:

@@ -50,6 +50,7 @@ class Renders:
         blend = {} if row["blend"] is None else {"blend": row["blend"]}
         return (
             blend
+            | {name: value for name, value in row.get("choice", {}).items() if value is not None}
             | _source_columns(row)
             | _interval(options)
             | {name: row[name] for name in _REQUEST_COLUMNS}

@@ -72,6 +72,8 @@ class Picture:
     thumb: Thumb
     seed: int
     scores: Mapping[str, float]
+    candidate: tuple[int, int] | None = None
+    """Which candidate it is, counted from 1, and their number; None for a single candidate."""
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,8 @@ _AUDIO_FILES = _schema(
     *_FILES.columns,
     _optional("duration_s", _SECONDS, "Duration of the recording in seconds."),
     _optional("end_s", _SECONDS, "Seconds at its end that are in no clip, as they are less than min_window_s."),
-    _optional("silent_s", _SECONDS, "Seconds that are in no clip, as their windows are silent."),
-    _optional("between_s", _SECONDS, "Seconds between two windows that are in no clip, as hop_s is above window_s."),
+    _optional("silent_s", _SECONDS, "Seconds that are in no clip, as their windows are silent or background noise."),
+    _optional("between_s", _SECONDS, "Seconds between two windows that are in no clip."),
 )
 
 SCHEMAS = {
@@ -262,6 +262,12 @@ SCHEMAS = {
         _column("prompt", _TEXT, "The prompt, with a placeholder for each cue."),
         _column("negative_prompt", _TEXT, "The negative prompt; may be empty."),
         _SEED,
+        _optional("chosen_seed", _LONG, "Best of n: seed of the candidate that was kept; null for a single candidate."),
+        _optional("candidate_seeds", pa.list_(_LONG), "Seeds of all candidates, the picture's own seed first."),
+        _optional("candidate_scores", pa.list_(pa.float64()), "Their scores; null if they could not be measured."),
+        _optional("candidate_preserved_db", pa.list_(pa.float64()), "Of edits: PSNR outside the mask, 100 if equal."),
+        _optional("chosen_by", _TEXT, "Measure of the scores: judge or clip_score."),
+        _optional("chosen_by_model", _TEXT, "Name and revision of its model."),
         _column("steps", _INT, "Number of denoising steps."),
         _column("guidance", _FLOAT, "Classifier-free guidance scale."),
         _column("scheduler", _TEXT, "Name of the sampler."),

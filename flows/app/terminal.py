@@ -229,7 +229,8 @@ def pictures_line(planned: "RenderPlan") -> str:
         return f"nothing to do: {done:,} pictures done{rejected}"
     about = "unknown time" if planned.estimate_s is None else f"about {duration(planned.estimate_s)}"
     faulty = f", of which {planned.faulty:,} cannot be rendered" if planned.faulty else ""
-    return f"{planned.new:,} pictures new{faulty} ({about}), {done:,} done{rejected}"
+    best = f", the best of {planned.candidates:,} candidates" if planned.candidates > planned.new else ""
+    return f"{planned.new:,} pictures new{best}{faulty} ({about}), {done:,} done{rejected}"
 
 
 def _table(*columns: str) -> "Table":

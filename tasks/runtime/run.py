@@ -21,6 +21,7 @@ from aai.align.made_for import check_made_for
 from aai.errors import BadConfig
 from aai.identity import recipe_of
 from aai.models.folders import check_folders, check_hub_model
+from aai.models.judge import judge_entry
 from aai.models.revisions import resolve_revision
 from aai.profiles import JudgeName, ModelName
 from aai.workspace import SCHEMAS, Query, Table, Workspace
@@ -152,6 +153,8 @@ class Run:
         check_folders({role: folder for role, folder in folders.items() if folder})
         if self.config.models.aligner and "aligner" in self.roles:
             check_made_for(self.config.models.aligner, {role: self.revision(role) for role in ("audio", "image_text")})
+        if self.config.models.judge:
+            judge_entry(self.config.models.judge)
 
     def context(self) -> Context:
         """What workers are made from."""
