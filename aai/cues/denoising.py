@@ -44,6 +44,8 @@ class ClipToFit:
     latents: Float[Tensor, "images c h w"]
     image_ids: tuple[str, ...]
     """Of the latents, in the same order."""
+    chances: Float[Tensor, "images prompts"] | None = None
+    """How often each prompt is drawn for each image; without them all are drawn equally often."""
 
     def __post_init__(self) -> None:
         assert len(self.image_ids) == len(self.latents), "an id for each image"
@@ -66,11 +68,17 @@ def draw_rows(seed: int, clip: ClipToFit, num: int, templates: Sequence[str], nu
     """Random rows of a clip: images in random order, again from the first after the last; stratified timesteps."""
     rng = generator_of(seed)
     images = torch.randperm(len(clip.latents), generator=rng).repeat(-(-num // len(clip.latents)))[:num]
-    chosen = torch.randint(len(templates), (num,), generator=rng).tolist()
+    chosen = _draw_prompts(clip, images, len(templates), rng)
     fractions = (torch.arange(num) + torch.rand(num, generator=rng)) / num
     timesteps = (fractions * num_timesteps).long().clamp(max=num_timesteps - 1)
     noise = torch.randn((num, *clip.latents.shape[1:]), generator=rng)
     return SampleRows(clip.latents[images], [templates[index] for index in chosen], timesteps, noise)
+
+
+def _draw_prompts(clip: ClipToFit, images: Tensor, num_prompts: int, rng: torch.Generator) -> list[int]:
+    if clip.chances is None:
+        return torch.randint(num_prompts, (len(images),), generator=rng).tolist()
+    return torch.multinomial(clip.chances[images], 1, generator=rng)[:, 0].tolist()
 
 
 @torch.no_grad()
