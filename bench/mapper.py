@@ -100,8 +100,8 @@ class Bank:
         options, clips = config.options(TrainMapperOptions), self.seen
         if templates is None:
             ids = sorted({int(image_id) for clip in clips for image_id in clip.image_ids})
-            chances = dict(zip(ids, torch.from_numpy(ImagePrompts(config)(self.vectors[ids])), strict=True))
-            clips = [replace(c, chances=torch.stack([chances[int(i)] for i in c.image_ids])) for c in clips]
+            weights = dict(zip(ids, torch.from_numpy(ImagePrompts(config)(self.vectors[ids])), strict=True))
+            clips = [replace(c, weights=torch.stack([weights[int(i)] for i in c.image_ids])) for c in clips]
         options = options.model_copy(update={"templates": templates or prompts_of(config)})
         start = self.world.diffusion.word_embeddings(options.start_words).mean(0, keepdim=True).float()
         start = start.expand(options.num_tokens, -1).clone()

@@ -115,10 +115,10 @@ class MapperTrainer:
         clips = self.latents.clips(rows.sort_by("clip_id"), rejects)
         if not clips:
             raise BadConfig(f"no clip has an image that can be read: {rejects[0].sentence}", key="train_mapper")
-        return self._with_chances(clips) if names_places(self.context.config) else clips
+        return self._with_weights(clips) if names_places(self.context.config) else clips
 
-    def _with_chances(self, clips: "list[ClipToFit]") -> "list[ClipToFit]":
-        """The clips, with the probability of each prompt for each of their images."""
+    def _with_weights(self, clips: "list[ClipToFit]") -> "list[ClipToFit]":
+        """The clips, with the weight of each prompt for each of their images."""
         import torch
 
         ids = sorted({image_id for clip in clips for image_id in clip.image_ids})
@@ -127,9 +127,9 @@ class MapperTrainer:
             query.narrow("wanted", "image_id", _VECTORS)
             found = query.table(_VECTORS).sort_by("image_id")
         assert found["image_id"].to_pylist() == ids, "what was retrieved has a vector"
-        chances = torch.from_numpy(ImagePrompts(self.context.config)(to_array(found["vector"])))
+        weights = torch.from_numpy(ImagePrompts(self.context.config)(to_array(found["vector"])))
         number_of = {image_id: number for number, image_id in enumerate(ids)}
-        return [replace(clip, chances=chances[[number_of[id] for id in clip.image_ids]]) for clip in clips]
+        return [replace(clip, weights=weights[[number_of[id] for id in clip.image_ids]]) for clip in clips]
 
 
 class _Rounds:

@@ -19,6 +19,9 @@ from aai.options import PLACEHOLDER
 _TEMPERATURE = 0.01
 """Softmax temperature over cosines: CLIP's own, whose logit scale is 100."""
 
+_MIN_SHARE = 0.01
+"""A template that suits fewer images is trained less than others: it would be on a few images alone."""
+
 _TWO_ARTICLES = re.compile(r"\ban? (an?|the) ")
 
 
@@ -33,6 +36,11 @@ def with_places(templates: Sequence[str], places: Sequence[str]) -> tuple[str, .
     return tuple(
         template.replace(PLACE, place) for template in templates for place in (places if PLACE in template else [""])
     )
+
+
+def template_numbers(templates: Sequence[str], num_places: int) -> Int64[np.ndarray, " prompts"]:
+    """The number of each prompt's template, in the order of `with_places`."""
+    return np.repeat(np.arange(len(templates)), [num_places if PLACE in template else 1 for template in templates])
 
 
 def captions_of(prompts: Sequence[str], sound: str) -> list[str]:
@@ -53,3 +61,16 @@ def chances_of(scores: Float32[np.ndarray, "images prompts"]) -> Float[np.ndarra
     chances = np.exp(logits - logits.max(axis=1, keepdims=True))
     normalised: np.ndarray = chances / chances.sum(axis=1, keepdims=True)
     return normalised
+
+
+def balanced(
+    chances: Float[np.ndarray, "images prompts"], templates: Int64[np.ndarray, " prompts"]
+) -> Float[np.ndarray, "images prompts"]:
+    """The chances divided by how often their template is the likely one, so that all templates are trained as often.
+
+    Most images that are retrieved for sounds show the sound alone: without this a cue is hardly trained as a verb. Rows
+    no longer sum to 1: images of a rare template have more weight. `templates` has each prompt's template.
+    """
+    shares = np.bincount(templates, chances.mean(axis=0))
+    weighted: np.ndarray = chances / np.maximum(shares, _MIN_SHARE)[templates]
+    return weighted

@@ -7,7 +7,15 @@ from jaxtyping import Float, Float32
 
 from aai.align.captions import everyday_sounds
 from aai.align.options import AlignOptions
-from aai.cues.image_prompts import captions_of, chances_of, everyday_places, likeliest, with_places
+from aai.cues.image_prompts import (
+    balanced,
+    captions_of,
+    chances_of,
+    everyday_places,
+    likeliest,
+    template_numbers,
+    with_places,
+)
 from aai.cues.options import PLACE, TrainMapperOptions
 from aai.errors import BadConfig, BadItem
 from tasks.runtime.config import Config
@@ -33,7 +41,7 @@ def prompt_settings(config: Config) -> dict[str, object]:
 
 
 class ImagePrompts:
-    """How likely each training prompt is for an image.
+    """How often images are trained under each prompt: as likely as it is for the image, and all templates as often.
 
     The sound that stands for the cue is the one of `align.labels` that the image itself shows most likely.
 
@@ -43,19 +51,21 @@ class ImagePrompts:
 
     def __init__(self, config: Config) -> None:
         self.prompts, self.encoder = prompts_of(config), open_images(config)
+        training = config.options(TrainMapperOptions)
+        self.templates = template_numbers(training.templates, len(training.places or everyday_places()))
         options = config.options(AlignOptions)
         self.sounds = options.labels or everyday_sounds()
         self.heard = self._embed([options.image_prompt.replace("*", sound) for sound in self.sounds], "align.labels")
         self._captions = cache(self._captions_of)
 
     def __call__(self, images: Float32[np.ndarray, "images dim"]) -> Float[np.ndarray, "images prompts"]:
-        """The probability of each prompt for each image."""
+        """The weight of each prompt for each image of the training."""
         shown = likeliest(images, self.heard)
         scores = np.empty((len(images), len(self.prompts)), np.float32)
         for number in np.unique(shown):
             own = shown == number
             scores[own] = images[own] @ self._captions(int(number)).T
-        return chances_of(scores)
+        return balanced(chances_of(scores), self.templates)
 
     def _captions_of(self, number: int) -> Float32[np.ndarray, "prompts dim"]:
         return self._embed(captions_of(self.prompts, self.sounds[number]), "train_mapper.templates")

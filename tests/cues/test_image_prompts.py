@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from aai.cues.image_prompts import captions_of, chances_of, everyday_places, likeliest, with_places
+from aai.cues.image_prompts import (
+    balanced,
+    captions_of,
+    chances_of,
+    everyday_places,
+    likeliest,
+    template_numbers,
+    with_places,
+)
 
 
 def test_the_places_are_many_and_have_no_duplicates():
@@ -31,3 +39,17 @@ def test_chances_are_a_softmax_of_cosines():
     chances = chances_of(np.array([[0.30, 0.30], [0.30, 0.29], [0.2, 0.9]], np.float32))
     assert chances.sum(axis=1) == pytest.approx(1)
     assert chances[:, 1] == pytest.approx([0.5, 1 / (1 + np.exp(1)), 1], rel=1e-4)
+
+
+def test_balanced_weights_train_all_templates_as_often():
+    """Three images of nouns and one of a verb, one noun template and one verb template with two places."""
+    templates = template_numbers(("a photo of *", "a * {place}"), 2)
+    assert templates.tolist() == [0, 1, 1]
+    weights = balanced(np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0.75, 0.25]]), templates)
+    assert weights[:3, 0] == pytest.approx([4 / 3] * 3) and weights[3] == pytest.approx([0, 3, 1])
+    assert weights[:, 0].sum() == pytest.approx(weights[:, 1:].sum())
+
+
+def test_a_template_that_suits_no_image_gets_no_weight_to_speak_of():
+    weights = balanced(np.array([[1 - 1e-6, 1e-6]]), np.array([0, 1]))
+    assert weights[0, 1] == pytest.approx(1e-4)
