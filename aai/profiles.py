@@ -101,7 +101,19 @@ PROFILES: dict[str, dict[str, Any]] = {
         "align": {"method": "trained", "labels": list(_PHENOMENA), "audio_prompt": "*"},
         # Scenes of one phenomenon are more similar than photographs, and differ in intensity.
         "retrieve": {"duplicate_similarity": 0.99},
-        "train_mapper": {"method": "shipped"},
+        "train_mapper": {
+            "method": "shipped",
+            "start_words": list(_PHENOMENA),
+            "templates": [
+                "a photo of *",
+                "a picture of *",
+                "a * {place}",
+                "a photo of a * {place}",
+                "a {place} in the style of *",
+                "a photo of a {place} in the style of *",
+            ],
+            "places": ["city", "forest", "field", "mountains", "desert"],
+        },
         "fit": {"steps": 8},
         "render": {"guidance": 4.0},
     },
