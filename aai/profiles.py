@@ -57,6 +57,13 @@ class Models(Options):
     judge: JudgeName | None = None
     """Independent classifier that checks what pictures show, as a further metric of `aai score`; null for none."""
 
+    audio_judge: ModelName | None = None
+    """Another joint encoder, by which `aai evaluate` measures how well pictures fit sounds (AIS). Without one it is the
+    encoder that retrieved, which agrees with itself."""
+
+    image_reward: ModelName | None = None
+    """ImageReward, as a folder or `zai-org/ImageReward@REVISION` with ImageReward.pt, for `aai evaluate`."""
+
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Data type of encoders and text-to-image model, on GPUs and CPUs. A change recomputes everything from the
     embeddings on, because it is part of the recipes."""
@@ -67,9 +74,9 @@ class Models(Options):
 
     def dtype_of(self, role: str) -> str:
         """The data type of a model."""
-        return self.dtype if role in ("audio", "image_text", "joint", "diffusion") else "float32"
+        return self.dtype if role in ("audio", "image_text", "joint", "audio_judge", "diffusion") else "float32"
 
-    @field_validator("audio", "image_text", "joint", "diffusion", mode="before")
+    @field_validator("audio", "image_text", "joint", "audio_judge", "image_reward", "diffusion", mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -24,7 +24,7 @@ JOINT_KINDS = ("pe_audio_video", "embedding_gemma2")
 """The `model_type` of the joint encoders."""
 _PACKAGES = {"pe_audio_video": ("timm", "torchvision")}
 """Packages that models of a type need beside those that AAI always has."""
-_KINDS = {"audio": ("clap",), "image_text": ("clip",), "joint": JOINT_KINDS}
+_KINDS = {"audio": ("clap",), "image_text": ("clip",), "joint": JOINT_KINDS, "audio_judge": JOINT_KINDS}
 """The `model_type` of the transformers models, by role."""
 _LAION_DIM = 512
 """The embeddings of all checkpoints of LAION; their sizes are in the weights alone."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flows.app.align import align
+from flows.app.evaluate import evaluate
 from flows.app.opening import changed as _changed
 from flows.app.opening import open_at as _open
 from flows.app.terminal import (
@@ -58,6 +59,7 @@ def options(
 bank = typer.Typer(help="Export and maintain a cue bank.", no_args_is_help=True)
 app.add_typer(bank, name="bank")
 app.add_typer(align, name="align")
+app.add_typer(evaluate, name="evaluate")
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="Configuration file; `aai init` writes one.")]
 Changes = Annotated[

@@ -86,8 +86,8 @@ def open_image_text(config: Config) -> "ImageTextEncoder":
         )
 
 
-def open_joint(config: Config) -> "JointEncoder":
-    """The joint encoder, on the GPU if this process may use one.
+def open_joint(config: Config, role: str = "joint") -> "JointEncoder":
+    """The joint encoder, or that of another role, on the GPU if this process may use one.
 
     Raises:
         BadConfig: none is named, or it cannot be loaded.
@@ -95,12 +95,10 @@ def open_joint(config: Config) -> "JointEncoder":
     from aai.models.device import best_device, dtype_named
     from aai.models.joint import load_joint
 
-    model, device, dtype = config.models.joint, best_device(), dtype_named(config.models.dtype)
+    model, device, dtype = getattr(config.models, role), best_device(), dtype_named(config.models.dtype)
     assert model is not None, "the recipe names it"
-    with in_role("joint"):
-        return loaded_once(
-            ("joint", model, device, dtype), lambda: load_joint(model.name, model.revision, device, dtype)
-        )
+    with in_role(role):
+        return loaded_once((role, model, device, dtype), lambda: load_joint(model.name, model.revision, device, dtype))
 
 
 def sound_role(config: Config) -> str:
