@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from aai.align.confidence import confidence_of
-from aai.media import audio
+from aai.media import audio, windows
 from aai.media.altered import altered
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
@@ -102,7 +102,7 @@ class ConfidenceWorker(Batched):
     def _load(self, row: Row) -> list[np.ndarray]:
         """A clip's copies as the encoder takes them."""
         wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
-        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
+        window = windows.cut(wave, rate_hz, windows.Window(row["start_s"], row["duration_s"]))
         return [self.encoder.prepare(copy, rate_hz) for copy in altered(np.ascontiguousarray(window), rate_hz)]
 
     def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from aai.errors import BadItem
 from aai.identity import clip_id, content_id, image_id
-from aai.media import audio, images
+from aai.media import audio, images, windows
 from aai.media.files import read_bytes
 from aai.media.options import IngestOptions
 from aai.workspace import SCHEMAS
@@ -115,10 +115,9 @@ def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> tuple[Row
     """
     recording = audio.decode(data, name, options)
     wave, rate_hz, digest = audio.to_mono(recording.samples), recording.rate_hz, content_id(data)
-    found = audio.windows(wave, rate_hz, options)
+    found, left_out = windows.split(wave, rate_hz, options)
     if not found:
-        raise BadItem(audio.no_window(wave, rate_hz, options), uri=name)
-    left_out = audio.left_out(len(wave), rate_hz, found, options)
+        raise BadItem(windows.no_window(wave, rate_hz, options), uri=name)
     unused = {_UNUSED: recording.num_unused} if recording.num_unused else {}
     return [
         {
@@ -128,7 +127,7 @@ def read_clips(data: bytes, name: str, options: audio.AudioOptions) -> tuple[Row
             "duration_s": window.duration_s,
             "rate_hz": rate_hz,
             "channels": recording.samples.shape[1],
-            "level_dbfs": audio.level_dbfs(audio.cut(wave, rate_hz, window)),
+            "level_dbfs": audio.level_dbfs(windows.cut(wave, rate_hz, window)),
         }
         for window in found
     ], {"duration_s": recording.duration_s} | left_out._asdict() | unused
@@ -193,6 +192,6 @@ CLIPS = Stage(
     settings=_audio_settings,
     worker=_audio,
     slice_size=64,
-    code_version=3,
+    code_version=4,
     label="clips",
 )

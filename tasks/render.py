@@ -151,7 +151,7 @@ class Renderer:
         )
         unet, batch_size = diffusion.pipeline.unet, context.options(RenderSectionOptions).batch_size
         pixel_bytes = unet.config.block_out_channels[0] * unet.dtype.itemsize
-        share = memory_share(context.config, RENDERS.name, diffusion.device.type)
+        share = diffusion.codec.memory_share = memory_share(context.config, RENDERS.name, diffusion.device.type)
         self.sizes = BatchSizes(diffusion.device, pixel_bytes, batch_size, share)
         self._compiled_for = (diffusion.default_size, diffusion.default_size)
         self.measures = Measures(context.config)

@@ -5,7 +5,7 @@
     a photo of *:0.5 and *fire:1.5    a weaker and a stronger cue
 
 A name starts with a letter right after the star and continues with letters, digits, `_` and `-`. A strength is a number
-after a colon: 1 applies the cue unchanged, 0 not at all.
+after a colon: 1 applies the cue unchanged, 0 not at all. Any other word right after the colon is an error.
 """
 
 import re
@@ -23,7 +23,7 @@ UNNAMED = ""
 
 _DECIMALS = 6  # of a strength, so that formatting and parsing it is exact
 _SLOT = re.compile(
-    rf"{re.escape(PLACEHOLDER)}(?P<name>[^\W\d_](?:[\w-]*\w)?)?(?::(?P<strength>[-+]?\.?\d[\w.]*(?<!\.)))?"
+    rf"{re.escape(PLACEHOLDER)}(?P<name>[^\W\d_](?:[\w-]*\w)?)?(?::(?P<strength>[-+]?\.?[^\W_][\w.]*(?<!\.)))?"
 )
 
 

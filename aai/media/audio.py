@@ -1,11 +1,9 @@
-"""Audio decoding, windowing, resampling and padding."""
+"""Audio decoding, resampling and padding."""
 
 import io
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -69,8 +67,16 @@ class AudioOptions(Options):
     """Hop length in seconds, from the start of one window to the next; less than window_s makes windows overlap, more
     leaves out what is between them."""
 
+    placement: Literal["sounds", "grid"] = "sounds"
+    """Where the windows of a longer recording are: `sounds` places them around what stands out from its background, so
+    that no border cuts a sound that a window can hold, `grid` takes one after another from the start."""
+
+    background_db: float | None = Field(30.0, gt=0)
+    """Windows this many dB quieter than the loudest 0.1 s of their recording are background noise, and skipped like
+    silence; half of it suffices for steady noise. Null keeps them."""
+
     min_window_s: float = Field(1.0, ge=0)
-    """Minimum length in seconds of the last window; a shorter one, the end of the recording, is left out (and counted
+    """Minimum length in seconds of a window; a shorter one, such as the end of the recording, is left out (and counted
     in audio_files.end_s), unless it is the only one. 0 keeps every end."""
 
     @model_validator(mode="after")
@@ -95,24 +101,6 @@ class Recording:
     def duration_s(self) -> float:
         """Duration in seconds."""
         return len(self.samples) / self.rate_hz
-
-
-class Window(NamedTuple):
-    """A part of a recording."""
-
-    start_s: float
-    duration_s: float
-
-
-class LeftOut(NamedTuple):
-    """How much of a recording is in none of its clips, in seconds."""
-
-    end_s: float
-    """Its end, shorter than min_window_s."""
-    silent_s: float
-    """In silent windows."""
-    between_s: float
-    """Between two windows, where hop_s is more than window_s."""
 
 
 class _Bytes(io.BytesIO):
@@ -178,80 +166,6 @@ def to_mono(samples: Float32[np.ndarray, "samples channels"]) -> Float32[np.ndar
 def resample(wave: Float32[np.ndarray, " samples"], from_hz: int, to_hz: int) -> Float32[np.ndarray, " resampled"]:
     """Change the sample rate (soxr, quality HQ); equal rates return the same array."""
     return wave if from_hz == to_hz else soxr.resample(wave, from_hz, to_hz, quality="HQ")
-
-
-def windows(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioOptions) -> list[Window]:
-    """Windows of a recording without the silent ones; if none is left, `no_window` says why."""
-    return [
-        Window(start / rate_hz, (end - start) / rate_hz)
-        for start, end in _positions(len(wave), rate_hz, options)
-        if not _is_short_end(start, end, rate_hz, options)
-        and loudest_dbfs(wave[start:end], rate_hz, options.silence_dbfs) >= options.silence_dbfs
-    ]
-
-
-def left_out(num_samples: int, rate_hz: int, kept: Sequence[Window], options: AudioOptions) -> LeftOut:
-    """How much of a recording is in none of the windows that `windows` found."""
-    starts = {round(window.start_s * rate_hz) for window in kept}
-    spans: list[list[tuple[int, int]]] = [[], [], []]  # kept, silent, too short
-    for start, end in _positions(num_samples, rate_hz, options):
-        kind = 0 if start in starts else 2 if _is_short_end(start, end, rate_hz, options) else 1
-        spans[kind].append((start, end))
-    edges = np.unique([0, num_samples, *chain.from_iterable(chain.from_iterable(spans))])
-    covered = np.stack([_covered(edges, some) for some in spans] + [np.ones(len(edges) - 1, bool)])
-    lengths_s = np.bincount(covered.argmax(axis=0), np.diff(edges), minlength=4) / rate_hz
-    return LeftOut(end_s=float(lengths_s[2]), silent_s=float(lengths_s[1]), between_s=float(lengths_s[3]))
-
-
-def _positions(num_samples: int, rate_hz: int, options: AudioOptions) -> Iterator[tuple[int, int]]:
-    """First and last sample of all windows; none after one that reaches the end."""
-    length, hop = round(options.window_s * rate_hz), round(options.hop_s * rate_hz)
-    for start in range(0, max(num_samples - max(0, length - hop), 1), hop):
-        yield start, min(start + length, num_samples)
-
-
-def _is_short_end(start: int, end: int, rate_hz: int, options: AudioOptions) -> bool:
-    return start > 0 and end - start < options.min_window_s * rate_hz
-
-
-def _covered(edges: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """For each interval between two edges, whether some span covers it."""
-    changes = np.zeros(len(edges), np.int64)
-    first, last = (np.searchsorted(edges, [span[side] for span in spans]) for side in (0, 1))
-    np.add.at(changes, first, 1)
-    np.add.at(changes, last, -1)
-    return changes.cumsum()[:-1] > 0
-
-
-def no_window(wave: Float32[np.ndarray, " samples"], rate_hz: int, options: AudioOptions) -> str:
-    """Why a recording that is not silent has no window: a sentence with a remedy."""
-    loudest = loudest_dbfs(wave, rate_hz)
-    if loudest < options.silence_dbfs:
-        level = f"the loudest part of all channels together has {loudest:.0f} dBFS, below {options.silence_dbfs:g} dBFS"
-        return f"silent as mono: {level}: store the channel that has the sound, or lower silence_dbfs"
-    if windows(wave, rate_hz, options.model_copy(update={"min_window_s": 0.0})):
-        return "the only sound is in the last window, which is shorter than min_window_s: lower min_window_s"
-    if options.hop_s > options.window_s:
-        return "the only sound is between two windows: lower hop_s to window_s"
-    return f"no window reaches {options.silence_dbfs:g} dBFS, though the recording does: lower silence_dbfs"
-
-
-def cut(wave: Float32[np.ndarray, " samples"], rate_hz: int, window: Window) -> Float32[np.ndarray, " part"]:
-    """Samples of a window, as a view."""
-    start = round(window.start_s * rate_hz)
-    return wave[start : start + round(window.duration_s * rate_hz)]
-
-
-def decode_window(
-    data: bytes, uri: str, window: Window, options: AudioOptions
-) -> tuple[Float32[np.ndarray, " samples"], int]:
-    """One window of an audio file as mono samples, and the sample rate in Hz.
-
-    Raises:
-        BadItem: as `decode`.
-    """
-    recording = decode(data, uri, options)
-    return cut(to_mono(recording.samples), recording.rate_hz, window), recording.rate_hz
 
 
 def fit_length(

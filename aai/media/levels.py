@@ -7,7 +7,7 @@ infinity.
 import math
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 _BLOCK_S = 0.1  # short enough to catch a single bark, long enough to ignore a click
 
@@ -29,3 +29,16 @@ def loudest_dbfs(wave: Float32[np.ndarray, " samples"], rate_hz: int, enough_dbf
         if loudest >= enough_dbfs:
             break
     return loudest
+
+
+def block_levels_dbfs(wave: Float32[np.ndarray, " samples"], rate_hz: int) -> Float[np.ndarray, " blocks"]:
+    """RMS level of each tenth of a second; the last one may be longer, up to twice that."""
+    block = max(2, round(_BLOCK_S * rate_hz))
+    num = max(1, len(wave) // block)
+    whole = wave[: num * block].reshape(num, -1)
+    power = np.einsum("bi,bi->b", whole, whole, dtype=np.float64) / whole.shape[1] - whole.mean(1, np.float64) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        levels: np.ndarray = np.where(power > 0, 10 * np.log10(power), -np.inf)
+    if len(wave) > num * block:
+        levels[-1] = max(levels[-1], level_dbfs(wave[(num - 1) * block :]))
+    return levels

@@ -156,8 +156,8 @@ _AUDIO_FILES = _schema(
     *_FILES.columns,
     _optional("duration_s", _SECONDS, "Duration of the recording in seconds."),
     _optional("end_s", _SECONDS, "Seconds at its end that are in no clip, as they are less than min_window_s."),
-    _optional("silent_s", _SECONDS, "Seconds that are in no clip, as their windows are silent."),
-    _optional("between_s", _SECONDS, "Seconds between two windows that are in no clip, as hop_s is above window_s."),
+    _optional("silent_s", _SECONDS, "Seconds that are in no clip, as their windows are silent or background noise."),
+    _optional("between_s", _SECONDS, "Seconds between two windows that are in no clip."),
 )
 
 SCHEMAS = {

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from aai.media import audio, images
+from aai.media import audio, images, windows
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
 from aai.tiny.canvas import SIZE_PX
@@ -75,8 +75,8 @@ def _renders(run: Run, clip: Row, jobs: Sequence[str]) -> list[Row | None]:
 
 def _wave(run: Run, clip: Row) -> np.ndarray:
     data = read_content(*(clip[name] for name in (*_LOCATION, "content_id")))
-    window = audio.Window(clip["start_s"], clip["duration_s"])
-    wave, rate_hz = audio.decode_window(data, clip["uri"], window, run.config.options(IngestOptions).audio)
+    window = windows.Window(clip["start_s"], clip["duration_s"])
+    wave, rate_hz = windows.decode_window(data, clip["uri"], window, run.config.options(IngestOptions).audio)
     return audio.resample(wave, rate_hz, SAMPLE_RATE_HZ)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig, BadItem
 from aai.inject.prompt import parse
-from aai.media import audio, images, provenance
+from aai.media import audio, images, provenance, windows
 from aai.media.options import IngestOptions
 from aai.options import PLACEHOLDER
 from aai.workspace import SCHEMAS
@@ -68,10 +68,10 @@ def first_window(clip: Path, options: audio.AudioOptions) -> tuple[np.ndarray, i
         raise BadItem(reason, uri=str(clip)) from error
     recording = audio.decode(data, str(clip), options)
     wave = audio.to_mono(recording.samples)
-    found = audio.windows(wave, recording.rate_hz, options)
+    found = windows.windows(wave, recording.rate_hz, options)
     if not found:
-        raise BadItem(audio.no_window(wave, recording.rate_hz, options), uri=str(clip))
-    return audio.cut(wave, recording.rate_hz, found[0]), recording.rate_hz
+        raise BadItem(windows.no_window(wave, recording.rate_hz, options), uri=str(clip))
+    return windows.cut(wave, recording.rate_hz, found[0]), recording.rate_hz
 
 
 def _picture(run: Run, wave: np.ndarray, rate_hz: int, prompt: str, seed: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aai.errors import BadItem
-from aai.media import audio
+from aai.media import windows
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
 from aai.report import media
@@ -43,6 +43,6 @@ def write_sounds(folder: Path, run: Run, clips: Sequence[dict[str, Any]]) -> dic
 
 def _mp3(run: Run, clip: dict[str, Any]) -> bytes:
     data = read_content(clip["uri"], clip["offset"], clip["num_bytes"], clip["content_id"])
-    window = audio.Window(clip["start_s"], clip["duration_s"])
-    wave, rate_hz = audio.decode_window(data, clip["uri"], window, run.config.options(IngestOptions).audio)
+    window = windows.Window(clip["start_s"], clip["duration_s"])
+    wave, rate_hz = windows.decode_window(data, clip["uri"], window, run.config.options(IngestOptions).audio)
     return media.encode_mp3(*media.excerpt(wave, rate_hz))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aai.media import audio
+from aai.media import audio, windows
 from aai.media.files import read_content
 from tasks.runtime.loader import RecentResults, Row, default_threads
 
@@ -26,7 +26,7 @@ class ClipReader:
             BadItem: its file cannot be read, or has changed.
         """
         wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
-        window = audio.cut(wave, rate_hz, audio.Window(row["start_s"], row["duration_s"]))
+        window = windows.cut(wave, rate_hz, windows.Window(row["start_s"], row["duration_s"]))
         return self._prepare(np.ascontiguousarray(window), rate_hz)
 
     def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:

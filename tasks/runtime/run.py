@@ -20,6 +20,7 @@ import pyarrow as pa
 from aai.errors import BadConfig
 from aai.identity import recipe_of
 from aai.models.folders import check_folders, check_hub_model
+from aai.models.judge import judge_entry
 from aai.models.revisions import resolve_revision
 from aai.profiles import JudgeName, ModelName
 from aai.workspace import SCHEMAS, Query, Table, Workspace
@@ -130,6 +131,8 @@ class Run:
         roles = sorted({role for recipe in self.recipes.values() for role in recipe.models})
         folders = {role: _folder(role, getattr(self.config.models, role)) for role in roles}
         check_folders({role: folder for role, folder in folders.items() if folder})
+        if self.config.models.judge:
+            judge_entry(self.config.models.judge)
 
     def context(self) -> Context:
         """What workers are made from."""

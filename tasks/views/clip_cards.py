@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from aai.align.confidence import LOW
 from aai.errors import BadItem, Transient
-from aai.media import audio, images
+from aai.media import images, windows
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
 from aai.report import Card, Cue, JobPictures, Neighbour, Picture, Sound, Thumb, media
@@ -106,8 +106,8 @@ class Files:
         options = self._run.config.options(IngestOptions).audio
         try:
             data = read_content(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
-            window = audio.Window(row["start_s"], row["duration_s"])
-            wave, rate = audio.decode_window(data, row["uri"], window, options)
+            window = windows.Window(row["start_s"], row["duration_s"])
+            wave, rate = windows.decode_window(data, row["uri"], window, options)
         except (BadItem, Transient) as error:
             return Sound(problem=error.sentence)
         wave, rate = media.excerpt(wave, rate)

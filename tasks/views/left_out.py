@@ -8,8 +8,8 @@ from tasks.runtime.run import Run
 
 _PARTS = {
     "end_s": "at ends shorter than min_window_s",
-    "silent_s": "in silent windows",
-    "between_s": "between windows (hop_s is above window_s)",
+    "silent_s": "in windows of silence or background noise",
+    "between_s": "between windows",
 }
 _MIN_S = 0.05
 """Less than this is not worth a sentence: windows are cut at whole samples."""

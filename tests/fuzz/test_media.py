@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aai.errors import AaiError
-from aai.media import audio, containers, images
+from aai.media import audio, containers, images, windows
 from tests.corpus.images import IMAGES
 from tests.corpus.pictures import chunk
 from tests.corpus.sounds import SOUND_FORMATS, SOUNDS
@@ -69,7 +69,7 @@ def _assert_recording_or_error(data: bytes) -> None:
     if not isinstance(recording, AaiError):
         wave = audio.to_mono(recording.samples)
         assert len(wave) and np.isfinite(wave).all() and recording.rate_hz > 0
-        for window in audio.windows(wave, recording.rate_hz, audio.AudioOptions()):
+        for window in windows.windows(wave, recording.rate_hz, audio.AudioOptions()):
             assert window.start_s + window.duration_s <= recording.duration_s + 1e-6
 
 

@@ -11,18 +11,14 @@ from pydantic import ValidationError
 from aai.errors import BadItem
 from aai.media.audio import (
     AudioOptions,
-    Window,
-    cut,
     decode,
     fit_length,
-    left_out,
     level_dbfs,
     loudest_dbfs,
-    no_window,
     resample,
     to_mono,
-    windows,
 )
+from aai.media.windows import Window, windows
 from tests.media.sounds import file_of, sine, with_flac_length
 
 OPTIONS = AudioOptions()
@@ -255,80 +251,6 @@ def test_the_loudest_block_is_measured_at_any_position():
     wave = np.concatenate([np.zeros(48_000, np.float32), sine()[:, 0], np.zeros(48_123, np.float32)])
     assert loudest_dbfs(wave, 16_000) == pytest.approx(SINE_DBFS, abs=0.1)
     assert loudest_dbfs(np.zeros(0, np.float32), 16_000) == -np.inf
-
-
-@pytest.mark.parametrize(
-    "duration_s, changes, found",
-    [
-        (25, {}, [(0, 10), (10, 10), (20, 5)]),
-        (25, {"min_window_s": 6}, [(0, 10), (10, 10)]),
-        (2, {"min_window_s": 6}, [(0, 2)]),
-        (20, {}, [(0, 10), (10, 10)]),
-        (25, {"hop_s": 5}, [(0, 10), (5, 10), (10, 10), (15, 10)]),
-        (27, {"hop_s": 5}, [(0, 10), (5, 10), (10, 10), (15, 10), (20, 7)]),
-        (25, {"hop_s": 20}, [(0, 10), (20, 5)]),
-        (0, {}, []),
-    ],
-)
-def test_a_recording_is_split_into_windows(duration_s, changes, found):
-    assert windows(sine(duration_s, 4_000)[:, 0], 4_000, AudioOptions(**changes)) == found
-
-
-@pytest.mark.parametrize(
-    "duration_s, changes, found",
-    [
-        (25, {"min_window_s": 6}, (5, 0, 0)),
-        (20.5, {}, (0.5, 0, 0)),
-        (0.5, {}, (0, 0, 0)),
-        (25, {"hop_s": 20}, (0, 0, 10)),
-        (35, {"hop_s": 20}, (0, 0, 15)),
-        (40.5, {"hop_s": 20}, (0.5, 0, 20)),
-        (27, {"hop_s": 5, "min_window_s": 8}, (2, 0, 0)),
-    ],
-)
-def test_what_is_in_no_window_is_counted(duration_s, changes, found):
-    wave, options = sine(duration_s, 4_000)[:, 0], AudioOptions(**changes)
-    assert left_out(len(wave), 4_000, windows(wave, 4_000, options), options) == pytest.approx(found)
-
-
-@pytest.mark.parametrize("hop_s, found", [(10, (0, 10, 0)), (5, (0, 0, 0)), (20, (0, 0, 10))])
-def test_what_is_in_silent_windows_alone_is_counted(hop_s, found):
-    wave, options = sine(30, 4_000)[:, 0], AudioOptions(hop_s=hop_s)
-    wave[40_000:80_000] *= 1e-4
-    assert left_out(len(wave), 4_000, windows(wave, 4_000, options), options) == found
-
-
-def test_silent_windows_are_skipped():
-    wave = sine(30, 4_000)[:, 0]
-    wave[40_000:80_000] *= 1e-4
-    assert windows(wave, 4_000, OPTIONS) == [(0, 10), (20, 10)]
-    assert windows(wave, 4_000, AudioOptions(silence_dbfs=-100)) == [(0, 10), (10, 10), (20, 10)]
-    assert windows(wave * 0, 4_000, OPTIONS) == []
-
-
-SOUND_AT_THE_END = np.concatenate([np.zeros(40_000, np.float32), sine(0.5, 4_000)[:, 0]])
-SOUND_AT_11_S = np.concatenate([np.zeros(44_000, np.float32), sine(0.5, 4_000)[:, 0], np.zeros(54_000, np.float32)])
-
-
-@pytest.mark.parametrize(
-    "wave, changes, reason",
-    [
-        (SOUND_AT_THE_END, {}, "in the last window, which is shorter than min_window_s: lower min_window_s"),
-        (SOUND_AT_11_S, {"hop_s": 20}, "between two windows: lower hop_s"),
-        (0.0015 * sine(2, 4_000)[:, 0], {}, "silent as mono: the loudest part of all channels together has -66 dBFS"),
-    ],
-)
-def test_a_recording_without_a_window_has_the_reason(wave, changes, reason):
-    options = AudioOptions(**changes)
-    assert windows(wave, 4_000, options) == []
-    assert reason in no_window(wave, 4_000, options)
-
-
-def test_windows_cover_the_recording():
-    wave = np.random.default_rng(0).normal(size=11_025 * 25).astype(np.float32)
-    parts = [cut(wave, 11_025, window) for window in windows(wave, 11_025, AudioOptions(window_s=1.7, hop_s=1.7))]
-    assert np.array_equal(np.concatenate(parts), wave[: sum(map(len, parts))])
-    assert len(wave) - sum(map(len, parts)) < 11_025
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from aai.errors import BadItem
-from aai.media import audio, containers
-from aai.media.audio import AudioOptions, Window
+from aai.media import audio, containers, windows
+from aai.media.audio import AudioOptions
 from aai.media.files import find_files, read_content
 from aai.media.kinds import AUDIO_SUFFIXES
+from aai.media.windows import Window
 from tasks.ingest import CLIPS
 from tests.media.containers import encoded, silent_video, tone
 
@@ -64,7 +65,7 @@ def test_a_file_is_decoded_with_its_length_and_rate(files, name):
 @needs_av
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_windows_are_exact(files, name):
-    part, rate_hz = audio.decode_window(files[name], name, Window(0.75, 0.5), AudioOptions())
+    part, rate_hz = windows.decode_window(files[name], name, Window(0.75, 0.5), AudioOptions())
     wanted = tone(440, 44_100, 2.0)[0][33_075 : 33_075 + 22_050]
     assert rate_hz == 44_100 and len(part) == 22_050
     np.testing.assert_allclose(part, wanted, atol=1e-4)
@@ -143,4 +144,4 @@ def test_files_and_members_of_tars_become_clips_and_further_streams_are_reported
     assert ["2 sound streams, of which the first is used" in each["sentence"] for each in rejects] == [True]
     clip = next(clip for clip in clips if clip["offset"] is not None)
     content = read_content(clip["uri"], clip["offset"], clip["num_bytes"], clip["content_id"])
-    assert len(audio.decode_window(content, "a", Window(1.0, 1.0), AudioOptions())[0]) == 44_100
+    assert len(windows.decode_window(content, "a", Window(1.0, 1.0), AudioOptions())[0]) == 44_100

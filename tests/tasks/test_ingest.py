@@ -89,7 +89,7 @@ def test_a_recording_with_sound_only_in_a_part_that_is_left_out_is_rejected(tmp_
     samples, rate_hz = soundfile.read(tmp_path / "late.wav", dtype="float32")
     samples[: 2 * rate_hz] = 0
     soundfile.write(tmp_path / "late.wav", samples, rate_hz)
-    options = AudioOptions(window_s=2.0, hop_s=2.0)
+    options = AudioOptions(window_s=2.0, hop_s=2.0, placement="grid")
     with pytest.raises(BadItem, match="the only sound is in the last window, which is shorter") as error:
         read_clips((tmp_path / "late.wav").read_bytes(), "late.wav", options)
     assert error.value.uri == "late.wav"
