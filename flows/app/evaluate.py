@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.app.ballot import ballot, tally
+from flows.app.sweep import sweep
 from flows.app.terminal import at_work, remark, sentences
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def compare(
     typer.echo(f"{'wrote' if done.is_new else 'nothing to do:'} {done.folder}/index.html")
 
 
+evaluate.command(epilog="Example: `aai evaluate sweep sweep.yaml`")(sweep)
 evaluate.command(epilog="Example: `aai evaluate --ballot comparison`")(ballot)
 evaluate.command(epilog="Example: `aai evaluate --tally votes-*.json`")(tally)
 
