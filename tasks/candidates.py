@@ -17,8 +17,8 @@ from aai.edit.composite import preserved_db
 from aai.inject.prompt import caption_of
 from aai.jobs.job import Measure, candidate_seeds
 from aai.models.judge import load_judge
+from tasks.choice import CHOSEN, OTHERS, UNMEASURED
 from tasks.edit import Edited
-from tasks.measures import CHOSEN, OTHERS, UNMEASURED
 from tasks.pictures import Picture
 from tasks.runtime.config import Config
 from tasks.runtime.loaded import loaded_once

@@ -20,7 +20,7 @@ from aai.models.options import RenderOptions
 from aai.options import SPEED_ONLY
 from aai.workspace import SCHEMAS
 from aai.workspace.shards import ShardWriter
-from tasks.measures import note
+from tasks.choice import note
 from tasks.pictures import Picture, PictureWriter, Renders
 from tasks.render_source import RenderSource
 from tasks.runtime.config import Config

@@ -6,8 +6,9 @@ A comparison writes a folder:
     results.md       the same as tables
     index.html       a page: one row per clip, methods side by side
     pictures/        the pictures
-    cells.parquet    a row per clip, method, prompt and seed: clip_id, clip_uri, label, method, prompt, seed, image (a
-                     path relative to the folder), and a column per metric, null where it is not measured
+    sounds/          the clips
+    cells.parquet    a row per clip, method, prompt and seed: clip_id, clip_uri, label, method, prompt, seed, image and
+                     sound (paths relative to the folder), and a column per metric, null where it is not measured
 """
 
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from flows.app.ballot import ballot, tally
+from flows.app.sweep import sweep
 from flows.app.terminal import at_work, remark, sentences
 
 if TYPE_CHECKING:
@@ -75,6 +78,11 @@ def compare(
     for note in done.notes:
         remark(note)
     typer.echo(f"{'wrote' if done.is_new else 'nothing to do:'} {done.folder}/index.html")
+
+
+evaluate.command(epilog="Example: `aai evaluate sweep sweep.yaml`")(sweep)
+evaluate.command(epilog="Example: `aai evaluate --ballot comparison`")(ballot)
+evaluate.command(epilog="Example: `aai evaluate --tally votes-*.json`")(tally)
 
 
 def _show(done: "Comparison") -> None:

@@ -258,5 +258,5 @@ def _jobs(run: Run, method: Method, options: ComparisonOptions) -> tuple[Job, ..
         keys = {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
         text = text_of(prompt)
         words = text if method.prompt == "cue" else parse(text).in_words({UNNAMED: _WORDS[method.prompt]})
-        given.append(keys | {"prompt": words, "name": text})
+        given.append(keys | method.job | {"prompt": words, "name": text})
     return make_jobs(given, run.config.options(RenderSectionOptions).of_jobs, "prompts")

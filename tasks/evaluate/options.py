@@ -35,6 +35,9 @@ class Method(Options):
     """`rendered` by the text-to-image model; `random`: images of the collection, as the level of chance; `retrieved`:
     the image nearest to the clip."""
 
+    job: dict[str, Any] = {}
+    """Keys of jobs that differ from those of the prompts, such as `candidates: 4`."""
+
     @property
     def changes(self) -> dict[str, Any]:
         """The keys that differ, nested."""

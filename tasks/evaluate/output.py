@@ -23,6 +23,7 @@ from aai.workspace.store import write_whole
 from tasks.evaluate.cells import Cell
 from tasks.evaluate.figures import SECONDS, Figure, Sample
 from tasks.evaluate.options import ComparisonOptions
+from tasks.evaluate.sounds import write_sounds
 from tasks.evaluate.tables import markdown
 from tasks.runtime.run import Run
 
@@ -90,7 +91,10 @@ def write(results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], ma
         folder.mkdir(parents=True, exist_ok=True)
         (folder / JSON).unlink(missing_ok=True)
         paths = _write_pictures(folder, run, cells)
-        table = _cells_table(results, clips, cells, paths)
+        sounds = write_sounds(folder, run, clips.to_pylist())
+        table = _cells_table(results, clips, cells, paths).append_column(
+            "sound", pa.array([sounds.get(cell.clip_id) for cell in cells], pa.string())
+        )
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
         write_whole(folder / CELLS, buffer.getvalue())

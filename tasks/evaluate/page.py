@@ -80,7 +80,8 @@ def described(method: Method) -> str:
         return f"the image of the collection that is {which}"
     if method.prompt != "cue":
         return f"the plain model, with the clip's {method.prompt} in place of the cue"
-    return ", ".join(f"{key}: {value}" for key, value in method.set.items()) or "the configuration of the bank"
+    differing = method.set | method.job
+    return ", ".join(f"{key}: {value}" for key, value in differing.items()) or "the configuration of the bank"
 
 
 def plots_of(results: Results) -> list[Plot]:

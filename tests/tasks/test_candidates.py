@@ -14,8 +14,8 @@ from aai.metrics import METRICS
 from aai.models.judge import load_judge
 from aai.workspace.shards import read_picture
 from tasks.candidates import Choosing, best_of, expanded
+from tasks.choice import note
 from tasks.edit import Edited
-from tasks.measures import note
 from tasks.render import plan_render, render
 from tasks.render_source import RenderSource
 from tasks.runtime.run import Run
