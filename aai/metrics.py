@@ -104,7 +104,7 @@ METRICS = {
             "IIS-cos",
             "IIS: cosine similarity of the image and the clip's own image; -1 to 1, higher is better",
             source=_MACS,
-            low=-1,
+            low=-1.0,
             role="image_text",
         ),
         Metric(
@@ -136,7 +136,7 @@ METRICS = {
             "AIS-cos",
             "AIS: cosine similarity of image and clip; -1 to 1, higher is better",
             source=_MACS,
-            low=-1,
+            low=-1.0,
             role="sounds",
         ),
         Metric(
@@ -172,7 +172,7 @@ METRICS = {
             "distance of the images from those of the collection, in the space of the index; 0 is best",
             source="Jayasumana et al. 2024, arXiv 2401.09603",
             direction="down",
-            high=2_000,
+            high=2_000.0,
             role="images",
             of_set=True,
         ),
@@ -180,7 +180,7 @@ METRICS = {
             DIVERSITY,
             "diversity",
             "mean cosine distance between images of a clip with different seeds; 0 to 2, higher is more varied",
-            high=2,
+            high=2.0,
             role="image_text",
         ),
         Metric(
@@ -191,7 +191,11 @@ METRICS = {
             high=math.inf,
         ),
         Metric(
-            KEPT_SSIM, "kept SSIM", "SSIM of an edit and its source outside the mask; 1 is best", source=_DIRECT, low=-1
+            KEPT_SSIM,
+            "kept SSIM",
+            "SSIM of an edit and its source outside the mask; 1 is best",
+            source=_DIRECT,
+            low=-1.0,
         ),
         Metric(
             KEPT_DISTANCE,
@@ -199,7 +203,7 @@ METRICS = {
             "distance of patch features of an edit and its source outside the mask, as LPIPS; 0 is best",
             source="after Zhang et al. 2018, arXiv 1801.03924",
             direction="down",
-            high=4,
+            high=4.0,
             role="image_text",
         ),
         Metric(
@@ -208,7 +212,7 @@ METRICS = {
             "mean squared difference of the self-similarities of an edit's and its source's patches; 0 is best",
             source="Tumanyan et al. 2022, arXiv 2201.00424",
             direction="down",
-            high=4,
+            high=4.0,
             role="image_text",
         ),
         Metric(MASK_IOU, "mask IoU", "intersection over union of the mask of an edit and the true one; 1 is best"),

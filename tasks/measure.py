@@ -25,7 +25,7 @@ from aai.workspace.shards import read_picture
 from tasks.runtime.clip_reader import ClipReader
 from tasks.runtime.config import Config
 from tasks.runtime.loader import Loader, Row
-from tasks.runtime.models import image_role, open_image_text, open_joint
+from tasks.runtime.models import image_role, open_image_reward, open_image_text, open_joint
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject
 
@@ -80,6 +80,7 @@ class Measurer(Batched):
         self.hears = open_joint(config, "audio_judge") if config.models.audio_judge else None
         if self.hears:
             self.encoders["audio_judge"] = self.hears.images
+        self.reward = open_image_reward(config)
         self.judge = load_judge(config.models.judge) if config.models.judge else None
         self.workspace, self.options = context.workspace, context.options(IngestOptions)
         self.batch_size = context.options(MeasureOptions).batch_size
@@ -151,7 +152,21 @@ class Measurer(Batched):
             judged = self.judge([pixels for pixels, _ in loaded], prompts, labels)
             for name, values in judged.items():
                 found += [_value(row, name, value) for row, value in zip(rows, values.tolist(), strict=True)]
+        if self.reward:
+            found += self._rewards(rows, [pixels for pixels, _ in loaded])
         return [row for row in found if row["vector"] is not None or row["value"] is not None]
+
+    def _rewards(self, rows: list[Row], pictures: Sequence[np.ndarray]) -> Measured:
+        """ImageReward of the pictures with a caption that the model reads to its end."""
+        import torch
+
+        assert self.reward is not None, "the configuration names it"
+        good = [index for index, row in enumerate(rows) if row["text"] and self.reward.fits(row["text"])]
+        if not good:
+            return []
+        prepared = torch.from_numpy(np.stack([self.reward.prepare(pictures[index]) for index in good]))
+        values = self.reward.score(prepared, [rows[index]["text"] for index in good]).tolist()
+        return [_value(rows[index], metrics.IMAGE_REWARD, value) for index, value in zip(good, values, strict=True)]
 
     def _clip_scores(self, rows: list[Row], vectors: np.ndarray) -> Measured:
         """CLIPScores of pictures with their captions; a caption that is too long is a reject as a text."""

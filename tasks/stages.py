@@ -74,6 +74,17 @@ def load_config(path: str | Path, changes: Mapping[str, Any] | None = None, stag
         raise BadConfig(error.sentence, key=error.key, uri=str(path)) from error
 
 
+def open_file(path: str | Path, changes: Mapping[str, Any] | None = None) -> Run:
+    """A run of a configuration file, with some keys changed.
+
+    Raises:
+        BadConfig: the file, a key or the workspace is wrong.
+    """
+    run = open_run(load_config(path, changes))
+    run.file = str(Path(path).absolute())
+    return run
+
+
 def open_run(settings: Config, watch: Watch | None = None, stages: Sequence[Stage] = STAGES) -> Run:
     """A run on the workspace that a configuration names.
 

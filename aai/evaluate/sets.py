@@ -10,7 +10,7 @@ from aai.evaluate.intervals import Interval, jackknife
 _SIGMA, _SCALE = 10.0, 1_000.0  # of CMMD
 _CHUNK = 1_024
 
-Vectors = Float[np.ndarray, "images dim"]
+Vectors = Float[np.ndarray, "_ dim"]
 
 
 class SetDistance:

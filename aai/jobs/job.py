@@ -149,7 +149,7 @@ class Job(Options):
     @field_validator("seeds", mode="before")
     @classmethod
     def _number_or_list(cls, value: Any) -> Any:
-        return _checked_seeds(value)
+        return checked_seeds(value)
 
     @property
     def has_source(self) -> bool:
@@ -255,7 +255,7 @@ def _parsed(prompt: str) -> Prompt:
         raise ValueError(str(error)) from error
 
 
-def _checked_seeds(value: Any) -> Any:
+def checked_seeds(value: Any) -> Any:
     """A number of seeds, or a list of seeds.
 
     Raises:

@@ -179,6 +179,7 @@ SCHEMAS = {
         _column("rejected", _LONG, "Number of items that the run rejected."),
         _column("stopped", pa.bool_(), "Whether it was stopped before all items were done."),
         _column("host", _TEXT, "Host name of the driver."),
+        _optional("config", _TEXT, "Configuration file; null without one, and in rows of before it was noted."),
     ),
     "audio_listing": _LISTING,
     "image_listing": _LISTING,

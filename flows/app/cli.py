@@ -251,8 +251,11 @@ def demo(
 
 @app.command(epilog="Example: `aai submit --to slurm --dry-run -- build -c aai.yaml`")
 def submit(
-    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="Command of aai with its arguments.")],
-    to: Annotated[str, typer.Option(help="slurm, slurm-array, ray, kuberay or skypilot.")],
+    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="build, render, score or report.")],
+    to: Annotated[
+        str,
+        typer.Option(help="slurm, slurm-array, ray, kuberay or skypilot: docs/CLUSTERS.md compares them."),
+    ],
     dry_run: Annotated[bool, typer.Option(help="Only print the file that would be handed in.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait for the job, and exit with its state.")] = False,
 ) -> None:

@@ -13,9 +13,9 @@ def open_at(path: Path, changes: list[str] | None) -> "Run":
     Raises:
         BadConfig: the file or a change is wrong.
     """
-    from tasks.stages import load_config, open_run
+    from tasks.stages import open_file
 
-    return open_run(load_config(path, changed({}, changes)))
+    return open_file(path, changed({}, changes))
 
 
 def changed(keys: dict[str, object], changes: list[str] | None) -> dict[str, object]:

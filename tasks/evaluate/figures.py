@@ -1,8 +1,8 @@
 """The figures of a comparison: each metric of each method, with intervals, and its difference from the reference."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,34 +110,26 @@ def matrix(sample: Sample, name: str, prompt: str | None) -> np.ndarray | None:
 
 
 def _of_values(sample: Sample, draws: Draws, metric: Metric, prompt: str | None, values: np.ndarray) -> list[Figure]:
-    num = (~np.isnan(values)).sum(axis=0)
+    one, num = draws.one, (~np.isnan(values)).sum(axis=0)
     if not metric.truth:
-        return _with_differences(sample, metric, MEAN, prompt, num, lambda some: some.means(values), draws)
+        return _with_differences(sample, metric, MEAN, prompt, num, (one.means(values), draws.means(values)))
     truth = sample.truths.get(metric.truth)
     if truth is None or np.isnan(truth).all():
         return []
     num = (~np.isnan(values) & ~np.isnan(truth)[:, None]).sum(axis=0)
-    one, many = draws.one.degrees(truth, values), draws.degrees(truth, values)
+    own, resampled = one.degrees(truth, values), draws.degrees(truth, values)
     found = []
     for part in PARTS:
-        pairs = getattr(one, part), getattr(many, part)
-        found += _with_differences(
-            sample, metric, part, prompt, num, lambda some, pairs=pairs: pairs[some is draws], draws
-        )
+        pair = getattr(own, part), getattr(resampled, part)
+        found += _with_differences(sample, metric, part, prompt, num, pair)
     return found
 
 
 def _with_differences(  # noqa: PLR0913
-    sample: Sample,
-    metric: Metric,
-    part: str,
-    prompt: str | None,
-    num: np.ndarray,
-    statistic: Callable[[Draws], np.ndarray],
-    draws: Draws,
+    sample: Sample, metric: Metric, part: str, prompt: str | None, num: np.ndarray, pair: tuple[np.ndarray, np.ndarray]
 ) -> list[Figure]:
-    """A figure per method from a statistic of resamples, resamples x methods."""
-    own, resampled = statistic(draws.one)[0], statistic(draws)
+    """A figure per method from a statistic of the clips and of resamples of them: resamples x methods."""
+    [own], resampled = pair
     reference, found = list(sample.methods).index(sample.reference), []
     for number, method in enumerate(sample.methods):
         if not num[number]:
@@ -182,9 +174,12 @@ def _figure(  # noqa: PLR0913
     own: Interval,
     difference: Interval | None,
 ) -> Figure:
-    gap = (difference.value, difference.low, difference.high) if difference else (None, None, None)
-    is_independent = metric.name not in sample.dependent
-    return Figure(metric.name, part, prompt, method, own.value, own.low, own.high, num, *gap, is_independent)
+    found = Figure(metric.name, part, prompt, method, own.value, own.low, own.high, num)
+    found = replace(found, is_independent=metric.name not in sample.dependent)
+    if difference is None:
+        return found
+    low, high = difference.low, difference.high
+    return replace(found, difference=difference.value, difference_low=low, difference_high=high)
 
 
 def title_of(metric: str, part: str) -> str:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aai.errors import BadConfig
+from aai.errors import BadConfig, BadItem
 from aai.inject.prompt import UNNAMED, parse
-from aai.jobs.job import Job
+from aai.jobs.job import checked_seeds
 from aai.jobs.selection import CueFilter
 from aai.options import PLACEHOLDER, Options
 from aai.yaml_reader import read_yaml
@@ -139,14 +139,14 @@ class ComparisonOptions(Options):
     def _have_a_cue(cls, prompts: tuple[str | dict[str, Any], ...]) -> tuple[str | dict[str, Any], ...]:
         for given in prompts:
             text = given.get("prompt") if isinstance(given, dict) else given
-            if not isinstance(text, str) or parse(text).names != (UNNAMED,):
+            if not isinstance(text, str) or _names(text) != (UNNAMED,):
                 raise ValueError(f"{text!r}: write one prompt with one {PLACEHOLDER} for the sound")
         return prompts
 
     @field_validator("seeds", mode="before")
     @classmethod
     def _checked_seeds(cls, given: Any) -> Any:
-        return Job.model_validate({"name": "seeds", "position": "", "prompts": "*", "seeds": given}).seeds
+        return checked_seeds(given)
 
     @model_validator(mode="after")
     def _reference_is_a_method(self) -> "ComparisonOptions":
@@ -180,6 +180,18 @@ def load_comparison(path: Path | None, given: Mapping[str, Any]) -> ComparisonOp
         if isinstance(keys[name], str) and "://" not in keys[name]:
             keys[name] = str(folder / os.path.expanduser(keys[name]))
     return read_options(ComparisonOptions, keys | dict(given), _KEYS, str(path) if path else None)
+
+
+def _names(prompt: str) -> tuple[str, ...]:
+    """The cue names of a prompt.
+
+    Raises:
+        ValueError: a strength in it is not a number.
+    """
+    try:
+        return parse(prompt).names
+    except BadItem as error:
+        raise ValueError(error.sentence) from error
 
 
 def _method(given: Any) -> Any:

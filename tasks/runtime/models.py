@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aai.models.clap import AudioEncoder
     from aai.models.clip import ImageTextEncoder
     from aai.models.diffusion import Diffusion
+    from aai.models.image_reward import ImageReward
     from aai.models.joint import ImageEncoder, JointEncoder, SoundEncoder
 
 
@@ -99,6 +100,21 @@ def open_joint(config: Config, role: str = "joint") -> "JointEncoder":
     assert model is not None, "the recipe names it"
     with in_role(role):
         return loaded_once((role, model, device, dtype), lambda: load_joint(model.name, model.revision, device, dtype))
+
+
+def open_image_reward(config: Config) -> "ImageReward | None":
+    """ImageReward, on the GPU if this process may use one; none if the configuration names no folder.
+
+    Raises:
+        BadConfig: it cannot be loaded.
+    """
+    if (folder := config.models.image_reward) is None:
+        return None
+    from aai.models.device import best_device
+    from aai.models.image_reward import ImageReward
+
+    device = best_device()
+    return loaded_once(("image_reward", folder, device), lambda: ImageReward(folder, device))
 
 
 def sound_role(config: Config) -> str:

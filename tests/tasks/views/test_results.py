@@ -1,9 +1,11 @@
 """Scores are aggregated per generation and job, the current generation first."""
 
 import math
+from datetime import UTC, datetime
 
 import pytest
 
+from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.views.results import generations, intensity_of, results
 from tests.bank import append, rows_of, run_on
@@ -53,6 +55,15 @@ def test_the_current_generation_comes_first_and_equal_methods_are_told_apart(tmp
     assert found[0].name == f"adapter ({run.recipe('renders')})"
     assert [generation.method for generation in found] == ["adapter", "adapter", "mapper"]
     assert len({generation.name for generation in found}) == 3
+
+
+def test_equal_methods_have_the_names_of_their_configuration_files(tmp_path):
+    for steps, file in ((1, "/x/a.yaml"), (2, "/x/b.yaml"), (3, None)):
+        run = run_with_pictures(tmp_path, fit={"method": "adapter", "steps": steps})
+        run.file = file
+        run.record(datetime.now(UTC), StageSummary("render", run.recipe("renders"), 0, 1, 0, 1.0))
+    names = {generation.name for generation in generations(run)}
+    assert names == {"adapter (a.yaml)", "adapter (b.yaml)", f"adapter ({run.recipe('renders')})"}
 
 
 def test_scores_of_another_configuration_count_where_the_current_one_has_none(tmp_path):
