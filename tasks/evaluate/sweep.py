@@ -47,6 +47,7 @@ _KEYS: dict[Setting, tuple[str, dict[str, Any]]] = {
 
 _CHOSEN_BY: dict[Measure, frozenset[str]] = {
     "judge": frozenset(name for name, metric in METRICS.items() if metric.role == "judge"),
+    "audio_judge": frozenset(name for name, metric in METRICS.items() if metric.role == "sounds"),
     "clip_score": frozenset([CLIP_SCORE]),
 }
 """The metrics of the model that chose the candidates."""
