@@ -14,7 +14,7 @@ from aai.errors import BadItem
 from aai.jobs.job import Job, fields_of, fill
 from aai.jobs.selection import CueFilter
 from aai.models.prompt_lengths import PromptLengths
-from tasks.measures import choice_of
+from tasks.choice import choice_of
 from tasks.runtime.photos import Photo, find_photos
 from tasks.runtime.run import Run
 

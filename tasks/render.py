@@ -20,7 +20,7 @@ from aai.models.options import RenderOptions
 from aai.options import SPEED_ONLY
 from aai.workspace import SCHEMAS
 from aai.workspace.shards import ShardWriter
-from tasks.measures import note
+from tasks.choice import note
 from tasks.pictures import Picture, PictureWriter, Renders
 from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
@@ -154,7 +154,7 @@ class Renderer:
         share = diffusion.codec.memory_share = memory_share(context.config, RENDERS.name, diffusion.device.type)
         self.sizes = BatchSizes(diffusion.device, pixel_bytes, batch_size, share)
         self._compiled_for = (diffusion.default_size, diffusion.default_size)
-        self.measures = Measures(context.config)
+        self.measures = Measures(context)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice to one shard per format."""

@@ -14,6 +14,7 @@ from tasks.fit import CUES
 from tasks.index import INDEX
 from tasks.ingest import CLIPS, IMAGES
 from tasks.list_files import LIST_AUDIO, LIST_IMAGES
+from tasks.measure import MEASURES
 from tasks.read_tars import AUDIO_TARS, IMAGE_TARS
 from tasks.render import RENDERS
 from tasks.retrieve import NEIGHBOURS
@@ -46,6 +47,7 @@ STAGES: tuple[Stage, ...] = (
     CONFIDENCES,
     RENDERS,
     SCORES,
+    MEASURES,
 )
 """Each reads the tables of stages before it."""
 

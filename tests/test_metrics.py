@@ -5,12 +5,36 @@ import math
 import numpy as np
 import pytest
 
-from aai.metrics import METRICS, aggregate, ais_cosine, ais_rank, clip_score, mean_rank_correlation, rank_correlation
+from aai.metrics import (
+    DEGREES,
+    METRICS,
+    aggregate,
+    ais_cosine,
+    ais_rank,
+    clip_score,
+    mean_rank_correlation,
+    rank_correlation,
+)
 
 
 def test_every_metric_has_a_label_and_a_help_line():
     assert all(name == metric.name and metric.label and metric.help for name, metric in METRICS.items())
-    assert {name for name, metric in METRICS.items() if metric.is_share} == {"judge_phenomenon", "judge_background"}
+    assert {name for name, metric in METRICS.items() if metric.is_share} == {
+        "judge_phenomenon",
+        "judge_background",
+        "aic",
+    }
+
+
+def test_a_metric_has_a_range_a_direction_and_a_source():
+    for metric in METRICS.values():
+        assert metric.low < metric.high and metric.source
+        assert (metric.direction == "truth") == (metric.name in DEGREES)
+
+
+def test_what_agrees_with_the_encoder_that_retrieved_is_not_shown_first():
+    names = list(METRICS)
+    assert names.index("ais_rank") > names.index("judge_intensity") and names[0].startswith("judge_")
 
 
 def numbers(*values: float) -> np.ndarray:

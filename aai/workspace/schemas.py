@@ -266,7 +266,7 @@ SCHEMAS = {
         _optional("candidate_seeds", pa.list_(_LONG), "Seeds of all candidates, the picture's own seed first."),
         _optional("candidate_scores", pa.list_(pa.float64()), "Their scores; null if they could not be measured."),
         _optional("candidate_preserved_db", pa.list_(pa.float64()), "Of edits: PSNR outside the mask, 100 if equal."),
-        _optional("chosen_by", _TEXT, "Measure of the scores: judge or clip_score."),
+        _optional("chosen_by", _TEXT, "Measure of the scores: judge, audio_judge or clip_score."),
         _optional("chosen_by_model", _TEXT, "Name and revision of its model."),
         _column("steps", _INT, "Number of denoising steps."),
         _column("guidance", _FLOAT, "Classifier-free guidance scale."),
