@@ -295,6 +295,34 @@ def mean_rank_correlation(
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How a measured degree agrees with the true one; None where that is undefined."""
+
+    rank: float | None = None
+    """Spearman's rank correlation within groups, averaged; 1 is best."""
+
+    bias: float | None = None
+    """Mean of measured minus true; 0 is best."""
+
+    slope: float | None = None
+    """Slope of measured on true within groups, by least squares; 1 is best."""
+
+
+def agreement(
+    groups: Sequence[str], truth: Float[np.ndarray, " items"], measured: Float[np.ndarray, " items"]
+) -> Agreement:
+    """How a measured degree agrees with the true one: a rank correlation alone hides that all is too strong."""
+    if not len(truth):
+        return Agreement()
+    names, x, y = np.asarray(groups, object), truth.astype(float), measured.astype(float)
+    for name in dict.fromkeys(groups):
+        x, y = (np.where(names == name, each - each[names == name].mean(), each) for each in (x, y))
+    rank, variance = mean_rank_correlation(groups, truth, measured), float(x @ x)
+    slope = float(x @ y) / variance if variance > 0 else None
+    return Agreement(None if math.isnan(rank) else rank, float((measured - truth).mean()), slope)
+
+
+@dataclass(frozen=True)
 class Aggregate:
     """Aggregated scores of a set of images."""
 
@@ -304,8 +332,8 @@ class Aggregate:
     means: dict[str, float]
     """Mean of each metric, over the images that have it."""
 
-    intensity: float | None
-    """Spearman's rank correlation of true and judged intensity, averaged within groups; None if undefined."""
+    intensity: Agreement
+    """Of the true and the judged intensity."""
 
 
 def aggregate(
@@ -315,18 +343,18 @@ def aggregate(
 ) -> Aggregate:
     """Aggregate the scores of a set of images; NaN is a missing score or an unknown true intensity.
 
-    The rank correlation of intensities is taken within groups, as clips of one label in one job, and leaves out images
+    The agreement of intensities is taken within groups, as clips of one label in one job, and leaves out images
     without a group.
     """
     means = {name: float(np.nanmean(values)) for name, values in scores.items() if not np.isnan(values).all()}
     num = int(np.any([~np.isnan(values) for values in scores.values()], axis=0).sum()) if scores else 0
-    correlation = math.nan
+    found = Agreement()
     if JUDGE_INTENSITY in scores:
         judged = scores[JUDGE_INTENSITY]
         is_known = ~np.isnan(judged) & ~np.isnan(intensities) & [group is not None for group in groups]
         known_groups = [group or "" for group, known in zip(groups, is_known, strict=True) if known]
-        correlation = mean_rank_correlation(known_groups, intensities[is_known], judged[is_known])
-    return Aggregate(num, means, None if math.isnan(correlation) else correlation)
+        found = agreement(known_groups, intensities[is_known], judged[is_known])
+    return Aggregate(num, means, found)
 
 
 def _cosines(

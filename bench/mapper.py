@@ -38,7 +38,7 @@ from tasks.runtime.image_prompts import ImagePrompts, prompts_of
 from tasks.stages import make_config
 
 USES = ("noun", "verb", "adjective")
-HELD_OUT_SEED, PICTURES_SEED, NUM_IMAGES, BATCH = 777_001, 31_337, 2_000, 20
+HELD_OUT_SEED, PICTURES_SEED, BATCH = 777_001, 31_337, 20
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class Scores:
     """What the judge reads of each held-out clip's picture in one use."""
 
     is_right: np.ndarray
-    is_there: np.ndarray
+    keeps_place: np.ndarray
     level: np.ndarray
 
 
 class Bank:
     """The demo's images and clips, embedded, and held-out clips."""
 
-    def __init__(self, num_each: int, sampler_steps: int) -> None:
+    def __init__(self, num_each: int, num_images: int, sampler_steps: int) -> None:
         self.world, self.judge, self.sampler_steps = World(), load_judge(), sampler_steps
-        pixels = paint(sample_scenes(NUM_IMAGES, SEED, IMAGE_SHARES)).pixels
+        pixels = paint(sample_scenes(num_images, SEED, IMAGE_SHARES)).pixels
         self.vectors = self.world.embed_images(pixels).numpy()
         self.latents = self._latents(pixels)
         drawn = sample_clips(num_each * 40, HELD_OUT_SEED)
@@ -135,7 +135,8 @@ class Bank:
         reading = self.judge.read(np.concatenate(parts))
         names = [PHENOMENA.index(clip.phenomenon) for clip in self.held_out]
         is_there = reading.background.argmax(1).numpy() == [BACKGROUNDS.index(place) for place in places]
-        return Scores(reading.phenomenon.argmax(1).numpy() == names, is_there, reading.mean_intensity().numpy())
+        kept = is_there.astype(float) if use != "noun" else np.full(len(places), np.nan)  # a noun has no place
+        return Scores(reading.phenomenon.argmax(1).numpy() == names, kept, reading.mean_intensity().numpy())
 
 
 Statistic = Callable[[np.ndarray], float]
@@ -148,7 +149,7 @@ def statistics(bank: Bank, scores: Scores) -> dict[str, Statistic]:
     levels = np.array([clip.intensity for clip in bank.held_out])
     return {
         "phenomenon": lambda own: float(scores.is_right[own].mean()),
-        "background": lambda own: float(scores.is_there[own].mean()),
+        "background": lambda own: float(scores.keeps_place[own].mean()),
         "intensity": lambda own: mean_rank_correlation(list(names[own]), levels[own], scores.level[own]),
         "slope": lambda own: float(np.polyfit(levels[own], scores.level[own], 1)[0]),
         "bias": lambda own: float((scores.level[own] - levels[own]).mean()),
@@ -163,7 +164,9 @@ def resampled(bank: Bank, num: int = 500) -> list[np.ndarray]:
 
 
 def cell(value: float, draws: Sequence[float]) -> str:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval; nothing where it is undefined."""
+    if np.isnan(value):
+        return ""
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
@@ -193,13 +196,14 @@ def main() -> None:
     names = ("shipped", "learned", "learned+adapter", "shipped+adapter", "inversion", "words")
     parser.add_argument("--methods", nargs="+", choices=names, default=list(names))
     parser.add_argument("--num", type=int, default=12, help="held-out clips of each phenomenon")
+    parser.add_argument("--images", type=int, default=2_000, help="images of the bank")
     parser.add_argument("--steps", type=int, default=600, help="training steps of the mapper")
     parser.add_argument("--templates", nargs="+", help="train under these with equal chances, whatever images show")
     parser.add_argument("--sampler-steps", type=int, default=16)
     parser.add_argument("--fit-steps", type=int, default=8)
     parser.add_argument("--inversion-steps", type=int, default=48)
     args = parser.parse_args()
-    bank, found, took_s, learned = Bank(args.num, args.sampler_steps), {}, {}, None
+    bank, found, took_s, learned = Bank(args.num, args.images, args.sampler_steps), {}, {}, None
     start = bank.world.diffusion.word_embeddings(PHENOMENA).mean(0, keepdim=True).float().expand(2, -1).clone()
     inversion = FitOptions(steps=args.inversion_steps, learning_rate=0.1, prior_weight=0.0)
     assert bank.fresh, "held-out clips are embedded before anything is timed"

@@ -139,7 +139,7 @@ def _saying_little(figures: Sequence[Figure], sizes: Mapping[str, str]) -> list[
         easy = [each for each in own if each.name.startswith("R@") and each.chance >= _MAX_CHANCE]
         if easy:
             values = ", ".join(f"{each.name} {each.chance:.2f}" for each in easy)
-            notes.append(f"{direction}: among {size} a random order reaches {values}, so these figures say little")
+            notes.append(f"{direction}: among {size} a random order reaches {values}, so that says little")
     return notes
 
 

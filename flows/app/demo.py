@@ -182,7 +182,7 @@ def figures(run: Run) -> list[Figure]:
     current = [generation for generation in generations(run) if generation.is_current]
     scores = {result.job: result.scores for result in results(run, current)}
     return [
-        Figure(use, scores[use].means[JUDGE_PHENOMENON], min_phenomenon, scores[use].intensity, min_intensity)
+        Figure(use, scores[use].means[JUDGE_PHENOMENON], min_phenomenon, scores[use].intensity.rank, min_intensity)
         for use, (min_phenomenon, min_intensity) in _TARGETS.items()
         if use in scores and JUDGE_PHENOMENON in scores[use].means
     ]

@@ -1,10 +1,21 @@
 """The run that a command works on: its configuration file, with the changes of `--set`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from tasks.runtime.run import Run
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="Configuration file; `aai init` writes one.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a key of the configuration, such as fit.steps=3; repeatable."
+    ),
+]
+DEFAULT = Path("aai.yaml")
 
 
 def open_at(path: Path, changes: list[str] | None) -> "Run":

@@ -12,8 +12,6 @@ import pyarrow as pa
 
 from aai.errors import BadConfig
 from aai.identity import content_id
-from aai.metrics import METRICS
-from aai.profiles import ModelName
 from tasks.evaluate.cells import Cell, RenderedCells, collection_cells, image_ids, text_of
 from tasks.evaluate.clips import chosen_clips, own_images, truths_of
 from tasks.evaluate.figures import SECONDS, Sample, figures_of
@@ -25,11 +23,11 @@ from tasks.measure import MEASURES
 from tasks.render import RENDERS
 from tasks.runtime import config as files
 from tasks.runtime.config import merge
-from tasks.runtime.models import image_role
 from tasks.runtime.run import Run
 from tasks.runtime.source import QuerySource
 from tasks.runtime.stage import Source, Stage, sections_of
 from tasks.stages import STAGES, make_config, open_run
+from tasks.views.independence import dependent_metrics
 from tasks.views.lookup import look_up
 
 _SHARED = ("aligned_vectors", "index", "neighbours")
@@ -182,19 +180,6 @@ def open_comparison(options: ComparisonOptions, changes: Mapping[str, Any]) -> O
         except BadConfig as error:
             raise BadConfig(f"{error.key}: {error.sentence}", key=f"methods.{method.name}") from error
     return Opened(options, base, runs)
-
-
-def dependent_metrics(run: Run) -> frozenset[str]:
-    """The metrics whose model is the one that retrieved the images: they measure its agreement with itself."""
-    models, seen = run.config.models, image_role(run.config)
-    retrieved = _name(getattr(models, seen))
-    asks = {"image_text": models.image_text, "images": getattr(models, seen), "sounds": models.audio_judge}
-    roles = {role for role, model in asks.items() if model is None or _name(model) == retrieved}
-    return frozenset(name for name, metric in METRICS.items() if metric.role in roles)
-
-
-def _name(model: ModelName) -> tuple[str, str | None]:
-    return model.name, model.revision
 
 
 def _ancestors(run: Run, tables: Iterable[str]) -> set[str]:

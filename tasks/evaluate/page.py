@@ -140,7 +140,7 @@ def _degree_plots(results: Results, name: str) -> list[Plot | None]:
     if not own:
         return []
     ranks = {
-        method: Series([(index, f.value)], bars=[(index, f.low, f.high)])
+        method: Series([(float(index), f.value)], bars=[(float(index), f.low, f.high)])
         for index, (method, f) in enumerate(own.items(), start=1)
     }
     sample, values = results.sample, matrix(results.sample, name, None)

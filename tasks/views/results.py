@@ -5,7 +5,6 @@ so that methods can be compared.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aai.metrics import JUDGE_INTENSITY, Aggregate, mean_rank_correlation
+from aai.metrics import JUDGE_INTENSITY, Aggregate, Agreement, agreement
 from aai.options import PLACEHOLDER
 from aai.workspace import RECIPE, Workspace
 from tasks.runtime.run import Run
@@ -181,8 +180,7 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: total / num for name, (total, num) in sorted(totals.items())}
 
 
-def _intensity(judged: pa.Table) -> float | None:
-    """The rank correlation of the clips' intensity with the judged one."""
+def _intensity(judged: pa.Table) -> Agreement:
+    """How the judged intensity agrees with the clips', within labels and jobs."""
     groups = pc.binary_join_element_wise(judged["label"], judged["job"], "\n").to_pylist()
-    correlation = mean_rank_correlation(groups, judged["intensity"].to_numpy(), judged["value"].to_numpy())
-    return None if math.isnan(correlation) else correlation
+    return agreement(groups, judged["intensity"].to_numpy(), judged["value"].to_numpy())

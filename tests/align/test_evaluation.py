@@ -121,8 +121,8 @@ def test_recalls_that_chance_comes_near_to_are_noted():
     few, many = (np.eye(num, dtype=np.float32) for num in (20, 50))
     notes = evaluate(Gallery(few, few, np.stack([np.arange(20)] * 2, axis=1))).notes
     assert notes == [
-        "sound to image: among 20 images a random order reaches R@5 0.25, R@10 0.50, so these figures say little",
-        "image to sound: among 20 clips a random order reaches R@5 0.25, R@10 0.50, so these figures say little",
+        "sound to image: among 20 images a random order reaches R@5 0.25, R@10 0.50, so that says little",
+        "image to sound: among 20 clips a random order reaches R@5 0.25, R@10 0.50, so that says little",
     ]
     assert not evaluate(Gallery(many, many, np.stack([np.arange(50)] * 2, axis=1))).notes
 

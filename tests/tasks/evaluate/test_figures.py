@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from tasks.evaluate.compare import dependent_metrics
 from tasks.evaluate.figures import Figure, Sample, figures_of, matrix
+from tasks.evaluate.options import ComparisonOptions
+from tasks.evaluate.output import Results
+from tasks.evaluate.page import plots_of
 from tasks.evaluate.tables import lines_of, markdown
 from tasks.stages import make_config, open_run
+from tasks.views.independence import dependent_metrics
 
 CLIPS = [f"clip {number}" for number in range(12)]
 LABELS = ["rain"] * 6 + ["fire"] * 6
@@ -107,3 +110,19 @@ def test_metrics_by_the_encoder_that_retrieved_are_dependent(tmp_path):
     assert {"ais_rank", "kid"} <= dependent_metrics(joint) and "clip_score" not in dependent_metrics(joint)
     same = {"models": {"audio_judge": "facebook/pe-av-base@1c4c329b78d80a18d860ebfb05daebff4bc44518"}}
     assert "ais_rank" in dependent_metrics(open_run(make_config(profile="sd15", workspace=str(tmp_path), **same)))
+
+
+def test_plots_show_ranks_degrees_and_quality_against_time():
+    results = Results(
+        ComparisonOptions(methods=[{"name": name} for name in METHODS]),
+        sample(),
+        figures_of(sample()),
+        {name: dict.fromkeys(CLIPS, seconds) for name, seconds in zip(METHODS, (6.0, 0.003, 0.0), strict=True)},
+        [],
+    )
+    ranks, seen, quality = plots_of(results)
+    assert [own.name for own in seen.series] == METHODS and len(seen.series[0].points) == len(CLIPS)
+    (_, left), (_, right) = seen.series[2].line
+    assert left == pytest.approx(right, abs=0.2)  # the plain method's line is level
+    assert len(ranks.series) == 3 and [len(own.points) for own in quality.series] == [1, 1, 1]
+    assert results.mean_seconds == pytest.approx({"good": 6, "weak": 0.003, "plain": 0})

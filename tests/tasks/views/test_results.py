@@ -104,12 +104,12 @@ def test_the_correlation_of_intensities_is_within_labels(tmp_path):
     signs = {row["clip_id"]: 1 if row["label"] == "rain" else -1 for row in clips}
     truth = {row["clip_id"]: intensity_of(row["attributes"]) for row in clips}
     judge(run, {clip_id: signs[clip_id] * value for clip_id, value in truth.items()})
-    found = {result.job: result.scores.intensity for result in results(run, generations(run))}
+    found = {result.job: result.scores.intensity.rank for result in results(run, generations(run))}
     assert found["noun"] == found[None] == pytest.approx(1)
     other = run_with_pictures(tmp_path, seed=1)
     judge(other, {clip_id: -signs[clip_id] * value for clip_id, value in truth.items()})
     [whole, *_] = results(other, generations(other)[:1])
-    assert whole.scores.intensity == pytest.approx(-1)
+    assert whole.scores.intensity.rank == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("attributes", [None, "{}", '{"intensity": null}', '{"intensity": "x"}', '{"intensity": [1]}'])
