@@ -221,7 +221,7 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison]) -> S
             raise BadConfig(f"no picture has one of these metrics: choose from {known}", key="metrics")
         notes += [note for note in comparison.notes if note not in notes]
         if all(point.gap.value == 0 for each in own for point in each.curve.points):
-            notes.append(f"{setting}: all values give the same quality; it may have no effect on these cues")
+            notes.append(f"{setting}: all values give the same quality: no effect, or too few clips to show one")
         num_clips = max(num_clips, len({row["clip_id"] for row in rows}))
         curves += own
     enough = {setting: max(own.curve.enough for own in curves if own.setting == setting) for setting in comparisons}

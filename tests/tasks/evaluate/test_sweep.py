@@ -87,7 +87,7 @@ def test_a_setting_without_effect_is_noted(tmp_path):
     options = SweepOptions(vary={"neighbours": (1, 5)}, metrics=("judge_phenomenon",))
     found = swept(options, {"neighbours": comparison})
     assert found.enough == {"neighbours": 1}
-    assert found.notes[-1] == "neighbours: all values give the same quality; it may have no effect on these cues"
+    assert found.notes[-1] == "neighbours: all values give the same quality: no effect, or too few clips to show one"
 
 
 def test_metrics_that_no_picture_has_are_refused(tmp_path):
