@@ -13,7 +13,6 @@ A comparison writes a folder:
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 class _WithDefault(TyperGroup):
     """Without the name of a command the first argument is that of `compare`; `--ballot` is the command `ballot`."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert or complete the name of the command."""
         first = args[0] if args else ""
         if first.startswith("--") and first[2:] in self.commands:
