@@ -81,6 +81,12 @@ class ComparisonPage:
     notes: Sequence[str]
 
     @property
+    def first_other(self) -> str:
+        """The first method that is not the reference."""
+        others = [name for name, _, _ in self.methods if name != self.reference]
+        return others[0] if others else self.reference
+
+    @property
     def labels(self) -> list[str]:
         """Labels of the clips."""
         return sorted({row.label for row in self.rows if row.label})

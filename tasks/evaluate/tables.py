@@ -66,10 +66,10 @@ def markdown(
 
 
 def number(value: float | None) -> str:
-    """A figure with three significant decimals."""
+    """A figure with three decimals, or three significant digits where it is large or small."""
     if value is None or math.isnan(value):
         return ""
-    return f"{value:.3g}" if abs(value) >= 100 else f"{value:.3f}"
+    return f"{value:.3g}" if abs(value) >= 100 or 0 < abs(value) < 0.01 else f"{value:.3f}"
 
 
 def half_width(figure: Figure) -> str:

@@ -98,3 +98,8 @@ def test_the_policy_allows_only_the_pages_own_script():
 def test_a_single_point_is_drawn(num):
     drawn = Plot.of("t", "x", "y", {"a": Series([(1.0, 1.0)] * num)})
     assert drawn is not None and len(drawn.series[0].points) == num
+
+
+def test_clips_are_sorted_by_the_difference_of_another_method_from_the_reference():
+    assert full("mapper").first_other == "label"
+    assert replace(full("mapper"), methods=[("mapper", "", "")]).first_other == "mapper"
