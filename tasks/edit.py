@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aai.edit.composite import finish, resize, size_for
+from aai.edit.composite import alpha_of, finish, resize, size_for
 from aai.edit.editor import Editor, EditRequest, EditResult, Photos
 from aai.edit.options import EditOptions
 from aai.edit.trajectories import InversionCache
@@ -18,7 +18,7 @@ from aai.errors import BadItem
 from aai.media.images import MAX_WEBP_SIDE_PX, RENDERED, ImageOptions
 from aai.models.diffusion import Diffusion
 from aai.models.options import RenderOptions
-from tasks.pictures import Picture
+from tasks.pictures import Finished, Picture
 from tasks.runtime.loader import RecentResults, Row, default_threads
 from tasks.runtime.photos import decode_photo
 
@@ -99,7 +99,7 @@ class Edits:
         Raises:
             BadItem: a prompt cannot be encoded.
         """
-        options = EditOptions.model_validate_json(rows[0]["edit"])
+        options = EditOptions.from_text(rows[0]["edit"])
         editor = Editor(self._diffusion, RenderOptions.model_validate_json(rows[0]["options"]), options)
         photos = [source for source in sources if source is not None]
         if not photos:
@@ -166,7 +166,19 @@ def _finished(
     photos: Iterable[np.ndarray], edited: EditResult, options: EditOptions, allowed: Iterable[np.ndarray | None]
 ) -> list[Picture]:
     parts = zip(photos, edited.pictures, edited.sources, edited.masks, allowed, strict=True)
-    return [partial(finish, photo, edit, rebuilt, mask, options, alpha) for photo, edit, rebuilt, mask, alpha in parts]
+    return [partial(_finish, options, *part) for part in parts]
+
+
+def _finish(
+    options: EditOptions,
+    photo: np.ndarray,
+    edit: np.ndarray,
+    rebuilt: np.ndarray,
+    mask: np.ndarray,
+    allowed: np.ndarray | None,
+) -> Finished:
+    pixels = finish(photo, edit, rebuilt, mask, options, allowed)
+    return Finished(pixels, None if options.preserve == "none" else alpha_of(edit, mask, options, allowed))
 
 
 def _alpha(mask: np.ndarray) -> np.ndarray:
