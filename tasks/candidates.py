@@ -249,7 +249,7 @@ def _embedded(encoder: "ImageEncoder", pixels: Sequence[np.ndarray]) -> Float[np
 
 
 def _pixels(picture: Picture) -> np.ndarray:
-    return picture.small() if isinstance(picture, Edited) else picture()
+    return picture.small() if isinstance(picture, Edited) else picture().pixels
 
 
 def _preserved(group: _Group) -> Scores | None:

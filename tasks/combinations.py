@@ -227,7 +227,7 @@ def _mapped(function: Callable[[Any], str], values: Iterable[Any]) -> pa.Array:
 
 def edit_of(job: Job) -> str:
     """The options of edits as one text; empty without a source."""
-    return json.dumps(job.edit.model_dump(), sort_keys=True) if job.has_source else ""
+    return job.edit.text(bool(job.photos)) if job.has_source else ""
 
 
 def options_of(job: Job) -> str:

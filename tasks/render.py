@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -21,7 +20,7 @@ from aai.options import SPEED_ONLY
 from aai.workspace import SCHEMAS
 from aai.workspace.shards import ShardWriter
 from tasks.choice import note
-from tasks.pictures import Picture, PictureWriter, Renders
+from tasks.pictures import Finished, Picture, PictureWriter, Renders, is_masked
 from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
@@ -128,10 +127,10 @@ def forget_rejects(run: Run, source: RenderSource) -> None:
         remove_rejects(run, "renders", forgotten)
 
 
-def shards_of(run: Run, picture_format: str) -> str:
-    """A glob for the shards of a run's pictures of one format."""
+def shards_of(run: Run, kind: str) -> str:
+    """A glob for the shards of a run's pictures of one format, such as `png`, or with masks, `masked-png`."""
     any_shard = run.workspace.shard_uri("renders", run.recipe("renders"), "any")
-    return f"{any_shard.rpartition('/')[0]}/{picture_format}-*.tar"
+    return f"{any_shard.rpartition('/')[0]}/{kind}-*.tar"
 
 
 class Renderer:
@@ -157,12 +156,12 @@ class Renderer:
         self.measures = Measures(context)
 
     def __call__(self, rows: pa.Table) -> Outcome:
-        """Map a slice to one shard per format."""
+        """Map a slice to one shard per format, and one for pictures with masks."""
         renders: list[dict[str, Any]] = []
         rejects: list[Reject] = []
         counts: Counter[str] = Counter()
-        for picture_format, some in _by_format(rows.to_pylist()).items():
-            with ShardWriter(self.workspace, "renders", self.renders.recipe, picture_format) as shard:
+        for kind, some in _by_kind(rows.to_pylist()).items():
+            with ShardWriter(self.workspace, "renders", self.renders.recipe, kind) as shard:
                 renders += self._to_shard(shard, some, rejects, counts)
         return Outcome(pa.Table.from_pylist(renders, schema=SCHEMAS["renders"].columns), rejects, counts=counts)
 
@@ -275,7 +274,7 @@ class Renderer:
         seeds, negatives = [row["seed"] for row in rows], [row["negative_prompt"] for row in rows]
         options = _options(rows[0])
         pictures = self.diffusion.render(prompts, seeds, cues, negatives, options)
-        return [partial(np.asarray, pixels) for pixels in pictures]
+        return [partial(Finished, pixels) for pixels in pictures]
 
     def _cues(self, row: Row) -> "Tensor":
         """The token vectors of a picture's cues, in the order of the prompt."""
@@ -291,11 +290,12 @@ class Renderer:
         return torch.cat(cues)
 
 
-def _by_format(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows by the format of their pictures, in the same order."""
+def _by_kind(rows: list[dict]) -> dict[str, list[dict]]:
+    """Rows by the format of their pictures and whether they have masks, in the same order."""
     parts: dict[str, list[dict]] = {}
     for row in rows:
-        parts.setdefault(json.loads(row["options"])["format"], []).append(row)
+        kind = "masked-" * is_masked(row) + json.loads(row["options"])["format"]
+        parts.setdefault(kind, []).append(row)
     return parts
 
 

@@ -162,6 +162,11 @@ class Job(Options):
         return self.source_images if self.has_source else ()
 
     @property
+    def shard_kind(self) -> str:
+        """What the names of the shards with its pictures begin with."""
+        return "masked-" * (self.has_source and self.edit.write_mask) + self.options.format
+
+    @property
     def is_seedless(self) -> bool:
         """Whether seeds have no effect: DDIM inversion takes the noise from the photo."""
         return bool(self.photos) and self.edit.inversion == "direct"

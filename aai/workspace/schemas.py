@@ -259,6 +259,7 @@ SCHEMAS = {
         _optional("image_uri", _TEXT, "Path or URL of the photo."),
         _optional("source_prompt", _TEXT, "Prompt of the source image of an edit; null without a source."),
         _optional("edit", _TEXT, "Edit options, as JSON; null without a source."),
+        _optional("mask_share", pa.float64(), "Share of the picture that its edit mask reaches, from 0 to 1."),
         _column("prompt", _TEXT, "The prompt, with a placeholder for each cue."),
         _column("negative_prompt", _TEXT, "The negative prompt; may be empty."),
         _SEED,

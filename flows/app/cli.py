@@ -153,8 +153,8 @@ def render(
 
             done = _follow("render", lambda run, do: make_pictures(run, loaded, do, source), run)
     show_summaries(done)
-    for picture_format in sorted({job.options.format for job in loaded}):
-        typer.echo(f"the pictures are in {shards_of(run, picture_format)}")
+    for kind in sorted({job.shard_kind for job in loaded}):
+        typer.echo(f"the pictures are in {shards_of(run, kind)}")
 
 
 @app.command(epilog="Example: `aai score -c aai.yaml`")

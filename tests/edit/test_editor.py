@@ -130,7 +130,7 @@ def test_an_edit_equals_its_source_outside_its_mask(diffusion, cues):
 def test_a_users_mask_limits_an_edit(diffusion, cues, inversion):
     masks = np.zeros((3, SIZE, SIZE), np.float32)
     masks[0, :, : SIZE // 2], masks[1] = 1, 1
-    options = EditOptions(inversion=inversion, blend_from=0)
+    options = EditOptions(inversion=inversion, blend_from=0, guide_from="empty")
     photos = Photos(photos_of(), ["a", "b"], [0, 0, 1], masks)
     made = Editor(diffusion, QUICK, options).from_photos(request_of(cues), photos, InversionCache())
     assert np.array_equal(np.kron(made.masks, np.ones((1, 8, 8))), masks)
@@ -161,6 +161,38 @@ def test_seeds_matter_under_virtual_inversion_alone(diffusion, cues):
     assert np.array_equal(made_with("direct", 1), made_with("direct", 2))
     assert not np.array_equal(made_with("virtual", 1), made_with("virtual", 2))
     assert np.array_equal(made_with("virtual", 1), made_with("virtual", 1))
+
+
+def test_an_edit_of_a_photo_that_says_nothing_gives_the_photo_back(diffusion):
+    request = request_of(None, prompts=["a city"] * 3)
+    photos = Photos(photos_of(), ["a", "b"], [0, 1, 1])
+    made, changed = (
+        Editor(diffusion, QUICK, EditOptions(preserve="none", **options)).from_photos(request, photos, InversionCache())
+        for options in ({}, {"guide_from": "empty"})
+    )
+    assert same(made.pictures, made.sources) and not same(changed.pictures, changed.sources)
+
+
+def test_edits_are_led_from_the_source_under_virtual_inversion_alone(diffusion, cues):
+    photos, request = Photos(photos_of(1), ["a"], [0] * 3), request_of(cues)
+    made = [
+        Editor(diffusion, QUICK, EditOptions(inversion=inversion, **options)).from_photos(
+            request, photos, InversionCache()
+        )
+        for inversion in ("direct", "virtual")
+        for options in ({}, {"guide_from": "empty"}, {"cue_guidance": 3.0})
+    ]
+    assert same(made[0].pictures, made[1].pictures) and same(made[0].pictures, made[2].pictures)
+    assert not any(np.array_equal(made[3].pictures, other.pictures) for other in made[4:])
+
+
+def test_a_negative_prompt_is_what_guidance_leads_from(diffusion, cues):
+    photos, request = Photos(photos_of(1), ["a"], [0] * 3), request_of(cues, negative_prompts=["dark", "", "dark"])
+    by_default, empty = (
+        Editor(diffusion, QUICK, EditOptions(**options)).from_photos(request, photos, InversionCache()).pictures
+        for options in ({}, {"guide_from": "empty"})
+    )
+    assert [same(*both) for both in zip(by_default, empty, strict=True)] == [True, False, True]
 
 
 def test_reweighting_changes_an_edit(diffusion, cues):
