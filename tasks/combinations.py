@@ -14,6 +14,7 @@ from aai.errors import BadItem
 from aai.jobs.job import Job, fields_of, fill
 from aai.jobs.selection import CueFilter
 from aai.models.prompt_lengths import PromptLengths
+from tasks.choice import choice_of
 from tasks.runtime.photos import Photo, find_photos
 from tasks.runtime.run import Run
 
@@ -33,6 +34,9 @@ BLOCK = pa.schema(
         ("mask_uri", pa.string()),
         ("negative_prompt", pa.string()),
         ("options", pa.string()),  # as JSON
+        ("candidates", pa.int32()),
+        ("chosen_by", pa.string()),  # this and the next: null for a single candidate
+        ("chosen_by_model", pa.string()),
     ]
 )
 """What the combinations of a job and a source have in common."""
@@ -52,7 +56,17 @@ COMBINATION = pa.schema(
 )
 """What a combination has of its own."""
 
-PLAIN = {"mode": "generate", "blend": None, "source_prompt": None, "edit": None, "image_id": None, "mask_id": None}
+PLAIN = {
+    "mode": "generate",
+    "blend": None,
+    "source_prompt": None,
+    "edit": None,
+    "image_id": None,
+    "mask_id": None,
+    "candidates": 1,
+    "chosen_by": None,
+    "chosen_by_model": None,
+}
 """What most pictures have in common; it is no part of their ids."""
 
 
@@ -63,12 +77,13 @@ class Block:
     job: Job
     prompts: tuple[str, ...]
     source: dict[str, Any]
+    choice: dict[str, Any]
 
     def shared(self) -> dict[str, Any]:
         """What its combinations have in common."""
         job = self.job
         row = {"job": job.name, "job_file": job.file, "mode": job.mode, "options": options_of(job)}
-        return PLAIN | row | {"negative_prompt": job.negative_prompt} | self.source
+        return PLAIN | row | {"negative_prompt": job.negative_prompt} | self.source | self.choice
 
 
 class Combinations:
@@ -76,11 +91,15 @@ class Combinations:
 
     Args:
         selected: the cues that each filter of the jobs selects, with columns of their clips.
+
+    Raises:
+        BadConfig: no measure can choose among the candidates of a job.
     """
 
     def __init__(self, run: Run, jobs: Sequence[Job], selected: Mapping[CueFilter, pa.Table]) -> None:
         self._run, self._jobs, self._selected = run, jobs, selected
         self._photos: dict[tuple[tuple[str, ...], ...], list[Photo]] = {}
+        self._choices = {(job.candidates, job.chosen_by): choice_of(run, job) for job in jobs}
         self._too_long = _TooLong(run)
 
     def blocks(self) -> Iterator[Block]:
@@ -94,7 +113,7 @@ class Combinations:
         key = lambda part: (options_of(part[0]), edit_of(part[0]), part[0].negative_prompt, part[1])  # noqa: E731
         for job, prompts in sorted(parts, key=key):
             for source in self._sources_of(job):
-                yield Block(job, prompts, source)
+                yield Block(job, prompts, source, self._choices[job.candidates, job.chosen_by])
 
     def num_of(self, block: Block) -> int:
         """The number of combinations of a block."""

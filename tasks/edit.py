@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 
 import numpy as np
@@ -18,7 +17,7 @@ from aai.errors import BadItem
 from aai.media.images import MAX_WEBP_SIDE_PX, RENDERED, ImageOptions
 from aai.models.diffusion import Diffusion
 from aai.models.options import RenderOptions
-from tasks.pictures import Finished, Picture
+from tasks.pictures import Picture
 from tasks.runtime.loader import RecentResults, Row, default_threads
 from tasks.runtime.photos import decode_photo
 
@@ -83,6 +82,40 @@ def _mask(key: str, uri: str, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
     return _alpha(mask), _alpha(resize(mask, size))
 
 
+@dataclass(frozen=True)
+class Edited:
+    """An edit as the model made it: a picture, to be finished in another thread."""
+
+    photo: UInt8[np.ndarray, "_ _ 3"]
+    """The source at its own size: a photo, or the generated picture."""
+
+    source: UInt8[np.ndarray, "height width 3"]
+    """The source at the model's size."""
+
+    edit: UInt8[np.ndarray, "height width 3"]
+    rebuilt: UInt8[np.ndarray, "height width 3"]
+    """The source after a round trip through the VAE."""
+
+    mask: Float[np.ndarray, "_ _"]
+    options: EditOptions
+    allowed: tuple[np.ndarray, np.ndarray] | None = None
+    """The user's mask at the photo's size, and at the model's."""
+
+    def __call__(self) -> UInt8[np.ndarray, "_ _ 3"]:
+        """The picture at its source's size."""
+        allowed = self.allowed and self.allowed[0]
+        return finish(self.photo, self.edit, self.rebuilt, self.mask, self.options, allowed)
+
+    def small(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture at the model's size."""
+        allowed = self.allowed and self.allowed[1]
+        return finish(self.source, self.edit, self.rebuilt, self.mask, self.options, allowed)
+
+    def alpha(self) -> Float[np.ndarray, "height width"]:
+        """How much of the edit shows where, from 0 to 1, at the model's size."""
+        return alpha_of(self.mask, self.edit.shape[:2], self.options, self.allowed and self.allowed[1])
+
+
 class Edits:
     """Edits source images in batches; the inversions of photos are cached from one batch to the next."""
 
@@ -104,15 +137,15 @@ class Edits:
         photos = [source for source in sources if source is not None]
         if not photos:
             edited = editor.from_prompts(_request(rows, prompts, cues))
-            return _finished(edited.sources, edited, options, repeat(None, len(rows)))
+            return _edited(edited.sources, edited.sources, edited, options, repeat(None, len(rows)))
         pictures: dict[int, Picture] = {}
         for indices in _by_size(photos):
             group = [rows[index] for index in indices]
             some = [photos[index] for index in indices]
             request = _request(group, [prompts[index] for index in indices], None if cues is None else cues[indices])
             edited = editor.from_photos(request, _photos(group, some), self._inversions)
-            finished = _finished([each.photo for each in some], edited, options, [each.alpha for each in some])
-            pictures |= dict(zip(indices, finished, strict=True))
+            own = [each.photo for each in some], [each.small for each in some]
+            pictures |= dict(zip(indices, _edited(*own, edited, options, map(_allowed, some)), strict=True))
         return [pictures[index] for index in range(len(rows))]
 
 
@@ -162,23 +195,22 @@ def _request(rows: Sequence[Row], prompts: Sequence[str], cues: Tensor | None) -
     return EditRequest([row["source_prompt"] for row in rows], prompts, [row["seed"] for row in rows], cues, negatives)
 
 
-def _finished(
-    photos: Iterable[np.ndarray], edited: EditResult, options: EditOptions, allowed: Iterable[np.ndarray | None]
-) -> list[Picture]:
-    parts = zip(photos, edited.pictures, edited.sources, edited.masks, allowed, strict=True)
-    return [partial(_finish, options, *part) for part in parts]
-
-
-def _finish(
+def _edited(
+    photos: Iterable[np.ndarray],
+    small: Iterable[np.ndarray],
+    edited: EditResult,
     options: EditOptions,
-    photo: np.ndarray,
-    edit: np.ndarray,
-    rebuilt: np.ndarray,
-    mask: np.ndarray,
-    allowed: np.ndarray | None,
-) -> Finished:
-    pixels = finish(photo, edit, rebuilt, mask, options, allowed)
-    return Finished(pixels, None if options.preserve == "none" else alpha_of(edit, mask, options, allowed))
+    allowed: Iterable[tuple[np.ndarray, np.ndarray] | None],
+) -> list[Picture]:
+    parts = zip(photos, small, edited.pictures, edited.sources, edited.masks, allowed, strict=True)
+    return [Edited(photo, own, edit, rebuilt, mask, options, user) for photo, own, edit, rebuilt, mask, user in parts]
+
+
+def _allowed(source: Source) -> tuple[np.ndarray, np.ndarray] | None:
+    """The user's mask at both sizes."""
+    if source.alpha is None or source.small_alpha is None:
+        return None
+    return source.alpha, source.small_alpha
 
 
 def _alpha(mask: np.ndarray) -> np.ndarray:

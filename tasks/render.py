@@ -1,12 +1,14 @@
 """Render: cues are injected into prompts, and the pictures are written to tar shards."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -18,7 +20,8 @@ from aai.models.options import RenderOptions
 from aai.options import SPEED_ONLY
 from aai.workspace import SCHEMAS
 from aai.workspace.shards import ShardWriter
-from tasks.pictures import Finished, Picture, PictureWriter, Renders, is_masked
+from tasks.choice import note
+from tasks.pictures import Picture, PictureWriter, Renders, is_masked
 from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
@@ -33,6 +36,7 @@ from tasks.runtime.work import Outcome, Reject
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tasks.candidates import Choosing
     from tasks.edit import Source
 
 Loaded = tuple[Row, "Source | None"]
@@ -73,6 +77,8 @@ class RenderPlan:
     estimate_s: float | None
     """Estimated time for the new pictures in seconds, at the rate of the last run; None without one."""
     warnings: list[str]
+    candidates: int = 0
+    """Pictures that the model renders for the new ones: more where the best of several candidates is kept."""
 
 
 def plan_render(run: Run, source: RenderSource) -> RenderPlan:
@@ -84,14 +90,15 @@ def plan_render(run: Run, source: RenderSource) -> RenderPlan:
     """
     total, num, rejected = source.counts(run.config.run.retry_rejects)
     faulty = min(num, max(0, source.num_faulty() - rejected))
-    rate = run.rates().get(RENDERS.name)
+    rate, candidates = run.rates().get(RENDERS.name), source.num_candidates(num)
     return RenderPlan(
         total=total,
         new=num,
         rejected=rejected,
         faulty=faulty,
-        estimate_s=(num - faulty) / rate if rate else None,
+        estimate_s=(candidates - faulty) / (rate * source.mean_candidates()) if rate else None,
         warnings=source.warnings(),
+        candidates=candidates,
     )
 
 
@@ -132,6 +139,7 @@ class Renderer:
 
     def __init__(self, context: Context) -> None:
         from aai.models.batching import BatchSizes
+        from tasks.candidates import Measures
         from tasks.edit import Edits, Sources
 
         self.diffusion = diffusion = open_diffusion(context.config)
@@ -143,25 +151,32 @@ class Renderer:
         )
         unet, batch_size = diffusion.pipeline.unet, context.options(RenderSectionOptions).batch_size
         pixel_bytes = unet.config.block_out_channels[0] * unet.dtype.itemsize
-        share = memory_share(context.config, RENDERS.name, diffusion.device.type)
+        share = diffusion.codec.memory_share = memory_share(context.config, RENDERS.name, diffusion.device.type)
         self.sizes = BatchSizes(diffusion.device, pixel_bytes, batch_size, share)
         self._compiled_for = (diffusion.default_size, diffusion.default_size)
+        self.measures = Measures(context)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice to one shard per format, and one for pictures with masks."""
         renders: list[dict[str, Any]] = []
         rejects: list[Reject] = []
+        counts: Counter[str] = Counter()
         for kind, some in _by_kind(rows.to_pylist()).items():
             with ShardWriter(self.workspace, "renders", self.renders.recipe, kind) as shard:
-                renders += self._to_shard(shard, some, rejects)
-        return Outcome(pa.Table.from_pylist(renders, schema=SCHEMAS["renders"].columns), rejects)
+                renders += self._to_shard(shard, some, rejects, counts)
+        return Outcome(pa.Table.from_pylist(renders, schema=SCHEMAS["renders"].columns), rejects, counts=counts)
 
     def halve_batch(self) -> bool:
         """Halve the batch; whether that was possible."""
         return self.sizes.halve()
 
-    def _to_shard(self, shard: ShardWriter, rows: list[dict], rejects: list[Reject]) -> list[dict[str, Any]]:
+    def _to_shard(
+        self, shard: ShardWriter, rows: list[dict], rejects: list[Reject], counts: Counter[str]
+    ) -> list[dict[str, Any]]:
         """Render pictures into a shard; batches are encoded and written while the next one is rendered."""
+        from tasks.candidates import Choosing, expanded
+
+        choosing = Choosing(self.measures)
         rejects += [_reject(row, BadItem(row["fault"])) for row in rows if row["fault"]]
         loader = Loader(self.sources, lambda row, error: rejects.append(_reject(row, error)))
         good = (row for row in rows if not row["fault"])
@@ -169,10 +184,13 @@ class Renderer:
             PictureWriter(shard, self.renders) as writer,
             closing(loader.loaded(good, _PHOTOS_AHEAD + default_threads())) as loaded,
         ):
-            for batch in self._batches(loaded):
-                for part, pictures in self._rendered(batch, rejects):
-                    held = sum(source.photo.nbytes for _, source in part if source)
-                    writer.add([row for row, _ in part], pictures, held)
+            for batch in self._batches(expanded(loaded)):
+                for part, pictures in self._rendered(batch, choosing):
+                    choosing.add([row for row, _ in part], pictures)
+                held = sum(source.photo.nbytes for _, source in batch if source)
+                writer.add(*choosing.take(), held)
+        rejects += choosing.rejects
+        counts += choosing.counts
         return writer.rows
 
     def _batches(self, loaded: Iterable[Loaded]) -> Iterator[Sequence[Loaded]]:
@@ -230,7 +248,7 @@ class Renderer:
         self.diffusion.decode(self._try_step(options))
 
     def _rendered(
-        self, batch: Sequence[Loaded], rejects: list[Reject]
+        self, batch: Sequence[Loaded], choosing: "Choosing"
     ) -> Iterator[tuple[Sequence[Loaded], Sequence[Picture]]]:
         """Render a batch. If a picture cannot be rendered, bisect the batch to reject that picture alone."""
         try:
@@ -238,11 +256,11 @@ class Renderer:
                 pictures = self._render(batch)
         except BadItem as error:
             if len(batch) == 1:
-                rejects.append(_reject(batch[0][0], error))
+                choosing.fail(batch[0][0], _reject(batch[0][0], error))
                 return
             half = len(batch) // 2
-            yield from self._rendered(batch[:half], rejects)
-            yield from self._rendered(batch[half:], rejects)
+            yield from self._rendered(batch[:half], choosing)
+            yield from self._rendered(batch[half:], choosing)
         else:
             yield batch, pictures
 
@@ -257,7 +275,7 @@ class Renderer:
         seeds, negatives = [row["seed"] for row in rows], [row["negative_prompt"] for row in rows]
         options = _options(rows[0])
         pictures = self.diffusion.render(prompts, seeds, cues, negatives, options)
-        return [partial(Finished, pixels) for pixels in pictures]
+        return [partial(np.asarray, pixels) for pixels in pictures]
 
     def _cues(self, row: Row) -> "Tensor":
         """The token vectors of a picture's cues, in the order of the prompt."""
@@ -327,6 +345,7 @@ RENDERS = Stage(
     gpu=True,
     slice_size=_slice_size,
     made_from={"cues": _OF_CUES},
+    note=note,
     code_version=2,
     command="render",
     label="pictures",

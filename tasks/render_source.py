@@ -20,6 +20,7 @@ from aai.errors import BadConfig
 from aai.jobs.job import Job, fields_of, seeds_under
 from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
 from aai.workspace import Query
+from tasks.choice import dependence_of
 from tasks.combinations import BLOCK, COMBINATION, COMBINATIONS_AT_ONCE, Combinations
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
@@ -68,6 +69,7 @@ _DISTINCT = """
     FROM (SELECT arg_min(fault, combination) AS fault, {seeds} AS seeds FROM combinations GROUP BY address) GROUP BY ALL
 """
 _ONE_LIST, _LISTS = "[min(seeds)]", "list_sort(list(DISTINCT seeds))"  # lists of most jobs would take most of the time
+_CANDIDATES = "SELECT sum(candidates) FROM pending JOIN combinations USING (combination) JOIN blocks USING (block)"
 _MAX_FAULTS = 3
 
 Seeds = int | tuple[int, ...]
@@ -85,6 +87,7 @@ class RenderSource:
     def __init__(self, run: Run, jobs: Sequence[Job]) -> None:
         self._run, self._jobs = run, jobs
         self._advice = check_sampling(run, jobs)
+        self._advice += filter(None, (dependence_of(run.config, job) for job in jobs))
         self._selected: dict[CueFilter, pa.Table] = {}
         self._labels: dict[str, int] = {}
         self._seed_lists: dict[Seeds, list[int]] = {}
@@ -139,6 +142,30 @@ class RenderSource:
             query.fill("asked", asked, pictures.select(["render_id"]))
         num = query.number("SELECT count(*) FROM renders r SEMI JOIN asked a ON r.render_id = a.render_id")
         return total, total - num, 0
+
+    def num_candidates(self, num_new: int) -> int:
+        """The number of pictures that the model renders for so many new ones, candidates that are not kept included.
+
+        Raises:
+            BadConfig, Transient: as for `counts`.
+        """
+        if all(job.candidates == 1 for job in self._jobs):
+            return num_new
+        if "_expanded" in self.__dict__:
+            return self._expanded.number(_CANDIDATES)
+        by_job = Counter[int]()
+        for block in self._combinations.blocks():
+            by_job[block.job.candidates] += self._combinations.num_of(block) * _length(self._seeds_of(block.job))
+        return round(num_new * sum(num * times for num, times in by_job.items()) / max(1, by_job.total()))
+
+    def mean_candidates(self) -> float:
+        """The mean number of candidates of the pictures that are there; 1 without any.
+
+        Raises:
+            Transient: the store failed.
+        """
+        sql = "SELECT coalesce(avg(coalesce(len(candidate_seeds), 1)), 1) AS mean FROM renders"
+        return float(self._combined.table(sql)["mean"][0].as_py())
 
     def pending(self, retry_rejects: bool = False) -> Pending:
         """Count the pictures; rows are streamed once they are iterated over.

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from aai import metrics
 from aai.errors import BadItem
-from aai.inject.prompt import UNNAMED, parse
+from aai.inject.prompt import caption_of
 from aai.media import images
 from aai.models.judge import load_judge
 from aai.options import SPEED_ONLY, Options
@@ -133,7 +133,7 @@ class Scorer(Batched):
 
     def _clip_scores(self, batch: list[dict], pictures: np.ndarray, rejects: list[Reject]) -> Scores:
         """A caption that is too long for the encoder gives no score, and a reject of this part of the picture."""
-        captions = [_caption(row) for row in batch]
+        captions = [caption_of(row["prompt"], row["labels"] or [], row["blend"] is not None) for row in batch]
         faults = {caption: self.encoder.fault_of(caption) for caption in set(captions) if caption}
         for index, row in enumerate(batch):
             if fault := faults.get(captions[index] or ""):
@@ -165,18 +165,6 @@ def _mean_direction(vectors: list[list[float]]) -> Float32[np.ndarray, " dim"]:
     mean = np.array(vectors, np.float32).sum(axis=0)
     unit: np.ndarray = mean / np.linalg.norm(mean)
     return unit
-
-
-def _caption(row: dict) -> str | None:
-    """The prompt with labels in place of the cues; none if a clip has no label, or a blend has two."""
-    prompt, labels = parse(row["prompt"]), list(row["labels"] or [])
-    if row["blend"] is not None:
-        first = prompt.names.index(UNNAMED)
-        start, end = labels[first : first + 2]
-        labels[first : first + 2] = [start if start == end else None]
-    if not prompt.names:
-        return row["prompt"]
-    return None if None in labels else prompt.in_words(dict(zip(prompt.names, labels, strict=True)))
 
 
 def _long(batch: list[dict], measured: dict[str, Scores]) -> list[dict[str, Any]]:

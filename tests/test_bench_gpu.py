@@ -52,6 +52,7 @@ def test_the_error_of_a_part_is_recorded_and_the_others_go_on(tmp_path, monkeypa
     assert "not measured: ZeroDivisionError" in markdown({}, [search])
 
 
+@pytest.mark.slow
 def test_a_part_in_a_process_of_its_own_and_one_without_time(tmp_path):
     measured, errors = measure_apart(parts("placement"), tmp_path / "a", limit_s=120)
     assert [each.row for each in measured] == ["placed"] and errors == {}

@@ -6,13 +6,15 @@ Outside the mask the result keeps the photo's own pixels: the VAE loses fine det
 import math
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from aai.edit.options import EditOptions
 
 _RESAMPLING = Image.Resampling.LANCZOS
+_MAX_PSNR_DB = 100.0
+"""Stands for equal pixels, whose PSNR is infinite: tables hold finite numbers."""
 
 
 def size_for(height: int, width: int, num_pixels: int, multiple_of: int) -> tuple[int, int]:
@@ -96,6 +98,18 @@ def _cut(
     return np.array(Image.fromarray(pixels).resize(lengths, resampling, box=part))
 
 
+def preserved_db(
+    source: UInt8[np.ndarray, "height width 3"],
+    picture: UInt8[np.ndarray, "height width 3"],
+    outside: Bool[np.ndarray, "height width"],
+) -> float:
+    """PSNR of an edit against its source outside the mask, in dB; at most 100, and NaN where all is inside."""
+    if not outside.any():
+        return math.nan
+    error = np.square(source[outside].astype(np.float64) - picture[outside]).mean()
+    return _MAX_PSNR_DB if error == 0 else min(_MAX_PSNR_DB, 10 * math.log10(255**2 / error))
+
+
 def finish(
     photo: UInt8[np.ndarray, "height width 3"],
     edit: UInt8[np.ndarray, "_ _ 3"],
@@ -111,16 +125,14 @@ def finish(
     """
     if options.preserve != "pixels":
         return resize(edit, photo.shape[:2])
-    return composite(photo, edit, rebuilt, alpha_of(edit, mask, options, allowed))
+    return composite(photo, edit, rebuilt, alpha_of(mask, edit.shape[:2], options, allowed))
 
 
 def alpha_of(
-    edit: UInt8[np.ndarray, "height width 3"],
     mask: Float[np.ndarray, "_ _"],
+    size: tuple[int, int],
     options: EditOptions,
     allowed: Float[np.ndarray, "_ _"] | None = None,
 ) -> Float[np.ndarray, "_ _"]:
-    """How much of an edit each pixel takes, from 0 to 1; the arguments are those of `finish`."""
-    if options.preserve == "pixels" and allowed is not None:
-        return allowed
-    return feather_mask(mask, edit.shape[:2], options.grow, options.feather)
+    """How much of an edit shows where, from 0 to 1: a user's mask, else the edit mask, feathered, at a size."""
+    return feather_mask(mask, size, options.grow, options.feather) if allowed is None else allowed

@@ -5,11 +5,11 @@
     a photo of *:0.5 and *fire:1.5    a weaker and a stronger cue
 
 A name starts with a letter right after the star and continues with letters, digits, `_` and `-`. A strength is a number
-after a colon: 1 applies the cue unchanged, 0 not at all.
+after a colon: 1 applies the cue unchanged, 0 not at all. Any other word right after the colon is an error.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +23,7 @@ UNNAMED = ""
 
 _DECIMALS = 6  # of a strength, so that formatting and parsing it is exact
 _SLOT = re.compile(
-    rf"{re.escape(PLACEHOLDER)}(?P<name>[^\W\d_](?:[\w-]*\w)?)?(?::(?P<strength>[-+]?\.?\d[\w.]*(?<!\.)))?"
+    rf"{re.escape(PLACEHOLDER)}(?P<name>[^\W\d_](?:[\w-]*\w)?)?(?::(?P<strength>[-+]?\.?[^\W_][\w.]*(?<!\.)))?"
 )
 
 
@@ -98,6 +98,21 @@ def parse(text: str) -> Prompt:
                 f"{PLACEHOLDER}{slot.name} has two strengths, {first:g} and {slot.strength:g}: give it one everywhere"
             )
     return Prompt((*pieces, text[end:]), tuple(slots))
+
+
+def caption_of(prompt: str, labels: Sequence[str | None], is_blend: bool = False) -> str | None:
+    """A prompt with the labels of its cues in their places; none if a cue has no label, or a blend has two.
+
+    A blend has the labels of both its ends, at the cue without a name.
+    """
+    parsed, words = parse(prompt), list(labels)
+    if not parsed.names:
+        return prompt
+    if is_blend:
+        first = parsed.names.index(UNNAMED)
+        start, end = words[first : first + 2]
+        words[first : first + 2] = [start if start == end else None]
+    return None if None in words else parsed.in_words(dict(zip(parsed.names, filter(None, words), strict=True)))
 
 
 def _parse_strength(match: re.Match[str]) -> float:

@@ -21,6 +21,10 @@ MAX_PROMPT_CHARS = 2_000
 
 _MAX_SEED = 2**63 - 1
 _MAX_SEEDS = 1_000_000
+MAX_CANDIDATES = 64
+
+Measure = Literal["judge", "audio_judge", "clip_score"]
+"""What the best of several candidates is chosen by."""
 
 Location = Annotated[str, Field(min_length=1)]
 
@@ -59,6 +63,12 @@ class Job(Options):
 
     seeds: int | tuple[int, ...] = 1
     """Number of pictures per cue, or a list of seeds."""
+
+    candidates: int = Field(1, ge=1, le=MAX_CANDIDATES)
+    """Best of n: number of candidates, with different seeds, that are rendered for each picture; the best is kept."""
+
+    chosen_by: Measure | None = None
+    """Measure of the best candidate; null: the first that has a model which did not retrieve the cues' images."""
 
     negative_prompt: str = Field("", max_length=MAX_PROMPT_CHARS)
     """Negative prompt for classifier-free guidance."""
@@ -139,7 +149,7 @@ class Job(Options):
     @field_validator("seeds", mode="before")
     @classmethod
     def _number_or_list(cls, value: Any) -> Any:
-        return _checked_seeds(value)
+        return checked_seeds(value)
 
     @property
     def has_source(self) -> bool:
@@ -191,6 +201,11 @@ class Job(Options):
 def seeds_under(run_seed: int, num: int) -> list[int]:
     """The first seeds of a run's pictures, the same for all jobs."""
     return [seed_of(run_seed, "render", str(number), "noise") for number in range(num)]
+
+
+def candidate_seeds(seed: int, num: int) -> list[int]:
+    """The seeds of a picture's candidates: its own, then others that follow from it alone."""
+    return [seed, *(seed_of(seed, "render", "", "candidate", number) for number in range(1, num))]
 
 
 def fields_of(prompt: str | None) -> set[str]:
@@ -245,7 +260,7 @@ def _parsed(prompt: str) -> Prompt:
         raise ValueError(str(error)) from error
 
 
-def _checked_seeds(value: Any) -> Any:
+def checked_seeds(value: Any) -> Any:
     """A number of seeds, or a list of seeds.
 
     Raises:

@@ -106,6 +106,8 @@ def _make_job(item: Any, defaults: Mapping[str, Any], options: RenderOptions, na
     _check_selections(job, item)
     _check_sources(job, item)
     _check_photos(job, item)
+    if item.get("chosen_by") and job.candidates == 1:
+        raise _wrong(job, "chosen_by", "it has no effect with one candidate: raise candidates, or leave it out")
     for key in ("negative_prompt", "guidance_interval"):
         if item.get(key) and job.options.guidance <= 1:
             raise _wrong(job, key, "it has no effect without guidance: set guidance above 1, or leave it out")
@@ -149,6 +151,8 @@ def _check_photos(job: Job, own: Mapping[str, Any]) -> None:
             raise _wrong(
                 job, key, "with edit.inversion: direct every seed gives the same picture: leave one of them out"
             )
+    if job.is_seedless and job.candidates > 1:
+        raise _wrong(job, "candidates", "with edit.inversion: direct all candidates are the same picture: set 1")
 
 
 def _check_selections(job: Job, own: Mapping[str, Any]) -> None:

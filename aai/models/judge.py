@@ -4,7 +4,7 @@ A package provides a judge by an entry point of the group `aai.judges`: a functi
 """
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -35,16 +35,26 @@ def load_judge(name: JudgeName) -> Judge:
     Raises:
         BadConfig: no installed package provides a judge of that kind, or its folder holds none.
     """
-    found = {entry.name: entry for entry in entry_points(group=_GROUP)}
-    if name.kind not in found:
-        known = ", ".join(sorted(found)) or "none"
-        raise BadConfig(
-            f"no installed package provides the judge {name.kind!r}: choose from {known}", key="models.judge"
-        )
+    entry = judge_entry(name)
     try:
-        judge: Judge = found[name.kind].load()(name.folder)
+        judge: Judge = entry.load()(name.folder)
     except FileNotFoundError as error:
         raise BadConfig(f"there is no judge in {name.folder}: name its folder", key="models.judge") from error
     except BadConfig as error:
         raise BadConfig(error.sentence, key="models.judge", uri=error.uri) from error
     return judge
+
+
+def judge_entry(name: JudgeName) -> EntryPoint:
+    """The entry point of a judge; nothing is loaded.
+
+    Raises:
+        BadConfig: no installed package provides a judge of that kind.
+    """
+    found = {entry.name: entry for entry in entry_points(group=_GROUP)}
+    if name.kind not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise BadConfig(
+            f"no installed package provides the judge {name.kind!r}: choose from {known}", key="models.judge.kind"
+        )
+    return found[name.kind]

@@ -23,7 +23,12 @@ _MAX_PIXELS = {"cpu": 1024 * 1024, "cuda": 4 * 1024 * 1024}
 
 
 class LatentCodec:
-    """Encodes and decodes with the VAE."""
+    """Encodes and decodes with the VAE.
+
+    `memory_share`, in (0, 1], is the part of the device's memory that is this process's own.
+    """
+
+    memory_share = 1.0
 
     def __init__(self, vae: AutoencoderKL, device: torch.device) -> None:
         self.vae, self._device = vae, device
@@ -59,6 +64,6 @@ class LatentCodec:
         """Pictures of a number of pixels that are decoded together."""
         channels = max(self.vae.config.block_out_channels[:2])
         picture_bytes = num_pixels * channels * self.vae.dtype.itemsize * _TENSORS_AT_ONCE
-        by_memory = int(free_bytes(self._device) * _MAX_SHARE) // picture_bytes
+        by_memory = int(free_bytes(self._device, self.memory_share) * _MAX_SHARE) // picture_bytes
         most = _MAX_PIXELS.get(self._device.type, _MAX_PIXELS["cpu"]) // num_pixels
         return max(1, min(by_memory, most))

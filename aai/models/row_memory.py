@@ -109,13 +109,13 @@ def _pass_bytes(diffusion: Diffusion, num_tokens: int, num_rows: int) -> int:
 
 def _kept_bytes(diffusion: Diffusion, num_tokens: int, num_rows: int) -> int:
     """Bytes of the distinct tensors that a forward pass keeps for the backward pass, the weights left out."""
-    kept: dict[int, int] = {}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no later one gets the address of one that was freed
     weights = {weight.untyped_storage().data_ptr() for weight in diffusion.pipeline.unet.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage
         return tensor
 
     cues, rows = _random_rows(diffusion, num_tokens, num_rows)
@@ -125,7 +125,7 @@ def _kept_bytes(diffusion: Diffusion, num_tokens: int, num_rows: int) -> int:
             torch.cat(parts) for parts in zip(*((row.latents, row.timesteps) for row in rows), strict=True)
         )
         diffusion.denoising_losses(latents, conditioning, timesteps, latents)
-    return sum(kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _random_rows(diffusion: Diffusion, num_tokens: int, num_rows: int) -> tuple[Tensor, list[SampleRows]]:

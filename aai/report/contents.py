@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aai.metrics import METRICS, Metric
+from aai.metrics import METRICS, Agreement, Metric
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Picture:
     thumb: Thumb
     seed: int
     scores: Mapping[str, float]
+    candidate: tuple[int, int] | None = None
+    """Which candidate it is, counted from 1, and their number; None for a single candidate."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,8 @@ class ScoreLine:
     job: str | None
     num: int
     means: Mapping[str, float]
-    intensity: float | None
-    """Spearman's rank correlation of true and judged intensity, within labels and jobs."""
+    intensity: Agreement
+    """Of the true and the judged intensity, within labels and jobs."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ class Report:
     origins: Sequence[Origin]
     versions: Sequence[tuple[str, str]]
     profile: str
+    dependent: frozenset[str] = frozenset()
+    """Metrics by the encoder that retrieved the images, which agrees with itself."""
 
     @property
     def metrics(self) -> list[Metric]:

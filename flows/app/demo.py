@@ -48,13 +48,12 @@ workspace: bank
 pool:
   num_workers: 0
 pools:
-  fit: {{slice_size: 14}}  # so that the progress bar moves
-  render: {{slice_size: 32}}
+  render: {{slice_size: 32}}  # so that the progress bar moves
 
-# One cue per clip: `adapter` fine-tunes the shared mapper on the images retrieved for the clip. `mapper` and
-# `inversion` are alternatives to compare with.
+# One cue per clip: `mapper` predicts it from the sound. `adapter` fine-tunes it on the images retrieved for the clip,
+# which takes seconds per clip; it and `inversion` are alternatives to compare with.
 fit:
-  method: adapter
+  method: mapper
 
 # Denoising steps per picture; fewer than usual, so that the demo is quick.
 render:
@@ -183,7 +182,7 @@ def figures(run: Run) -> list[Figure]:
     current = [generation for generation in generations(run) if generation.is_current]
     scores = {result.job: result.scores for result in results(run, current)}
     return [
-        Figure(use, scores[use].means[JUDGE_PHENOMENON], min_phenomenon, scores[use].intensity, min_intensity)
+        Figure(use, scores[use].means[JUDGE_PHENOMENON], min_phenomenon, scores[use].intensity.rank, min_intensity)
         for use, (min_phenomenon, min_intensity) in _TARGETS.items()
         if use in scores and JUDGE_PHENOMENON in scores[use].means
     ]

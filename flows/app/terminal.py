@@ -194,10 +194,14 @@ def show_results(results: "Sequence[Result]") -> None:
 
     from aai.metrics import AIS_RANK, CLIP_SCORE, METRICS
 
-    shown = (CLIP_SCORE, AIS_RANK, *(name for name, metric in METRICS.items() if metric.is_share))
-    table = _table("pictures of", *(METRICS[name].label for name in shown), "intensity")
+    shares = [name for name, metric in METRICS.items() if metric.is_share and metric.role == "judge"]
+    others = (CLIP_SCORE, AIS_RANK)
+    labels = [[METRICS[name].label for name in names] for names in (shares, others)]
+    table = _table("pictures of", *labels[0], "intensity", "bias", "slope", *labels[1])
     for result in results:
-        figures = [result.scores.means.get(name) for name in shown] + [result.scores.intensity]
+        means, intensity = result.scores.means, result.scores.intensity
+        figures = [means.get(name) for name in shares] + [intensity.rank, intensity.bias, intensity.slope]
+        figures += [means.get(name) for name in others]
         name = result.generation.name if result.job is None else f"  {result.job}"
         name += "" if result.has_cue else " (no cue)"
         table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
@@ -206,7 +210,10 @@ def show_results(results: "Sequence[Result]") -> None:
         typer.echo(
             "no CLIPScore: the clips have no labels to stand for their cues; name a table with them under `metadata`"
         )
-    typer.echo("intensity: rank correlation of the clips' intensity with the judged one; `aai report` has all scores")
+    typer.echo("intensity: rank correlation of the clips' intensity with the judged one; bias: judged minus the clips'")
+    typer.echo(
+        "AIS-rank is not independent: the encoder that retrieved the images measures it; `aai report` has all scores"
+    )
 
 
 def show_figures(figures: "Sequence[Figure]") -> None:
@@ -229,7 +236,8 @@ def pictures_line(planned: "RenderPlan") -> str:
         return f"nothing to do: {done:,} pictures done{rejected}"
     about = "unknown time" if planned.estimate_s is None else f"about {duration(planned.estimate_s)}"
     faulty = f", of which {planned.faulty:,} cannot be rendered" if planned.faulty else ""
-    return f"{planned.new:,} pictures new{faulty} ({about}), {done:,} done{rejected}"
+    best = f", the best of {planned.candidates:,} candidates" if planned.candidates > planned.new else ""
+    return f"{planned.new:,} pictures new{best}{faulty} ({about}), {done:,} done{rejected}"
 
 
 def _table(*columns: str) -> "Table":

@@ -96,7 +96,10 @@ def load_training(path: Path, changes: Mapping[str, Any]) -> TrainingConfig:
         keys["pairs"] = _resolved(keys["pairs"], folder, ("folder", "table", "videos"))
     if isinstance(keys.get("metadata"), str):
         keys["metadata"] = [keys["metadata"]]
-    return read_options(TrainingConfig, keys, _KEYS, str(path))
+    training = read_options(TrainingConfig, keys, _KEYS, str(path))
+    if (batch := training.train.batch) < (num := training.num_workers):
+        raise BadConfig(f"a batch of {batch} cannot be shared by {num}: raise it", key="train.batch", uri=str(path))
+    return training
 
 
 def check_output(output: object) -> None:

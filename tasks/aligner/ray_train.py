@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aai.align.pair_vectors import PairVectors
 from aai.errors import AaiError, BadConfig, Transient
 from aai.workspace.store import write_whole
-from tasks.aligner.train import Job, check_workers, setup_of
+from tasks.aligner.train import Job, setup_of
 from tasks.runtime.ray_cluster import cluster_nodes, connect
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def train_on_ray(job: Job, watch: "Watch", stop: Event) -> "Trained":
         BadConfig: the cluster has no room for them, or the training refuses its pairs or options.
         Transient: a process failed; the next run goes on from the last checkpoint.
     """
-    check_workers(job)
     connect(job.address)
     use_gpu = _check_room(job.num_workers)
     with tempfile.TemporaryDirectory(prefix="aai-align-", dir=job.checkpoint.parent) as folder:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from aai.align.pair_vectors import PairVectors
 from aai.align.train_options import TrainAlignerOptions
-from aai.errors import BadConfig
 from aai.identity import content_id
 from tasks.aligner.tower import TowerJob
 
@@ -67,15 +66,3 @@ def setup_of(job: Job, stop: Callable[[], bool], **ranks: Any) -> "Setup":
 
     tower = job.tower.open() if job.tower else None
     return Setup(job.options, job.name, job.checkpoint, best_device(), job.seed, Ranks(**ranks), stop, tower)
-
-
-def check_workers(job: Job) -> None:
-    """Check that the batch can be shared.
-
-    Raises:
-        BadConfig: it is smaller than the number of workers.
-    """
-    if job.options.batch < job.num_workers:
-        raise BadConfig(
-            f"a batch of {job.options.batch} cannot be shared by {job.num_workers}: raise it", key="train.batch"
-        )

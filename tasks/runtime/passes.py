@@ -41,7 +41,7 @@ class Passes:
         from aai.models.row_memory import measure_rows, try_passes
 
         self.diffusion, self._given = diffusion, max_rows
-        share = memory_share(context.config, stage, diffusion.device.type)
+        share = diffusion.codec.memory_share = memory_share(context.config, stage, diffusion.device.type)
         self._memory = None if max_rows else measure_rows(diffusion, num_tokens, share, most)
         self._trial = partial(try_passes, diffusion, num_tokens, min(2, self.max_rows))
 

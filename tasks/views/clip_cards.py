@@ -35,7 +35,10 @@ _CLIP_COLUMNS = (
     *(*_DESCRIPTION, "licence", "attributes"),
 )
 _CUE_COLUMNS = ("method", "steps", "stop_reason", "loss_before", "loss_after", "loss_curve")
-_RENDER_COLUMNS = ("render_id", "clip_ids", "job", "prompt", "seed", "shard", "key", "offset", "num_bytes", "checksum")
+_RENDER_COLUMNS = (
+    *("render_id", "clip_ids", "job", "prompt", "seed", "chosen_seed", "candidate_seeds"),
+    *("shard", "key", "offset", "num_bytes", "checksum"),
+)
 
 Row = dict[str, Any]
 
@@ -175,10 +178,20 @@ def _by_job(
     for (job, prompt), group in groupby(rows, key=lambda row: (row["job"], row["prompt"])):
         own_rows = list(group)
         pictures = [
-            Picture(files.picture(row, f"{name} as “{prompt}”"), row["seed"], scores.get(row["render_id"], {}))
+            Picture(
+                files.picture(row, f"{name} as “{prompt}”"),
+                row["seed"],
+                scores.get(row["render_id"], {}),
+                _candidate(row),
+            )
             for row in own_rows[:_MAX_PICTURES]
         ]
         yield JobPictures(generation, job, prompt, pictures, max(0, len(own_rows) - _MAX_PICTURES))
+
+
+def _candidate(row: Row) -> tuple[int, int] | None:
+    seeds = row["candidate_seeds"]
+    return (seeds.index(row["chosen_seed"]) + 1, len(seeds)) if seeds else None
 
 
 def _means(renders: Mapping[str, list[Row]], scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

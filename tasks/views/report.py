@@ -15,8 +15,10 @@ from aai.format import without_secrets
 from aai.report import Origin, RejectKind, Report, ScoreLine, StageTime
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
+from tasks.views.candidates import chosen_otherwise
 from tasks.views.clip_cards import cards
 from tasks.views.confidence import low_confidences
+from tasks.views.independence import scored_dependently
 from tasks.views.left_out import left_out
 from tasks.views.results import Result, generations, results
 
@@ -64,6 +66,7 @@ def gather(run: Run, num_clips: int) -> Report:
         origins=_origins(run),
         versions=_versions(),
         profile=run.config.profile,
+        dependent=scored_dependently(run),
     )
 
 
@@ -95,6 +98,8 @@ def _totals(run: Run, rejects: Sequence[RejectKind]) -> list[tuple[str, int, str
         num = rows.get(run.recipe(table), 0)
         earlier = sum(rows.values()) - num
         remarks = [f"{earlier:,} of earlier configurations"] if earlier else []
+        if table == "renders":
+            remarks += chosen_otherwise(run)
         if table == "clips":
             remarks += [*left_out(run), *filter(None, [low_confidences(run)])]
         totals.append((stage.label, num, "; ".join(remarks)))

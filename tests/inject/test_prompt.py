@@ -58,6 +58,8 @@ def test_text_after_a_slot_is_not_parsed_as_part_of_it(piece):
     ("text", "sentence"),
     [
         ("a *:2.1", r"\*:2.1: a strength is from -2 to 2"),
+        ("a *:nan", r"\*:nan: a strength is from -2 to 2"),
+        ("a *:strong city", r"\*:strong: 'strong' is not a number"),
         ("a *fire:-3", r"\*fire:-3: a strength is from -2 to 2"),
         ("a *:1e400", "from -2 to 2"),
         ("a *fire:0.6x", r"\*fire:0.6x: '0.6x' is not a number: write a strength as in \*:0.6"),

@@ -11,7 +11,7 @@ import yaml
 from aai.edit.options import STYLISED, EditOptions
 from aai.errors import BadConfig
 from aai.identity import seed_of
-from aai.jobs.job import Job
+from aai.jobs.job import Job, candidate_seeds
 from aai.jobs.jobfile import load_jobs, make_jobs
 from aai.jobs.selection import CueFilter
 from aai.models.options import RenderOptions
@@ -222,3 +222,25 @@ def test_the_docs_tell_every_key_of_an_edit_and_its_defaults():
     for key in told.keys() - {"reweight"}:
         defaults = [getattr(options, key) for options in (EditOptions(), EditOptions(**STYLISED))]
         assert [cell.strip("`") for cell in told[key][:2]] == list(map(str, defaults)), key
+
+
+def test_candidates_need_seeds_that_differ_and_a_measure_needs_candidates():
+    assert (one().candidates, one().chosen_by) == (1, None)
+    assert one(candidates=4, chosen_by="clip_score").chosen_by == "clip_score"
+    with pytest.raises(BadConfig, match="all candidates are the same") as error:
+        one(mode="stylise", source_prompt="a city", source_images="photos", candidates=2, edit={"inversion": "direct"})
+    assert error.value.key == "jobs: job 1: candidates"
+    for wrong in ({"chosen_by": "judge"}, {"candidates": 2, "chosen_by": "taste"}):
+        with pytest.raises(BadConfig) as error:
+            one(**wrong)
+        assert error.value.key == "jobs: job 1: chosen_by"
+    for number in (0, 65, "many"):
+        with pytest.raises(BadConfig) as error:
+            one(candidates=number)
+        assert error.value.key == "jobs: job 1: candidates"
+
+
+def test_seeds_of_candidates_follow_from_the_pictures_alone():
+    seeds = candidate_seeds(7, 4)
+    assert seeds[0] == 7 and seeds[:2] == candidate_seeds(7, 2) and len(set(seeds) | set(candidate_seeds(8, 4))) == 8
+    assert seeds[1] == seed_of(7, "render", "", "candidate", 1)

@@ -64,6 +64,7 @@ def test_pictures_equal_the_librarys(request, tmp_path, model):
     assert_equal_to_library(folder, steps, guidance)
 
 
+@pytest.mark.slow
 def test_pictures_of_a_model_with_guidance_as_its_input_equal_the_librarys(lcm_folder):
     assert_equal_to_library(lcm_folder, 4, 8.5)
     diffusion = load_diffusion(lcm_folder)

@@ -9,6 +9,7 @@ import pytest
 from aai.errors import BadConfig
 from aai.models.judge import Judge, load_judge
 from aai.profiles import PROFILES, JudgeName
+from tests.bank import run_on
 
 TINY = PROFILES["tiny"]["models"]["judge"]
 MODULE = """
@@ -49,10 +50,12 @@ def test_a_judge_of_another_package_is_found_by_its_kind(tmp_path, monkeypatch):
     sys.modules.pop("brightness")
 
 
-def test_a_kind_that_no_package_provides_is_refused():
+def test_a_kind_that_no_package_provides_is_refused_before_any_stage(tmp_path):
     with pytest.raises(BadConfig, match="no installed package provides the judge 'none': choose from .*tiny") as error:
         load_judge(JudgeName(kind="none", folder="/weights"))
-    assert error.value.key == "models.judge"
+    with pytest.raises(BadConfig, match="no installed package provides the judge 'none'"):
+        run_on(tmp_path, models={"judge": {"kind": "none", "folder": TINY["folder"]}}).check_models()
+    assert error.value.key == "models.judge.kind"
 
 
 def test_a_folder_without_a_judge_is_refused(tmp_path):

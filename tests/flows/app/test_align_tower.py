@@ -41,6 +41,7 @@ def test_the_result_is_an_encoder_of_which_only_the_last_blocks_have_changed(tra
     assert curve[-1]["train loss"] < curve[0]["train loss"]
 
 
+@pytest.mark.slow
 def test_a_second_training_does_nothing_and_reads_no_sound_for_another_learning_rate(trained):
     assert "nothing to do" in call("train", trained / "pairs.yaml").output
     written = (trained / "trained" / "vectors" / "inputs.npy").stat().st_mtime_ns
@@ -69,6 +70,7 @@ def test_a_bank_uses_encoder_and_aligner_together(trained, tmp_path):
     assert run.recipe("audio_vectors") != run_on(folder).recipe("audio_vectors")
 
 
+@pytest.mark.slow
 def test_another_audio_encoder_trains_again(trained, tmp_path):
     train_on_pairs(tmp_path, train=TOWER)
     assert "nothing to do" in call("train", tmp_path / "pairs.yaml").output
