@@ -249,7 +249,7 @@ def _embedded(encoder: "ImageEncoder", pixels: Sequence[np.ndarray]) -> Float[np
 
 
 def _pixels(picture: Picture) -> np.ndarray:
-    return picture.small() if isinstance(picture, Edited) else picture().pixels
+    return picture.small() if isinstance(picture, Edited) else picture()
 
 
 def _preserved(group: _Group) -> Scores | None:

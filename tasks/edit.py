@@ -17,7 +17,7 @@ from aai.errors import BadItem
 from aai.media.images import MAX_WEBP_SIDE_PX, RENDERED, ImageOptions
 from aai.models.diffusion import Diffusion
 from aai.models.options import RenderOptions
-from tasks.pictures import Finished, Picture
+from tasks.pictures import Picture
 from tasks.runtime.loader import RecentResults, Row, default_threads
 from tasks.runtime.photos import decode_photo
 
@@ -101,13 +101,10 @@ class Edited:
     allowed: tuple[np.ndarray, np.ndarray] | None = None
     """The user's mask at the photo's size, and at the model's."""
 
-    def __call__(self) -> Finished:
-        """The picture at its source's size, and its mask."""
+    def __call__(self) -> UInt8[np.ndarray, "_ _ 3"]:
+        """The picture at its source's size."""
         allowed = self.allowed and self.allowed[0]
-        pixels = finish(self.photo, self.edit, self.rebuilt, self.mask, self.options, allowed)
-        if self.options.preserve == "none":
-            return Finished(pixels, None)
-        return Finished(pixels, alpha_of(self.mask, self.edit.shape[:2], self.options, allowed))
+        return finish(self.photo, self.edit, self.rebuilt, self.mask, self.options, allowed)
 
     def small(self) -> UInt8[np.ndarray, "height width 3"]:
         """The picture at the model's size."""

@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from aai.edit.options import EditOptions
 from aai.media import images, provenance
@@ -18,19 +18,17 @@ from aai.models.options import RenderOptions
 from aai.workspace.shards import ShardWriter
 from tasks.runtime.loader import default_threads
 
-
-@dataclass(frozen=True)
-class Finished:
-    """A picture, ready to be encoded."""
-
-    pixels: UInt8[np.ndarray, "height width 3"]
-
-    alpha: Float[np.ndarray, "_ _"] | None = None
-    """How much of an edit each pixel takes, from 0 to 1, at the size of its model; none if all of it is the edit."""
+Picture = Callable[[], np.ndarray]
+"""Makes the pixels of a picture; called in a thread, so that what is left to do does not stop the model."""
 
 
-Picture = Callable[[], Finished]
-"""Makes a picture; called in a thread, so that what is left to do does not stop the model."""
+@runtime_checkable
+class Masked(Protocol):
+    """A picture that is an edit in a part."""
+
+    def alpha(self) -> Float[np.ndarray, "_ _"]:
+        """How much of the edit shows where, from 0 to 1, at the model's size."""
+
 
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
 
@@ -148,8 +146,9 @@ class PictureWriter:
         self.rows += written.result()
 
     def _encode(self, row: Mapping[str, Any], picture: Picture) -> _Encoded:
-        finished, options = picture(), RenderOptions.model_validate_json(row["options"])
-        pixels, share = finished.pixels, {} if finished.alpha is None else {"mask_share": _share(finished.alpha)}
+        pixels, options = picture(), RenderOptions.model_validate_json(row["options"])
+        alpha = picture.alpha() if isinstance(picture, Masked) else None
+        share: dict[str, float] = {} if alpha is None else {"mask_share": float((alpha > 0).mean())}
         request = self._renders.request(row, pixels, options)
         xmp = provenance.xmp_packet(
             *self._renders.model, row["prompt"], version("aai"), request, _digital_source_type(row)
@@ -157,8 +156,8 @@ class PictureWriter:
         data = images.encode(pixels, _KINDS[options.format], options.quality, xmp)
         context = self._renders.context(row, options)
         members: dict[str, bytes] = {options.format: data}
-        if is_masked(row) and finished.alpha is not None:
-            members[MASK] = _mask_of(finished.alpha, pixels.shape[:2])
+        if is_masked(row) and alpha is not None:
+            members[MASK] = _mask_of(alpha, pixels.shape[:2])
         members["json"] = json.dumps(_NO_SOURCE | request | context, sort_keys=True).encode()
         own = {key: row[key] for key in ("job", "image_id", "image_uri", "source_prompt", "edit")}
         return _Encoded(members, request | own | share)
@@ -175,11 +174,6 @@ class PictureWriter:
 def is_masked(row: Mapping[str, Any]) -> bool:
     """Whether the edit mask of a picture is written beside it."""
     return bool(row["edit"]) and EditOptions.from_text(row["edit"]).write_mask
-
-
-def _share(alpha: np.ndarray) -> float:
-    """The share of a picture that its edit reaches."""
-    return float((alpha > 0).mean())
 
 
 def _mask_of(alpha: np.ndarray, size: tuple[int, int]) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -20,7 +21,7 @@ from aai.options import SPEED_ONLY
 from aai.workspace import SCHEMAS
 from aai.workspace.shards import ShardWriter
 from tasks.choice import note
-from tasks.pictures import Finished, Picture, PictureWriter, Renders, is_masked
+from tasks.pictures import Picture, PictureWriter, Renders, is_masked
 from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
@@ -274,7 +275,7 @@ class Renderer:
         seeds, negatives = [row["seed"] for row in rows], [row["negative_prompt"] for row in rows]
         options = _options(rows[0])
         pictures = self.diffusion.render(prompts, seeds, cues, negatives, options)
-        return [partial(Finished, pixels) for pixels in pictures]
+        return [partial(np.asarray, pixels) for pixels in pictures]
 
     def _cues(self, row: Row) -> "Tensor":
         """The token vectors of a picture's cues, in the order of the prompt."""

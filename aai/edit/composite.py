@@ -69,18 +69,6 @@ def composite(
     return result
 
 
-def preserved_db(
-    source: UInt8[np.ndarray, "height width 3"],
-    picture: UInt8[np.ndarray, "height width 3"],
-    outside: Bool[np.ndarray, "height width"],
-) -> float:
-    """PSNR of an edit against its source outside the mask, in dB; at most 100, and NaN where all is inside."""
-    if not outside.any():
-        return math.nan
-    error = np.square(source[outside].astype(np.float64) - picture[outside]).mean()
-    return _MAX_PSNR_DB if error == 0 else min(_MAX_PSNR_DB, 10 * math.log10(255**2 / error))
-
-
 def full_alpha(alpha: Float[np.ndarray, "_ _"], size: tuple[int, int]) -> Float[np.ndarray, "height width"]:
     """The alpha values of `composite` at the size (height, width) of a photo."""
     whole = slice(0, size[0]), slice(0, size[1])
@@ -110,6 +98,18 @@ def _cut(
     return np.array(Image.fromarray(pixels).resize(lengths, resampling, box=part))
 
 
+def preserved_db(
+    source: UInt8[np.ndarray, "height width 3"],
+    picture: UInt8[np.ndarray, "height width 3"],
+    outside: Bool[np.ndarray, "height width"],
+) -> float:
+    """PSNR of an edit against its source outside the mask, in dB; at most 100, and NaN where all is inside."""
+    if not outside.any():
+        return math.nan
+    error = np.square(source[outside].astype(np.float64) - picture[outside]).mean()
+    return _MAX_PSNR_DB if error == 0 else min(_MAX_PSNR_DB, 10 * math.log10(255**2 / error))
+
+
 def finish(
     photo: UInt8[np.ndarray, "height width 3"],
     edit: UInt8[np.ndarray, "_ _ 3"],
@@ -134,7 +134,5 @@ def alpha_of(
     options: EditOptions,
     allowed: Float[np.ndarray, "_ _"] | None = None,
 ) -> Float[np.ndarray, "_ _"]:
-    """How much of an edit each pixel takes, from 0 to 1: a user's mask, else the edit mask, feathered, at a size."""
-    if options.preserve == "pixels" and allowed is not None:
-        return allowed
-    return feather_mask(mask, size, options.grow, options.feather)
+    """How much of an edit shows where, from 0 to 1: a user's mask, else the edit mask, feathered, at a size."""
+    return feather_mask(mask, size, options.grow, options.feather) if allowed is None else allowed

@@ -58,10 +58,10 @@ class EditOptions(Options):
     inversion and replays its latents (direct inversion, PnP Inversion). Virtual gives different edits per seed and is
     faster; direct gives one edit of each photo and cue."""
 
-    guide_from: Literal["source", "empty"] = "source"
-    """Where classifier-free guidance leads edits of photos from: source is the source prompt, so that what both prompts
-    say stays, and an edit that says nothing gives back the photo; empty is the negative prompt, as in text-to-image,
-    which changes more. A negative prompt that is not empty is always led from."""
+    guide_from: Literal["empty", "source"] = "empty"
+    """Where classifier-free guidance leads edits of photos from, under virtual inversion: empty is the negative prompt,
+    as in text-to-image; source is the source prompt, so that an edit that says nothing gives back the photo, and less
+    changes far from the cue, but the place is lost more often. A negative prompt is led from in any case."""
 
     cue_guidance: float | None = Field(None, ge=1, le=50)
     """Guidance scale of edits that are led from the source prompt. Higher values strengthen the cue and change more of
@@ -87,14 +87,8 @@ class EditOptions(Options):
     @classmethod
     def from_text(cls, text: str) -> "EditOptions":
         """The options of which this is `text`."""
-        return cls.model_validate({"guide_from": "empty"} | json.loads(text))
+        return cls.model_validate_json(text)
 
 
-STYLISED: dict[str, Any] = {
-    "strength": 0.8,
-    "self_fraction": 0.5,
-    "preserve": "none",
-    "inversion": "direct",
-    "guide_from": "empty",
-}
+STYLISED: dict[str, Any] = {"strength": 0.8, "self_fraction": 0.5, "preserve": "none", "inversion": "direct"}
 """Defaults that differ for stylisation, which changes the whole image and keeps its layout."""

@@ -130,7 +130,7 @@ def test_an_edit_equals_its_source_outside_its_mask(diffusion, cues):
 def test_a_users_mask_limits_an_edit(diffusion, cues, inversion):
     masks = np.zeros((3, SIZE, SIZE), np.float32)
     masks[0, :, : SIZE // 2], masks[1] = 1, 1
-    options = EditOptions(inversion=inversion, blend_from=0, guide_from="empty")
+    options = EditOptions(inversion=inversion, blend_from=0)
     photos = Photos(photos_of(), ["a", "b"], [0, 0, 1], masks)
     made = Editor(diffusion, QUICK, options).from_photos(request_of(cues), photos, InversionCache())
     assert np.array_equal(np.kron(made.masks, np.ones((1, 8, 8))), masks)
@@ -168,7 +168,7 @@ def test_an_edit_of_a_photo_that_says_nothing_gives_the_photo_back(diffusion):
     photos = Photos(photos_of(), ["a", "b"], [0, 1, 1])
     made, changed = (
         Editor(diffusion, QUICK, EditOptions(preserve="none", **options)).from_photos(request, photos, InversionCache())
-        for options in ({}, {"guide_from": "empty"})
+        for options in ({"guide_from": "source"}, {})
     )
     assert same(made.pictures, made.sources) and not same(changed.pictures, changed.sources)
 
@@ -180,7 +180,7 @@ def test_edits_are_led_from_the_source_under_virtual_inversion_alone(diffusion, 
             request, photos, InversionCache()
         )
         for inversion in ("direct", "virtual")
-        for options in ({}, {"guide_from": "empty"}, {"cue_guidance": 3.0})
+        for options in ({"guide_from": "source"}, {}, {"guide_from": "source", "cue_guidance": 3.0})
     ]
     assert same(made[0].pictures, made[1].pictures) and same(made[0].pictures, made[2].pictures)
     assert not any(np.array_equal(made[3].pictures, other.pictures) for other in made[4:])
@@ -188,11 +188,11 @@ def test_edits_are_led_from_the_source_under_virtual_inversion_alone(diffusion, 
 
 def test_a_negative_prompt_is_what_guidance_leads_from(diffusion, cues):
     photos, request = Photos(photos_of(1), ["a"], [0] * 3), request_of(cues, negative_prompts=["dark", "", "dark"])
-    by_default, empty = (
+    led, empty = (
         Editor(diffusion, QUICK, EditOptions(**options)).from_photos(request, photos, InversionCache()).pictures
-        for options in ({}, {"guide_from": "empty"})
+        for options in ({"guide_from": "source"}, {})
     )
-    assert [same(*both) for both in zip(by_default, empty, strict=True)] == [True, False, True]
+    assert [same(*both) for both in zip(led, empty, strict=True)] == [True, False, True]
 
 
 def test_reweighting_changes_an_edit(diffusion, cues):

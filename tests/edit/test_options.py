@@ -38,7 +38,7 @@ def test_pictures_made_before_an_option_existed_keep_their_texts():
     assert EditOptions().text(is_photo=False) == EditOptions(guide_from="empty").text(is_photo=True)
 
 
-@pytest.mark.parametrize("options", [EditOptions(), EditOptions(write_mask=True), EditOptions(guide_from="empty")])
+@pytest.mark.parametrize("options", [EditOptions(), EditOptions(write_mask=True), EditOptions(guide_from="source")])
 def test_the_text_of_options_of_photos_says_all(options):
     assert EditOptions.from_text(options.text(is_photo=True)) == options
 

@@ -18,7 +18,6 @@ from aai.workspace.shards import read_picture
 from tasks.candidates import Choosing, best_of, expanded
 from tasks.choice import note
 from tasks.edit import Edited
-from tasks.pictures import Finished
 from tasks.render import plan_render, render
 from tasks.render_source import RenderSource
 from tasks.runtime.run import Run
@@ -210,12 +209,12 @@ def grey(value: int) -> np.ndarray:
 
 def test_candidates_wait_for_one_another_and_those_that_fail_are_left_out():
     choosing, rows = Choosing(brightness), [row for row, _ in expanded([(ROW, None)])]
-    choosing.add(rows[:1], [lambda: Finished(grey(9))])
+    choosing.add(rows[:1], [lambda: grey(9)])
     assert choosing.take() == ([], [])
     choosing.fail(rows[1], Reject("a", "BadItem", "too dark"))
-    choosing.add(rows[2:], [lambda: Finished(grey(10))])
+    choosing.add(rows[2:], [lambda: grey(10)])
     [row], [picture] = choosing.take()
-    assert picture().pixels[0, 0, 0] == 10 and row["seed"] == 5 and choosing.rejects == []
+    assert picture()[0, 0, 0] == 10 and row["seed"] == 5 and choosing.rejects == []
     assert row["choice"]["chosen_seed"] == rows[2]["seed"] and row["choice"]["candidate_scores"] == [9.0, 10.0]
     assert note(choosing.counts) == "of 1 pictures with candidates 1 are not the first"
 

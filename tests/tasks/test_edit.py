@@ -281,7 +281,7 @@ def test_a_mask_that_was_found_is_written_beside_its_picture(run, photos):
 
 @pytest.mark.parametrize(
     "change",
-    [{"edit": {"strength": 0.5}}, {"edit": {"guide_from": "empty"}}, {"edit": {"write_mask": True}},
+    [{"edit": {"strength": 0.5}}, {"edit": {"guide_from": "source"}}, {"edit": {"write_mask": True}},
       {"edit": {"reweight": {"city": 2}}}, {"source_prompt": "the city"},
      {"mode": "stylise", "edit": {"preserve": "pixels"}}, "photos/one.png", "masks/one.png"],
     ids=str,

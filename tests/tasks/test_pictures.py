@@ -12,7 +12,7 @@ from aai.media.images import RENDERED, decode
 from aai.models.options import RenderOptions
 from aai.workspace.shards import ShardWriter
 from tasks.combinations import PLAIN
-from tasks.pictures import Finished, PictureWriter, Renders
+from tasks.pictures import PictureWriter, Renders
 from tasks.runtime.run import Run
 from tests.bank import run_on
 
@@ -31,8 +31,18 @@ def row_of(number: int, **options) -> dict:
     return PLAIN | row | {"options": RenderOptions(**options).model_dump_json()}
 
 
-def grey(number: int, alpha: np.ndarray | None = None) -> Finished:
-    return Finished(np.full((8, 8, 3), number, np.uint8), alpha)
+def grey(number: int) -> np.ndarray:
+    return np.full((8, 8, 3), number, np.uint8)
+
+
+class HalfEdited:
+    """A picture whose right half is an edit."""
+
+    def __call__(self) -> np.ndarray:
+        return grey(0)
+
+    def alpha(self) -> np.ndarray:
+        return np.repeat(np.float32([[0, 0, 1, 1]]), 4, axis=0)
 
 
 def shard_of(run: Run) -> ShardWriter:
@@ -49,7 +59,7 @@ def test_pictures_are_finished_in_several_threads_and_written_in_order(run):
     together, last_first = Barrier(3), [Event() for _ in range(3)]
     last_first[2].set()
 
-    def finished(number: int) -> Finished:
+    def finished(number: int) -> np.ndarray:
         together.wait(WAIT_S)
         assert last_first[number].wait(WAIT_S)
         last_first[number - 1].set()
@@ -87,7 +97,7 @@ def test_the_model_waits_while_two_batches_or_many_bytes_are_not_written(run, nu
 
 
 def test_a_picture_that_cannot_be_finished_ends_the_shard(run):
-    def broken() -> Finished:
+    def broken() -> np.ndarray:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"), shard_of(run) as shard, PictureWriter(shard, RENDERS) as writer:
@@ -107,11 +117,9 @@ def test_the_interval_of_guidance_is_told_and_empty_without_one(run):
 
 @pytest.mark.parametrize("is_asked", [True, False])
 def test_the_mask_of_an_edit_is_written_beside_it_on_request_and_its_share_into_the_table(run, is_asked):
-    alpha = np.zeros((4, 4), np.float32)
-    alpha[:, 2:] = 1
     row = row_of(0) | {"edit": EditOptions(write_mask=is_asked).text(True), "source_prompt": "a city"}
     with shard_of(run) as shard, PictureWriter(shard, RENDERS) as writer:
-        writer.add([row], [lambda: grey(0, alpha)])
+        writer.add([row], [HalfEdited()])
     found, key = members(run), row["render_id"]
     assert list(found) == [f"{key}.{suffix}" for suffix in ("png", *["mask.png"] * is_asked, "json")]
     assert [row["mask_share"] for row in writer.rows] == [0.5]
