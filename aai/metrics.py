@@ -7,6 +7,7 @@ for an undefined value, as the rank of a clip among no others.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,14 +15,22 @@ from jaxtyping import Bool, Float
 _CLIP_SCORE_SCALE = 2.5  # Hessel et al. 2021, section 3: stretches typical cosines of CLIP ViT-B/32 to 0 to 1
 _MIN_FOR_RANKS = 3  # the rank correlation of two items is always 1, 0 or -1
 
-CLIP_SCORE, AIS_COSINE, AIS_RANK = "clip_score", "ais_cosine", "ais_rank"
+CLIP_SCORE, AIS_COSINE, AIS_RANK, AIS_Z = "clip_score", "ais_cosine", "ais_rank", "ais_z"
+IIS_COSINE, IIS_RANK, AIC, IMAGE_REWARD = "iis_cosine", "iis_rank", "aic", "image_reward"
+KID, CMMD, DIVERSITY = "kid", "cmmd", "diversity"
 JUDGE_PHENOMENON, JUDGE_INTENSITY, JUDGE_BACKGROUND = "judge_phenomenon", "judge_intensity", "judge_background"
 JUDGE_TONE = "judge_tone"
+KEPT_PSNR, KEPT_SSIM, KEPT_DISTANCE = "kept_psnr", "kept_ssim", "kept_distance"
+STRUCTURE, MASK_IOU = "structure", "mask_iou"
+
+Role = Literal["image_text", "sounds", "images", "judge", "reward", "pixels"]
+"""What a metric asks: the image-text encoder, the encoder that hears and sees (`models.audio_judge`), the encoder of
+the index, the judge, the reward model, or only pixels."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """Description of a metric in the table `scores`."""
+    """Description of a metric: of the table `scores`, or of `aai evaluate`."""
 
     name: str
     """As stored in the column `metric`."""
@@ -35,28 +44,186 @@ class Metric:
     is_share: bool = False
     """Whether values are 0 (no) or 1 (yes), so that the mean is a share."""
 
+    source: str = "AAI"
+    """Where its definition is from."""
 
+    direction: Literal["up", "down", "truth"] = "up"
+    """Whether higher or lower values are better; `truth`: those that agree with the clip's own."""
+
+    low: float = 0.0
+    """Lowest value."""
+
+    high: float = 1.0
+    """Highest value; infinite without one."""
+
+    role: Role = "pixels"
+    """What it asks. It is not independent where that is what retrieved the images."""
+
+    truth: str | None = None
+    """Of a degree that the judge reads off pictures: the column of the metadata with the clip's own."""
+
+    of_set: bool = False
+    """Whether it is one value for a set of pictures, and not one for each."""
+
+
+def _judged(name: str, label: str, what: str, truth: str) -> Metric:
+    """A degree from 0 to 1 that the judge reads off pictures."""
+    sentence = f"{what} that the judge reads off the image, 0 to 1; compare it to the clip's"
+    return Metric(name, label, sentence, direction="truth", role="judge", truth=truth)
+
+
+_SONIC, _MACS = "SonicDiffusion, arXiv 2405.00878", "MACS, arXiv 2503.10287"
+_DIRECT = "Direct Inversion, arXiv 2310.01506"
 METRICS = {
     metric.name: metric
     for metric in (
         Metric(
-            CLIP_SCORE, "CLIPScore", "CLIPScore of image and prompt (label instead of *); 0 to 2.5, higher is better"
+            JUDGE_PHENOMENON,
+            "phenomenon",
+            "accuracy: the judge recognises the clip's label in the image",
+            True,
+            role="judge",
         ),
-        Metric(AIS_COSINE, "AIS-cos", "AIS: cosine similarity of image and clip; -1 to 1, higher is better"),
-        Metric(AIS_RANK, "AIS-rank", "AIS: share of other clips less similar to the image; chance 0.5, best 1"),
-        Metric(JUDGE_PHENOMENON, "phenomenon", "accuracy: the judge recognises the clip's label in the image", True),
+        _judged(JUDGE_INTENSITY, "judged intensity", "intensity", "intensity"),
         Metric(
-            JUDGE_INTENSITY,
-            "judged intensity",
-            "intensity that the judge reads off the image, 0 to 1; compare it to the clip's",
+            JUDGE_BACKGROUND,
+            "background",
+            "accuracy: the judge recognises the background that the prompt names",
+            True,
+            role="judge",
         ),
-        Metric(JUDGE_TONE, "judged tone", "tone that the judge reads off the image, 0 to 1; compare it to the clip's"),
+        _judged(JUDGE_TONE, "judged tone", "tone", "tone"),
         Metric(
-            JUDGE_BACKGROUND, "background", "accuracy: the judge recognises the background that the prompt names", True
+            CLIP_SCORE,
+            "CLIPScore",
+            "CLIPScore of image and prompt (label instead of *); 0 to 2.5, higher is better",
+            source="Hessel et al. 2021, section 3",
+            high=2.5,
+            role="image_text",
         ),
+        Metric(
+            IIS_COSINE,
+            "IIS-cos",
+            "IIS: cosine similarity of the image and the clip's own image; -1 to 1, higher is better",
+            source=_MACS,
+            low=-1.0,
+            role="image_text",
+        ),
+        Metric(
+            IIS_RANK,
+            "IIS-rank",
+            "IIS: share of other clips' own images less similar to the image; chance 0.5, best 1",
+            source=_SONIC,
+            role="image_text",
+        ),
+        Metric(
+            AIC,
+            "AIC",
+            "accuracy: of all labels the clip's is the most similar to the image",
+            True,
+            source=_SONIC,
+            role="image_text",
+        ),
+        Metric(
+            IMAGE_REWARD,
+            "ImageReward",
+            "ImageReward of image and prompt (label instead of *); about -2 to 2, higher is better",
+            source="Xu et al. 2023, arXiv 2304.05977",
+            low=-math.inf,
+            high=math.inf,
+            role="reward",
+        ),
+        Metric(
+            AIS_COSINE,
+            "AIS-cos",
+            "AIS: cosine similarity of image and clip; -1 to 1, higher is better",
+            source=_MACS,
+            low=-1.0,
+            role="sounds",
+        ),
+        Metric(
+            AIS_RANK,
+            "AIS-rank",
+            "AIS: share of other clips less similar to the image; chance 0.5, best 1",
+            source=_SONIC,
+            role="sounds",
+        ),
+        Metric(
+            AIS_Z,
+            "AIS-z",
+            "AIS: cosine of image and clip, in standard deviations above the method's other images; higher is better",
+            source=_MACS,
+            low=-math.inf,
+            high=math.inf,
+            role="sounds",
+        ),
+        Metric(
+            KID,
+            "KID",
+            "distance of the images from those of the collection, unbiased, in the space of the index; lower is better",
+            source="Binkowski et al. 2018; clean-fid",
+            direction="down",
+            low=-math.inf,
+            high=math.inf,
+            role="images",
+            of_set=True,
+        ),
+        Metric(
+            CMMD,
+            "CMMD",
+            "distance of the images from those of the collection, in the space of the index; 0 is best",
+            source="Jayasumana et al. 2024, arXiv 2401.09603",
+            direction="down",
+            high=2_000.0,
+            role="images",
+            of_set=True,
+        ),
+        Metric(
+            DIVERSITY,
+            "diversity",
+            "mean cosine distance between images of a clip with different seeds; 0 to 2, higher is more varied",
+            high=2.0,
+            role="image_text",
+        ),
+        Metric(
+            KEPT_PSNR,
+            "kept PSNR",
+            "PSNR of an edit and its source outside the mask, in dB; higher is better",
+            source=_DIRECT,
+            high=math.inf,
+        ),
+        Metric(
+            KEPT_SSIM,
+            "kept SSIM",
+            "SSIM of an edit and its source outside the mask; 1 is best",
+            source=_DIRECT,
+            low=-1.0,
+        ),
+        Metric(
+            KEPT_DISTANCE,
+            "kept distance",
+            "distance of patch features of an edit and its source outside the mask, as LPIPS; 0 is best",
+            source="after Zhang et al. 2018, arXiv 1801.03924",
+            direction="down",
+            high=4.0,
+            role="image_text",
+        ),
+        Metric(
+            STRUCTURE,
+            "structure",
+            "mean squared difference of the self-similarities of an edit's and its source's patches; 0 is best",
+            source="Tumanyan et al. 2022, arXiv 2201.00424",
+            direction="down",
+            high=4.0,
+            role="image_text",
+        ),
+        Metric(MASK_IOU, "mask IoU", "intersection over union of the mask of an edit and the true one; 1 is best"),
     )
 }
 """All metrics, by their names."""
+
+DEGREES = {name: metric for name, metric in METRICS.items() if metric.truth}
+"""Metrics that are compared with a degree in the clips' metadata."""
 
 
 def clip_score(
@@ -130,6 +297,34 @@ def mean_rank_correlation(
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How a measured degree agrees with the true one; None where that is undefined."""
+
+    rank: float | None = None
+    """Spearman's rank correlation within groups, averaged; 1 is best."""
+
+    bias: float | None = None
+    """Mean of measured minus true; 0 is best."""
+
+    slope: float | None = None
+    """Slope of measured on true within groups, by least squares; 1 is best."""
+
+
+def agreement(
+    groups: Sequence[str], truth: Float[np.ndarray, " items"], measured: Float[np.ndarray, " items"]
+) -> Agreement:
+    """How a measured degree agrees with the true one: a rank correlation alone hides that all is too strong."""
+    if not len(truth):
+        return Agreement()
+    names, x, y = np.asarray(groups, object), truth.astype(float), measured.astype(float)
+    for name in dict.fromkeys(groups):
+        x, y = (np.where(names == name, each - each[names == name].mean(), each) for each in (x, y))
+    rank, variance = mean_rank_correlation(groups, truth, measured), float(x @ x)
+    slope = float(x @ y) / variance if variance > 0 else None
+    return Agreement(None if math.isnan(rank) else rank, float((measured - truth).mean()), slope)
+
+
+@dataclass(frozen=True)
 class Aggregate:
     """Aggregated scores of a set of images."""
 
@@ -139,11 +334,11 @@ class Aggregate:
     means: dict[str, float]
     """Mean of each metric, over the images that have it."""
 
-    intensity: float | None
-    """Spearman's rank correlation of true and judged intensity, averaged within groups; None if undefined."""
+    intensity: Agreement
+    """Of the true and the judged intensity."""
 
-    tone: float | None = None
-    """The same of true and judged tone."""
+    tone: Agreement = Agreement()
+    """The same of the tone."""
 
 
 def aggregate(
@@ -153,18 +348,18 @@ def aggregate(
 ) -> Aggregate:
     """Aggregate the scores of a set of images; NaN is a missing score or an unknown true intensity.
 
-    The rank correlation of intensities is taken within groups, as clips of one label in one job, and leaves out images
+    The agreement of intensities is taken within groups, as clips of one label in one job, and leaves out images
     without a group.
     """
     means = {name: float(np.nanmean(values)) for name, values in scores.items() if not np.isnan(values).all()}
     num = int(np.any([~np.isnan(values) for values in scores.values()], axis=0).sum()) if scores else 0
-    correlation = math.nan
+    found = Agreement()
     if JUDGE_INTENSITY in scores:
         judged = scores[JUDGE_INTENSITY]
         is_known = ~np.isnan(judged) & ~np.isnan(intensities) & [group is not None for group in groups]
         known_groups = [group or "" for group, known in zip(groups, is_known, strict=True) if known]
-        correlation = mean_rank_correlation(known_groups, intensities[is_known], judged[is_known])
-    return Aggregate(num, means, None if math.isnan(correlation) else correlation)
+        found = agreement(known_groups, intensities[is_known], judged[is_known])
+    return Aggregate(num, means, found)
 
 
 def _cosines(

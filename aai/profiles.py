@@ -57,6 +57,14 @@ class Models(Options):
     judge: JudgeName | None = None
     """Independent classifier that checks what pictures show, as a further metric of `aai score`; null for none."""
 
+    audio_judge: ModelName | None = None
+    """Another joint encoder, by which `aai evaluate` measures how well pictures fit sounds (AIS). Without one it is the
+    encoder that retrieved, which agrees with itself."""
+
+    image_reward: str | None = None
+    """Folder of ImageReward, a further metric of `aai evaluate`: ImageReward.pt, med_config.json, and the vocab.txt of
+    bert-base-uncased; null for none."""
+
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Data type of encoders and text-to-image model, on GPUs and CPUs. A change recomputes everything from the
     embeddings on, because it is part of the recipes."""
@@ -67,9 +75,9 @@ class Models(Options):
 
     def dtype_of(self, role: str) -> str:
         """The data type of a model."""
-        return self.dtype if role in ("audio", "image_text", "joint", "diffusion") else "float32"
+        return self.dtype if role in ("audio", "image_text", "joint", "audio_judge", "diffusion") else "float32"
 
-    @field_validator("audio", "image_text", "joint", "diffusion", mode="before")
+    @field_validator("audio", "image_text", "joint", "audio_judge", "diffusion", mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -101,7 +109,19 @@ PROFILES: dict[str, dict[str, Any]] = {
         "align": {"method": "trained", "labels": list(_PHENOMENA), "audio_prompt": "*"},
         # Scenes of one phenomenon are more similar than photographs, and differ in intensity.
         "retrieve": {"duplicate_similarity": 0.99},
-        "train_mapper": {"method": "shipped"},
+        "train_mapper": {
+            "method": "shipped",
+            "start_words": list(_PHENOMENA),
+            "templates": [
+                "a photo of *",
+                "a picture of *",
+                "a * {place}",
+                "a photo of a * {place}",
+                "a {place} in the style of *",
+                "a photo of a {place} in the style of *",
+            ],
+            "places": ["city", "forest", "field", "mountains", "desert"],
+        },
         "fit": {"steps": 8},
         "render": {"guidance": 4.0},
     },

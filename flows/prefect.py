@@ -39,7 +39,7 @@ from aai.store_errors import store_errors  # noqa: E402
 from flows.steps import Do, Step, build  # noqa: E402
 from tasks.runtime.driver import Progress, StageSummary  # noqa: E402
 from tasks.runtime.run import Run  # noqa: E402
-from tasks.stages import load_config, open_run  # noqa: E402
+from tasks.stages import open_file  # noqa: E402
 from tasks.views.report import REPORT  # noqa: E402
 
 RETRY_DELAYS_S = [1.0, 10.0, 60.0]
@@ -61,7 +61,7 @@ def build_bank(config: str, changes: dict[str, Any] | None = None) -> State | No
     Its parameters are plain values, so it can be served on a schedule:
     `build_bank.serve("nightly", cron="0 2 * * *", parameters={"config": "/data/aai.yaml"})`
     """
-    with closing(open_run(load_config(config, changes))) as run:
+    with closing(open_file(config, changes)) as run:
         return _final_state(_followed("build", build, run))
 
 

@@ -5,7 +5,7 @@ measured at the model's size. Of edits that are equally good the one that preser
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -14,26 +14,32 @@ from jaxtyping import Float
 
 from aai import metrics
 from aai.edit.composite import preserved_db
+from aai.errors import BadItem
 from aai.inject.prompt import caption_of
 from aai.jobs.job import Measure, candidate_seeds
+from aai.media.options import IngestOptions
 from aai.models.judge import load_judge
+from tasks.choice import CHOSEN, OTHERS, UNMEASURED
 from tasks.edit import Edited
-from tasks.measures import CHOSEN, OTHERS, UNMEASURED
 from tasks.pictures import Picture
-from tasks.runtime.config import Config
+from tasks.runtime.clip_reader import ClipReader
 from tasks.runtime.loaded import loaded_once
 from tasks.runtime.loader import Row
-from tasks.runtime.models import open_image_text
+from tasks.runtime.models import open_image_text, open_joint
+from tasks.runtime.stage import Context
 from tasks.runtime.work import Reject
 
 if TYPE_CHECKING:
     from aai.models.clip import ImageTextEncoder
+    from aai.models.joint import ImageEncoder
 
 Source = TypeVar("Source")
 Scores = Float[np.ndarray, " pictures"]
 
-_EQUALLY_GOOD: dict[Measure, float] = {"judge": 0.0, "clip_score": 0.05}
+_EQUALLY_GOOD: dict[Measure, float] = {"judge": 0.0, "audio_judge": 0.02, "clip_score": 0.05}
 """Differences of scores up to this are none where edits are concerned. CLIPScore is 2.5 times a cosine."""
+
+_CLIPS = 'SELECT clip_id, uri, "offset", num_bytes, content_id, start_s, duration_s FROM known_clips'
 
 
 def expanded(loaded: Iterable[tuple[Row, Source]]) -> Iterator[tuple[Row, Source]]:
@@ -46,14 +52,14 @@ def expanded(loaded: Iterable[tuple[Row, Source]]) -> Iterator[tuple[Row, Source
 class Measures:
     """The models that choose, each loaded when the first picture needs it."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._opened: dict[Measure, _Measuring] = {}
 
     def __call__(self, measure: Measure, rows: Sequence[Row], pixels: Sequence[np.ndarray]) -> Scores:
         """Scores of pictures, higher is better; NaN where the measure has no opinion."""
         if measure not in self._opened:
-            self._opened[measure] = _Judged(self._config) if measure == "judge" else _ClipScores(self._config)
+            self._opened[measure] = _MEASURES[measure](self._context)
         return self._opened[measure](rows, pixels)
 
 
@@ -155,8 +161,8 @@ class _Measuring(Protocol):
 class _Judged:
     """The share of what was asked for (as phenomenon and background) that the judge sees in a picture."""
 
-    def __init__(self, config: Config) -> None:
-        name = config.models.judge
+    def __init__(self, context: Context) -> None:
+        name = context.config.models.judge
         assert name is not None, "the jobs were checked"
         self._judge = loaded_once(("judge", name), lambda: load_judge(name))
 
@@ -171,8 +177,8 @@ class _Judged:
 class _ClipScores:
     """CLIPScore of each picture and its prompt, with labels in place of the cues."""
 
-    def __init__(self, config: Config) -> None:
-        self._encoder: ImageTextEncoder = open_image_text(config)
+    def __init__(self, context: Context) -> None:
+        self._encoder: ImageTextEncoder = open_image_text(context.config)
 
     def __call__(self, rows: Sequence[Row], pixels: Sequence[np.ndarray]) -> Scores:
         captions = [caption_of(row["prompt"], row["labels"] or [], row["blend"] is not None) for row in rows]
@@ -182,18 +188,64 @@ class _ClipScores:
         if named:
             known = sorted(usable)
             texts = self._encoder.embed_texts(known, len(known)).numpy()
-            vectors = self._embedded([pixels[index] for index in named])
+            vectors = _embedded(self._encoder, [pixels[index] for index in named])
             of_caption = [known.index(captions[index] or "") for index in named]
             scores[named] = metrics.clip_score(vectors, texts[of_caption])
         return scores
 
-    def _embedded(self, pixels: Sequence[np.ndarray]) -> Float[np.ndarray, "pictures dim"]:
-        from aai.models.batches import embed_all  # it imports torch, which plans do not need
 
-        prepared = [self._encoder.prepare(each) for each in pixels]
-        vectors = embed_all(prepared, self._encoder.embed_prepared, self._encoder.dim, len(prepared))
-        embedded: np.ndarray = vectors.numpy()
-        return embedded
+class _Heard:
+    """Cosine of a picture and its clips by a second encoder that hears and sees; none if a clip cannot be read."""
+
+    def __init__(self, context: Context) -> None:
+        self._context, self._joint = context, open_joint(context.config, "audio_judge")
+        self._read = ClipReader(self._joint.sounds.prepare, context.options(IngestOptions).audio)
+        self._clips: dict[str, np.ndarray | None] = {}
+
+    def __call__(self, rows: Sequence[Row], pixels: Sequence[np.ndarray]) -> Scores:
+        self._hear({clip_id for row in rows for clip_id in row["clip_ids"]} - self._clips.keys())
+        scores = np.full(len(rows), np.nan)
+        seen = _embedded(self._joint.images, pixels)
+        for index, row in enumerate(rows):
+            own = [vector for clip_id in row["clip_ids"] if (vector := self._clips[clip_id]) is not None]
+            if own and len(own) == len(row["clip_ids"]):
+                clip = np.sum(own, axis=0)
+                scores[index] = seen[index] @ clip / np.linalg.norm(clip)
+        return scores
+
+    def _hear(self, clip_ids: Set[str]) -> None:
+        """Embed clips that were not heard before; pictures of one clip come together."""
+        if not clip_ids:
+            return
+        with self._context.query() as query:
+            query.keep_ids("asked", sorted(clip_ids))
+            found = query.table(f"{_CLIPS} SEMI JOIN asked a ON clip_id = a.id").to_pylist()
+        self._clips |= dict.fromkeys(clip_ids) | {row["clip_id"]: self._vector(row) for row in found}
+
+    def _vector(self, row: Row) -> np.ndarray | None:
+        import torch  # plans do not need it
+
+        try:
+            prepared = torch.from_numpy(self._read(row))
+        except BadItem:
+            return None
+        vector: np.ndarray = self._joint.sounds.embed_prepared(prepared[None]).float().cpu().numpy()[0]
+        return vector
+
+
+_MEASURES: dict[Measure, Callable[[Context], _Measuring]] = {
+    "judge": _Judged,
+    "audio_judge": _Heard,
+    "clip_score": _ClipScores,
+}
+
+
+def _embedded(encoder: "ImageEncoder", pixels: Sequence[np.ndarray]) -> Float[np.ndarray, "pictures dim"]:
+    from aai.models.batches import embed_all  # it imports torch, which plans do not need
+
+    prepared = [encoder.prepare(each) for each in pixels]
+    embedded: np.ndarray = embed_all(prepared, encoder.embed_prepared, encoder.dim, len(prepared)).numpy()
+    return embedded
 
 
 def _pixels(picture: Picture) -> np.ndarray:

@@ -14,7 +14,7 @@ from aai.errors import BadItem
 from aai.jobs.job import Job, fields_of, fill
 from aai.jobs.selection import CueFilter
 from aai.models.prompt_lengths import PromptLengths
-from tasks.measures import choice_of
+from tasks.choice import choice_of
 from tasks.runtime.photos import Photo, find_photos
 from tasks.runtime.run import Run
 
@@ -227,7 +227,7 @@ def _mapped(function: Callable[[Any], str], values: Iterable[Any]) -> pa.Array:
 
 def edit_of(job: Job) -> str:
     """The options of edits as one text; empty without a source."""
-    return json.dumps(job.edit.model_dump(), sort_keys=True) if job.has_source else ""
+    return job.edit.text(bool(job.photos)) if job.has_source else ""
 
 
 def options_of(job: Job) -> str:

@@ -132,7 +132,7 @@ class Edits:
         Raises:
             BadItem: a prompt cannot be encoded.
         """
-        options = EditOptions.model_validate_json(rows[0]["edit"])
+        options = EditOptions.from_text(rows[0]["edit"])
         editor = Editor(self._diffusion, RenderOptions.model_validate_json(rows[0]["options"]), options)
         photos = [source for source in sources if source is not None]
         if not photos:

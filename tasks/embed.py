@@ -8,13 +8,14 @@ import pyarrow as pa
 from pydantic import Field
 
 from aai.errors import BadConfig
-from aai.media import audio, images, windows
+from aai.media import images
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
 from aai.options import SPEED_ONLY, Options
 from aai.workspace import SCHEMAS
 from tasks.runtime.arrow import constants, to_lists
-from tasks.runtime.loader import Loader, RecentResults, Row, default_threads
+from tasks.runtime.clip_reader import ClipReader
+from tasks.runtime.loader import Loader, Row
 from tasks.runtime.models import image_role, open_images, open_sounds, sound_role
 from tasks.runtime.stage import Context, Stage
 from tasks.runtime.work import Batched, Outcome, Reject
@@ -28,31 +29,6 @@ class EmbedOptions(Options):
 
     batch_size: int = Field(32, gt=0, json_schema_extra=SPEED_ONLY)
     """Batch size in clips or images; halved after an out-of-memory error. It changes the speed, not the vectors."""
-
-
-class ClipReader:
-    """Reads clips for an encoder; threads may call it at the same time.
-
-    A recording that holds several of its clips is decoded once if these come one after the other.
-    """
-
-    def __init__(self, prepare: Callable[[np.ndarray, int], np.ndarray], options: audio.AudioOptions) -> None:
-        self._prepare, self._options = prepare, options
-        self._decoded = RecentResults(self._decode, default_threads())
-
-    def __call__(self, row: Row) -> np.ndarray:
-        """A clip as the encoder takes it.
-
-        Raises:
-            BadItem: its file cannot be read, or has changed.
-        """
-        wave, rate_hz = self._decoded(row["uri"], row["offset"], row["num_bytes"], row["content_id"])
-        window = windows.cut(wave, rate_hz, windows.Window(row["start_s"], row["duration_s"]))
-        return self._prepare(np.ascontiguousarray(window), rate_hz)
-
-    def _decode(self, uri: str, offset: int | None, num_bytes: int | None, digest: str) -> tuple[np.ndarray, int]:
-        recording = audio.decode(read_content(uri, offset, num_bytes, digest), uri, self._options)
-        return audio.to_mono(recording.samples), recording.rate_hz
 
 
 class AudioEmbedder(Batched):

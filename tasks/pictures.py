@@ -7,10 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
+from aai.edit.options import EditOptions
 from aai.media import images, provenance
 from aai.models.options import RenderOptions
 from aai.workspace.shards import ShardWriter
@@ -19,7 +21,19 @@ from tasks.runtime.loader import default_threads
 Picture = Callable[[], np.ndarray]
 """Makes the pixels of a picture; called in a thread, so that what is left to do does not stop the model."""
 
+
+@runtime_checkable
+class Masked(Protocol):
+    """A picture that is an edit in a part."""
+
+    def alpha(self) -> Float[np.ndarray, "_ _"]:
+        """How much of the edit shows where, from 0 to 1, at the model's size."""
+
+
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
+
+MASK = "mask.png"
+"""Extension of an edit mask beside its picture."""
 
 _REQUEST_COLUMNS = ("render_id", "mode", "clip_ids", "prompt", "negative_prompt", "seed")
 
@@ -84,9 +98,9 @@ class Renders:
 class _Encoded:
     """A picture's members of a shard, and its row of `renders` but for their location."""
 
-    suffix: str
-    data: bytes
-    description: bytes
+    members: dict[str, bytes]
+    """By their extensions; the picture is the first."""
+
     row: dict[str, Any]
 
 
@@ -133,23 +147,41 @@ class PictureWriter:
 
     def _encode(self, row: Mapping[str, Any], picture: Picture) -> _Encoded:
         pixels, options = picture(), RenderOptions.model_validate_json(row["options"])
+        alpha = picture.alpha() if isinstance(picture, Masked) else None
+        share: dict[str, float] = {} if alpha is None else {"mask_share": float((alpha > 0).mean())}
         request = self._renders.request(row, pixels, options)
         xmp = provenance.xmp_packet(
             *self._renders.model, row["prompt"], version("aai"), request, _digital_source_type(row)
         )
         data = images.encode(pixels, _KINDS[options.format], options.quality, xmp)
-        description = json.dumps(_NO_SOURCE | request | self._renders.context(row, options), sort_keys=True).encode()
+        context = self._renders.context(row, options)
+        members: dict[str, bytes] = {options.format: data}
+        if is_masked(row) and alpha is not None:
+            members[MASK] = _mask_of(alpha, pixels.shape[:2])
+        members["json"] = json.dumps(_NO_SOURCE | request | context, sort_keys=True).encode()
         own = {key: row[key] for key in ("job", "image_id", "image_uri", "source_prompt", "edit")}
-        return _Encoded(options.format, data, description, request | own)
+        return _Encoded(members, request | own | share)
 
     def _write(self, encoded: Sequence[Future[_Encoded]]) -> list[dict[str, Any]]:
         return [self._write_one(each.result()) for each in encoded]
 
     def _write_one(self, encoded: _Encoded) -> dict[str, Any]:
         key = encoded.row["render_id"]
-        location = self._shard.add(key, encoded.suffix, encoded.data)
-        self._shard.add(key, "json", encoded.description)
-        return encoded.row | vars(location)
+        locations = [self._shard.add(key, suffix, data) for suffix, data in encoded.members.items()]
+        return encoded.row | vars(locations[0])
+
+
+def is_masked(row: Mapping[str, Any]) -> bool:
+    """Whether the edit mask of a picture is written beside it."""
+    return bool(row["edit"]) and EditOptions.from_text(row["edit"]).write_mask
+
+
+def _mask_of(alpha: np.ndarray, size: tuple[int, int]) -> bytes:
+    """A mask as a grey PNG of the picture's size."""
+    from aai.edit.composite import full_alpha  # imports scipy, which plans do not need
+
+    grey = np.round(full_alpha(alpha, size) * 255).astype(np.uint8)
+    return images.encode(np.repeat(grey[:, :, None], 3, axis=2), "png")
 
 
 def _digital_source_type(row: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ from aai.models.options import RenderOptions
 from aai.options import SPEED_ONLY
 from aai.workspace import SCHEMAS
 from aai.workspace.shards import ShardWriter
-from tasks.measures import note
-from tasks.pictures import Picture, PictureWriter, Renders
+from tasks.choice import note
+from tasks.pictures import Picture, PictureWriter, Renders, is_masked
 from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
@@ -128,10 +128,10 @@ def forget_rejects(run: Run, source: RenderSource) -> None:
         remove_rejects(run, "renders", forgotten)
 
 
-def shards_of(run: Run, picture_format: str) -> str:
-    """A glob for the shards of a run's pictures of one format."""
+def shards_of(run: Run, kind: str) -> str:
+    """A glob for the shards of a run's pictures of one format, such as `png`, or with masks, `masked-png`."""
     any_shard = run.workspace.shard_uri("renders", run.recipe("renders"), "any")
-    return f"{any_shard.rpartition('/')[0]}/{picture_format}-*.tar"
+    return f"{any_shard.rpartition('/')[0]}/{kind}-*.tar"
 
 
 class Renderer:
@@ -154,15 +154,15 @@ class Renderer:
         share = diffusion.codec.memory_share = memory_share(context.config, RENDERS.name, diffusion.device.type)
         self.sizes = BatchSizes(diffusion.device, pixel_bytes, batch_size, share)
         self._compiled_for = (diffusion.default_size, diffusion.default_size)
-        self.measures = Measures(context.config)
+        self.measures = Measures(context)
 
     def __call__(self, rows: pa.Table) -> Outcome:
-        """Map a slice to one shard per format."""
+        """Map a slice to one shard per format, and one for pictures with masks."""
         renders: list[dict[str, Any]] = []
         rejects: list[Reject] = []
         counts: Counter[str] = Counter()
-        for picture_format, some in _by_format(rows.to_pylist()).items():
-            with ShardWriter(self.workspace, "renders", self.renders.recipe, picture_format) as shard:
+        for kind, some in _by_kind(rows.to_pylist()).items():
+            with ShardWriter(self.workspace, "renders", self.renders.recipe, kind) as shard:
                 renders += self._to_shard(shard, some, rejects, counts)
         return Outcome(pa.Table.from_pylist(renders, schema=SCHEMAS["renders"].columns), rejects, counts=counts)
 
@@ -291,11 +291,12 @@ class Renderer:
         return torch.cat(cues)
 
 
-def _by_format(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows by the format of their pictures, in the same order."""
+def _by_kind(rows: list[dict]) -> dict[str, list[dict]]:
+    """Rows by the format of their pictures and whether they have masks, in the same order."""
     parts: dict[str, list[dict]] = {}
     for row in rows:
-        parts.setdefault(json.loads(row["options"])["format"], []).append(row)
+        kind = "masked-" * is_masked(row) + json.loads(row["options"])["format"]
+        parts.setdefault(kind, []).append(row)
     return parts
 
 

@@ -20,8 +20,8 @@ from aai.errors import BadConfig
 from aai.jobs.job import Job, fields_of, seeds_under
 from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
 from aai.workspace import Query
+from tasks.choice import dependence_of
 from tasks.combinations import BLOCK, COMBINATION, COMBINATIONS_AT_ONCE, Combinations
-from tasks.measures import dependence_of
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
 from tasks.sampling import check_sampling

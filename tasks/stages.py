@@ -14,6 +14,7 @@ from tasks.fit import CUES
 from tasks.index import INDEX
 from tasks.ingest import CLIPS, IMAGES
 from tasks.list_files import LIST_AUDIO, LIST_IMAGES
+from tasks.measure import MEASURES
 from tasks.read_tars import AUDIO_TARS, IMAGE_TARS
 from tasks.render import RENDERS
 from tasks.retrieve import NEIGHBOURS
@@ -46,6 +47,7 @@ STAGES: tuple[Stage, ...] = (
     CONFIDENCES,
     RENDERS,
     SCORES,
+    MEASURES,
 )
 """Each reads the tables of stages before it."""
 
@@ -70,6 +72,17 @@ def load_config(path: str | Path, changes: Mapping[str, Any] | None = None, stag
         return make_config(stages, **keys)
     except BadConfig as error:
         raise BadConfig(error.sentence, key=error.key, uri=str(path)) from error
+
+
+def open_file(path: str | Path, changes: Mapping[str, Any] | None = None) -> Run:
+    """A run of a configuration file, with some keys changed.
+
+    Raises:
+        BadConfig: the file, a key or the workspace is wrong.
+    """
+    run = open_run(load_config(path, changes))
+    run.file = str(Path(path).absolute())
+    return run
 
 
 def open_run(settings: Config, watch: Watch | None = None, stages: Sequence[Stage] = STAGES) -> Run:

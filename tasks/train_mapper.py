@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,11 @@ import pyarrow as pa
 from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig
 from aai.media.options import IngestOptions
+from tasks.runtime.arrow import to_array
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
-from tasks.runtime.models import check_templates, initial_cue, open_diffusion
+from tasks.runtime.image_prompts import ImagePrompts, names_places, prompt_settings, prompts_of
+from tasks.runtime.models import check_templates, image_role, initial_cue, open_diffusion
 from tasks.runtime.passes import Passes
 from tasks.runtime.run import Run
 from tasks.runtime.sharing import closing_stream
@@ -35,6 +38,7 @@ _ROUND_STEPS = 20
 
 _CONFIG, _WEIGHTS, _STATE = "config.json", "model.safetensors", "state"
 _KEY = "first_step"
+_VECTORS = "SELECT v.image_id, v.vector FROM image_vectors v SEMI JOIN wanted w ON v.image_id = w.id"
 _ROUND = pa.schema(
     [(_KEY, pa.string()), ("num_steps", pa.int64()), (_STATE, pa.binary()), ("clip_ids", pa.list_(pa.string()))]
 )
@@ -48,10 +52,10 @@ class MapperTrainer:
 
         self.context, options = context, context.options(TrainMapperOptions)
         self.diffusion = open_diffusion(context.config)
-        check_templates(self.diffusion, options.templates, options.num_tokens, "train_mapper.templates")
-        most = options.batch_size
+        prompts, most = prompts_of(context.config), options.batch_size
+        check_templates(self.diffusion, prompts, options.num_tokens, "train_mapper.templates")
         self.passes = Passes(context, MAPPER.name, self.diffusion, options.num_tokens, options.max_rows, most)
-        self.options = options.model_copy(update={"max_rows": self.passes.max_rows})
+        self.options = options.model_copy(update={"max_rows": self.passes.max_rows, "templates": prompts})
         self.latents = Latents(context.options(IngestOptions).images, self.diffusion)
         self.clips: list[ClipToFit] = []
         self.training: MapperTraining | None = None
@@ -111,7 +115,21 @@ class MapperTrainer:
         clips = self.latents.clips(rows.sort_by("clip_id"), rejects)
         if not clips:
             raise BadConfig(f"no clip has an image that can be read: {rejects[0].sentence}", key="train_mapper")
-        return clips
+        return self._with_weights(clips) if names_places(self.context.config) else clips
+
+    def _with_weights(self, clips: "list[ClipToFit]") -> "list[ClipToFit]":
+        """The clips, with the weight of each prompt for each of their images."""
+        import torch
+
+        ids = sorted({image_id for clip in clips for image_id in clip.image_ids})
+        with self.context.query() as query:
+            query.keep_ids("wanted", ids)
+            query.narrow("wanted", "image_id", _VECTORS)
+            found = query.table(_VECTORS).sort_by("image_id")
+        assert found["image_id"].to_pylist() == ids, "what was retrieved has a vector"
+        weights = torch.from_numpy(ImagePrompts(self.context.config)(to_array(found["vector"])))
+        number_of = {image_id: number for number, image_id in enumerate(ids)}
+        return [replace(clip, weights=weights[[number_of[id] for id in clip.image_ids]]) for clip in clips]
 
 
 class _Rounds:
@@ -187,12 +205,27 @@ def _is_trained(config: Config) -> bool:
     return config.options(TrainMapperOptions).method != "shipped" and config.options(FitOptions).method in METHODS
 
 
+def _reads(config: Config) -> tuple[str, ...]:
+    return ("neighbours", "aligned_vectors", *(["image_vectors"] if names_places(config) else []))
+
+
+def _models(config: Config) -> tuple[str, ...]:
+    return ("diffusion", *([image_role(config)] if names_places(config) else []))
+
+
+def _settings(config: Config) -> Mapping[str, Any]:
+    settings = config.options(TrainMapperOptions).settings()
+    del settings["places"]
+    return settings | (prompt_settings(config) if names_places(config) else {})
+
+
 MAPPER = Stage(
     name="train_mapper",
     table="mapper",
-    reads=("neighbours", "aligned_vectors"),
+    reads=_reads,
     options=TrainMapperOptions,
-    models=("diffusion",),
+    settings=_settings,
+    models=_models,
     is_seeded=True,
     make=train_mapper,
     gpu=True,

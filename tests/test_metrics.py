@@ -5,12 +5,38 @@ import math
 import numpy as np
 import pytest
 
-from aai.metrics import METRICS, aggregate, ais_cosine, ais_rank, clip_score, mean_rank_correlation, rank_correlation
+from aai.metrics import (
+    DEGREES,
+    METRICS,
+    Agreement,
+    aggregate,
+    agreement,
+    ais_cosine,
+    ais_rank,
+    clip_score,
+    mean_rank_correlation,
+    rank_correlation,
+)
 
 
 def test_every_metric_has_a_label_and_a_help_line():
     assert all(name == metric.name and metric.label and metric.help for name, metric in METRICS.items())
-    assert {name for name, metric in METRICS.items() if metric.is_share} == {"judge_phenomenon", "judge_background"}
+    assert {name for name, metric in METRICS.items() if metric.is_share} == {
+        "judge_phenomenon",
+        "judge_background",
+        "aic",
+    }
+
+
+def test_a_metric_has_a_range_a_direction_and_a_source():
+    for metric in METRICS.values():
+        assert metric.low < metric.high and metric.source
+        assert (metric.direction == "truth") == (metric.name in DEGREES)
+
+
+def test_what_agrees_with_the_encoder_that_retrieved_is_not_shown_first():
+    names = list(METRICS)
+    assert names.index("ais_rank") > names.index("judge_intensity") and names[0].startswith("judge_")
 
 
 def numbers(*values: float) -> np.ndarray:
@@ -73,6 +99,14 @@ def test_the_rank_correlation_is_averaged_over_groups():
     assert math.isnan(mean_rank_correlation(["alone"], numbers(1), numbers(1)))
 
 
+def test_pictures_that_are_all_too_strong_have_a_bias_and_a_weak_slope_beside_a_perfect_rank():
+    truth = numbers(0, 0.5, 1, 0.2, 0.4, 0.6)
+    found = agreement(["a"] * 3 + ["b"] * 3, truth, 0.4 + 0.5 * truth)
+    assert (found.rank, found.slope) == pytest.approx((1, 0.5))
+    assert found.bias == pytest.approx(0.4 - 0.5 * truth.mean())
+    assert agreement(["a", "a"], numbers(1, 1), numbers(1, 2)) == Agreement(None, 0.5, None)
+
+
 def test_means_are_over_the_images_that_have_the_metric():
     nan = math.nan
     scores = aggregate(
@@ -86,10 +120,10 @@ def test_means_are_over_the_images_that_have_the_metric():
     )
     assert scores.num == 4
     assert scores.means == pytest.approx({"judge_phenomenon": 2 / 3, "judge_intensity": 0.425})
-    assert scores.intensity == pytest.approx(1)  # of the three with group, true and judged intensity
+    assert scores.intensity.rank == pytest.approx(1)  # of the three with group, true and judged intensity
 
 
 def test_without_true_intensities_there_is_no_correlation():
     scores = aggregate({"judge_intensity": np.array([0.1, 0.2, 0.3])}, ["rain"] * 3, np.full(3, np.nan))
-    assert scores.intensity is None
+    assert scores.intensity == Agreement()
     assert aggregate({}, [], np.empty(0)).num == 0

@@ -1,8 +1,9 @@
 """Quality of an aligner: retrieval among held-out pairs, hubness, and what abstaining gains."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ _HUB_SHARE = 0.01
 _COVERAGES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1)
 _RESAMPLES = 1_000
 _CHUNK = 1_024
+_MAX_CHANCE = 0.25
+"""The recall by chance from which on a recall says little."""
 _LOW, _HIGH, _Z95 = 2.5, 97.5, 1.96
 
 
@@ -51,6 +54,10 @@ class Figure:
     high: float
     num: int
     """Number of queries."""
+    chance: float
+    """What a random order of the items reaches; of hubness, if all images were retrieved equally often."""
+    other: float | None = None
+    """The value of another aligner on the same clips and images."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,10 @@ class Evaluation:
     abstention: list[Abstention]
     correct: str
     """What counts as correct for the precision of the abstention."""
+    other: str = ""
+    """The other aligner, if there is one."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out, and which figures say little."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -99,13 +110,37 @@ def evaluate(gallery: Gallery, seed: int = 0) -> Evaluation:
         for queries in ("raw", "centred"):
             found = search(own, centred=queries == "centred")
             figures += [
-                Figure(name, direction, queries, *interval, num)
-                for name, interval, num in _figures(own, found, direction, rng)
+                Figure(name, direction, queries, *interval, num, chance)
+                for name, interval, num, chance in _figures(own, found, direction, rng)
             ]
             if direction == "sound to image" and queries == "centred":
                 correct, name = _correct(own, found)
                 abstention = abstain(found.margins, correct, rng)
-    return Evaluation(len(gallery.clips), len(gallery.images), figures, abstention, name)
+    sizes = {
+        "sound to image": f"{len(gallery.images):,} images",
+        "image to sound": f"{len(gallery.clips):,} clips",
+    }
+    notes = _saying_little(figures, sizes)
+    return Evaluation(len(gallery.clips), len(gallery.images), figures, abstention, name, notes=notes)
+
+
+def beside(found: Evaluation, name: str, other: Evaluation) -> Evaluation:
+    """An evaluation with the values of another aligner on the same gallery."""
+    values = {(each.name, each.direction, each.queries): each.value for each in other.figures}
+    figures = [replace(each, other=values.get((each.name, each.direction, each.queries))) for each in found.figures]
+    return replace(found, figures=figures, other=name)
+
+
+def _saying_little(figures: Sequence[Figure], sizes: Mapping[str, str]) -> list[str]:
+    """A sentence per direction on recalls that a random order comes near to, because there are few items."""
+    notes = []
+    for direction, size in sizes.items():
+        own = [each for each in figures if (each.direction, each.queries) == (direction, "raw")]
+        easy = [each for each in own if each.name.startswith("R@") and each.chance >= _MAX_CHANCE]
+        if easy:
+            values = ", ".join(f"{each.name} {each.chance:.2f}" for each in easy)
+            notes.append(f"{direction}: among {size} a random order reaches {values}, so that says little")
+    return notes
 
 
 def search(gallery: Gallery, centred: bool) -> Found:
@@ -139,19 +174,46 @@ def _found(similarities: np.ndarray, own: list[list[int]]) -> Found:
 
 def _figures(
     gallery: Gallery, found: Found, direction: str, rng: np.random.Generator
-) -> Iterator[tuple[str, tuple[float, float, float], int]]:
-    has_pair = found.ranks >= 0
+) -> Iterator[tuple[str, tuple[float, float, float], int, float]]:
+    """Name, value with its interval, number of queries, and value by chance."""
+    has_pair, num = found.ranks >= 0, len(gallery.images)
     if has_pair.any():
+        counts = Counter(Counter(gallery.pairs[:, 0].tolist()).values())
         for rank in RANKS:
             hits = (found.ranks[has_pair] < rank).astype(float)
-            yield f"R@{rank}", mean_interval(hits, rng), len(hits)
+            yield f"R@{rank}", mean_interval(hits, rng), len(hits), chance_of_recall(counts, num, rank)
     right, has_label = class_hits(gallery, found.top)
     if has_label.any():
+        chance = _chance_of_class(gallery, has_label)
         for rank in (1, _TOP):
             shares = right[has_label, :rank].mean(axis=1)
-            yield f"class precision@{rank}", mean_interval(shares, rng), len(shares)
+            yield f"class precision@{rank}", mean_interval(shares, rng), len(shares), chance
     if direction == "sound to image":
-        yield "hubness", hub_interval(found.top, len(gallery.images), rng), len(found.top)
+        yield "hubness", hub_interval(found.top, num, rng), len(found.top), _num_hubs(num) / num
+
+
+def chance_of_recall(counts: Mapping[int, int], num: int, rank: int) -> float:
+    """The expected R@k of a random order.
+
+    Args:
+        counts: number of queries by the number of their own items.
+        num: number of items.
+        rank: k.
+    """
+    k = min(rank, num)
+    missed = {own: math.comb(num - own, k) / math.comb(num, k) for own in counts}
+    return 1 - sum(missed[own] * queries for own, queries in counts.items()) / sum(counts.values())
+
+
+def _chance_of_class(gallery: Gallery, has_label: Bool[np.ndarray, " queries"]) -> float:
+    """The share of items with a query's label, as a mean over the queries."""
+    shares = Counter(gallery.image_labels)
+    labels = [label for label, known in zip(gallery.clip_labels, has_label, strict=True) if known]
+    return sum(shares[label] for label in labels) / len(labels) / len(gallery.images)
+
+
+def _num_hubs(num_items: int) -> int:
+    return max(1, round(_HUB_SHARE * num_items))
 
 
 def class_hits(
@@ -192,13 +254,13 @@ def abstain(
 def hubness(top: Int64[np.ndarray, "queries top"], num_items: int) -> float:
     """The share of all hits that the most frequent 1 % of the items take; 0.01 if hits are spread evenly."""
     counts = np.sort(np.bincount(top.ravel(), minlength=num_items))[::-1]
-    return float(counts[: max(1, round(_HUB_SHARE * num_items))].sum() / max(counts.sum(), 1))
+    return float(counts[: _num_hubs(num_items)].sum() / max(counts.sum(), 1))
 
 
 def hub_interval(top: np.ndarray, num_items: int, rng: np.random.Generator) -> tuple[float, float, float]:
     """Hubness with its interval: that of the share which the same items take in other samples of queries."""
     counts = np.bincount(top.ravel(), minlength=num_items)
-    hubs = np.argsort(-counts, kind="stable")[: max(1, round(_HUB_SHARE * num_items))]
+    hubs = np.argsort(-counts, kind="stable")[: _num_hubs(num_items)]
     is_hub = np.isin(top, hubs).mean(axis=1)
     return _interval(len(top), lambda chosen: float(is_hub[chosen].mean()), hubness(top, num_items), rng)
 

@@ -44,6 +44,8 @@ class ClipToFit:
     latents: Float[Tensor, "images c h w"]
     image_ids: tuple[str, ...]
     """Of the latents, in the same order."""
+    weights: Float[Tensor, "images prompts"] | None = None
+    """How often each pair is drawn, relative to the others; without them all are drawn equally often."""
 
     def __post_init__(self) -> None:
         assert len(self.image_ids) == len(self.latents), "an id for each image"
@@ -63,14 +65,25 @@ class SampleRows:
 
 
 def draw_rows(seed: int, clip: ClipToFit, num: int, templates: Sequence[str], num_timesteps: int) -> SampleRows:
-    """Random rows of a clip: images in random order, again from the first after the last; stratified timesteps."""
+    """Random rows of a clip, with stratified timesteps.
+
+    Images come in random order, and again from the first after the last; or pairs of image and prompt by their weights.
+    """
     rng = generator_of(seed)
-    images = torch.randperm(len(clip.latents), generator=rng).repeat(-(-num // len(clip.latents)))[:num]
-    chosen = torch.randint(len(templates), (num,), generator=rng).tolist()
+    images, chosen = _draw_pairs(clip, num, len(templates), rng)
     fractions = (torch.arange(num) + torch.rand(num, generator=rng)) / num
     timesteps = (fractions * num_timesteps).long().clamp(max=num_timesteps - 1)
     noise = torch.randn((num, *clip.latents.shape[1:]), generator=rng)
-    return SampleRows(clip.latents[images], [templates[index] for index in chosen], timesteps, noise)
+    return SampleRows(clip.latents[images], [templates[index] for index in chosen.tolist()], timesteps, noise)
+
+
+def _draw_pairs(clip: ClipToFit, num: int, num_prompts: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Numbers of images and of their prompts."""
+    if clip.weights is None:
+        images = torch.randperm(len(clip.latents), generator=rng).repeat(-(-num // len(clip.latents)))[:num]
+        return images, torch.randint(num_prompts, (num,), generator=rng)
+    pairs = torch.multinomial(clip.weights.flatten(), num, replacement=True, generator=rng)
+    return pairs // num_prompts, pairs % num_prompts
 
 
 @torch.no_grad()

@@ -6,6 +6,9 @@ from pydantic import AfterValidator, Field
 
 from aai.options import PLACEHOLDER, SPEED_ONLY, Options
 
+PLACE = "{place}"
+"""Where a place stands in a training prompt."""
+
 
 def _check_templates(templates: tuple[str, ...]) -> tuple[str, ...]:
     if not templates:
@@ -13,6 +16,13 @@ def _check_templates(templates: tuple[str, ...]) -> tuple[str, ...]:
     for template in templates:
         if PLACEHOLDER not in template:
             raise ValueError(f"{template!r} has no {PLACEHOLDER}: write one where the cue goes")
+    return templates
+
+
+def _check_no_place(templates: tuple[str, ...]) -> tuple[str, ...]:
+    for template in templates:
+        if PLACE in template:
+            raise ValueError(f"{template!r} has a {PLACE}, which only train_mapper.templates may have: leave it out")
     return templates
 
 
@@ -30,6 +40,9 @@ MOST_ROWS = 128
 
 Templates = Annotated[tuple[str, ...], AfterValidator(_check_templates)]
 """Prompts with a placeholder for the cue, at least one."""
+
+TemplatesWithoutPlaces = Annotated[Templates, AfterValidator(_check_no_place)]
+"""Prompts with a placeholder for the cue alone."""
 
 Words = Annotated[tuple[str, ...], AfterValidator(_check_words)]
 """Words that are not empty, at least one."""
@@ -65,16 +78,28 @@ class TrainMapperOptions(Options):
     """Initialisation: before training, and before `fit.method: inversion`, every cue is the mean token embedding of
     these words. Choose words that describe the whole collection."""
 
-    templates: Templates = ("a photo of *", "a picture of *", "a * place", "a picture in the style of *")
-    """Training prompts; `*` is the cue. Use it as noun, verb and adjective, as later prompts will."""
+    templates: Templates = (
+        "a photo of *",
+        "a picture of *",
+        "a * {place}",
+        "a photo of * in a {place}",
+        "a {place} in the style of *",
+    )
+    """Training prompts; `*` is the cue, and `{place}` one of `places`. Use the cue as noun, verb and adjective, as
+    later prompts will. An image is trained under the prompts that the image encoder finds likely for it, so that a cue
+    does not learn the background that the prompt names. Without any `{place}` each prompt is as likely."""
+
+    places: tuple[str, ...] = ()
+    """Places that the images show, such as [forest, city street]. Empty uses the shipped list of everyday places."""
 
 
 class FitOptions(Options):
     """Fitting of the AudioCues."""
 
-    method: Literal["adapter", "mapper", "inversion", "captions"] = "adapter"
-    """`adapter`: a copy of the mapper per clip, fine-tuned on the images retrieved for the clip. `mapper`: the mapper's
-    output without fine-tuning, which is fastest. `inversion`: textual inversion on the retrieved images, without audio
+    method: Literal["adapter", "mapper", "inversion", "captions"] = "mapper"
+    """`mapper`: the output of the mapper that all clips share. `adapter`: a copy of the mapper per clip, fine-tuned on
+    the images retrieved for the clip, as in the paper; it takes seconds per clip, and no gain over `mapper` was
+    measured. `inversion`: textual inversion on the retrieved images, without audio
     (an ablation). `captions`: neither training nor images; the audio encoder scores the captions of `align`, and the
     weighted mean of their names' token embeddings is the cue."""
 
@@ -113,5 +138,5 @@ class FitOptions(Options):
     """Early stopping: minimum improvement of the validation loss over the best so far, relative to its initial value.
     With 0 a clip stops only where the loss rises."""
 
-    templates: Templates = ("a photo of *", "a picture of *")
+    templates: TemplatesWithoutPlaces = ("a photo of *", "a picture of *")
     """Prompts of the denoising loss; `*` is the cue."""

@@ -58,17 +58,44 @@ def composite(
     the feathered border, the detail that the VAE lost is added back to the edit in proportion to 1 - alpha, so that no
     seam shows.
     """
-    size = photo.shape[:2]
-    alpha = np.array(Image.fromarray(alpha).resize(size[::-1], Image.Resampling.BILINEAR)).clip(0, 1)
     if not alpha.any():
         return photo
-    box = tuple(slice(indices.min(), indices.max() + 1) for indices in alpha.nonzero())
-    weight, result = alpha[box][:, :, None], photo.copy()
+    box = _box(alpha, photo.shape[:2])
+    weight, result = _cut(alpha, photo.shape[:2], box, Image.Resampling.BILINEAR).clip(0, 1)[:, :, None], photo.copy()
     original = photo[box].astype(np.float32)
-    restored = resize(edit, size)[box] + (1 - weight) * (original - resize(rebuilt, size)[box])
+    restored = _cut(edit, photo.shape[:2], box) + (1 - weight) * (original - _cut(rebuilt, photo.shape[:2], box))
     blended = weight * restored.clip(0, 255) + (1 - weight) * original
     result[box] = np.where(weight > 0, blended.round(), original)
     return result
+
+
+def full_alpha(alpha: Float[np.ndarray, "_ _"], size: tuple[int, int]) -> Float[np.ndarray, "height width"]:
+    """The alpha values of `composite` at the size (height, width) of a photo."""
+    whole = slice(0, size[0]), slice(0, size[1])
+    return _cut(alpha, size, whole, Image.Resampling.BILINEAR).clip(0, 1)
+
+
+def _box(alpha: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
+    """The part of an image of this size that alpha values of another size reach."""
+    sides = []
+    for indices, num, full in zip(alpha.nonzero(), alpha.shape, size, strict=True):
+        scale, margin = full / num, max(1.0, num / full)
+        first, last = (indices.min() - margin) * scale, (indices.max() + 1 + margin) * scale
+        sides.append(slice(max(0, math.floor(first)), min(full, math.ceil(last))))
+    return sides[0], sides[1]
+
+
+def _cut(
+    pixels: np.ndarray, size: tuple[int, int], box: tuple[slice, slice], resampling: Image.Resampling = _RESAMPLING
+) -> np.ndarray:
+    """A part of an image resized to (height, width): nothing else is resized."""
+    if pixels.shape[:2] == size:
+        return pixels[box]
+    down, across = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
+    rows, columns = box
+    part = (columns.start * across, rows.start * down, columns.stop * across, rows.stop * down)
+    lengths = columns.stop - columns.start, rows.stop - rows.start
+    return np.array(Image.fromarray(pixels).resize(lengths, resampling, box=part))
 
 
 def preserved_db(

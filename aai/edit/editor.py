@@ -163,7 +163,7 @@ class Editor:
         num_steps = len(levels.timesteps)
         conditioning, sizes = self._conditioning(trajectory, request, sources)
         unguided, guidance = conditioning[: sum(sizes[:2])], Guidance(self.render, levels.edm_sigmas())
-        scales = self._scales(trajectory, sizes)
+        scales, edit_scales = self._scales(trajectory, sizes), self._guidance_scales(trajectory, request)
         control = self._control(trajectory, request, sources, records_maps=self._uses_maps and masks is None)
         edit_mask = _EditMask(self.edit, control, masks)
         with controlled_attention(self.diffusion.pipeline.unet, control):
@@ -183,7 +183,7 @@ class Editor:
                     trajectory.replace_edits(trajectory.latents()[0][of])
                     continue
                 edit_mask.update(levels, index, (source[of], edit), (source_output[of], edit_output))
-                trajectory.step(index, guided_source, _guide(guidance, edit_output, unconditional[:1]))
+                trajectory.step(index, guided_source, _guide(guidance, edit_output, unconditional[:1], edit_scales))
                 if self.edit.preserve != "none" and index >= self.edit.blend_from * num_steps:
                     source, edit = trajectory.latents()
                     trajectory.replace_edits(source[of] + edit_mask.current() * (edit - source[of]))
@@ -208,10 +208,33 @@ class Editor:
             self.diffusion.encode_prompts(request.prompts, request.cues),
         ]
         if self.diffusion.takes_negatives(self.render):
-            parts.append(self.diffusion.encode_negatives(request.negative_prompts))
+            parts.append(self._led_from(request, self._are_led(trajectory, request)))
             if trajectory.guides_sources:
                 parts.append(self.diffusion.encode_negatives(sources.negative_prompts))
         return Conditioning.join(parts), [len(part.context) for part in parts]
+
+    def _are_led(self, trajectory: Trajectory, request: EditRequest) -> list[bool]:
+        """Whether guidance leads each edit from its source's prompt, not from its negative prompt.
+
+        With virtual inversion an edit without guidance is its photo, changed by what the cue says; guidance that leads
+        from the empty prompt changes what both prompts say as well, all over the photo.
+        """
+        is_virtual = isinstance(trajectory, VirtualInversion) and self.edit.guide_from == "source"
+        return [is_virtual and not negative for negative in request.negative_prompts]
+
+    def _led_from(self, request: EditRequest, are_led: Sequence[bool]) -> Conditioning:
+        """What guidance leads each edit from."""
+        negatives = self.diffusion.encode_negatives(request.negative_prompts)
+        if not any(are_led):
+            return negatives
+        joined = Conditioning.join([negatives, self.diffusion.encode_prompts(request.source_prompts)])
+        return joined[[index + is_led * len(are_led) for index, is_led in enumerate(are_led)]]
+
+    def _guidance_scales(self, trajectory: Trajectory, request: EditRequest) -> Float[Tensor, "edits 1 1 1"]:
+        """The guidance scale of each edit."""
+        cue, full = self.edit.cue_guidance_of(self.render.guidance), self.render.guidance
+        scales = [cue if is_led else full for is_led in self._are_led(trajectory, request)]
+        return torch.tensor(scales, device=self.diffusion.device)[:, None, None, None]
 
     def _scales(self, trajectory: Trajectory, sizes: list[int]) -> list[float] | None:
         """The guidance scale of each element for models that take it; photos are sources without guidance."""
@@ -251,9 +274,11 @@ class Editor:
         return TokenAlignment(source_position, is_shared, weight, is_cue)
 
 
-def _guide(guidance: Guidance, conditional: Tensor, unconditional: Sequence[Tensor]) -> Tensor:
+def _guide(
+    guidance: Guidance, conditional: Tensor, unconditional: Sequence[Tensor], scales: Tensor | None = None
+) -> Tensor:
     """Classifier-free guidance, if there is an unconditional output."""
-    return guidance.combine(conditional, unconditional[0]) if unconditional else conditional
+    return guidance.combine(conditional, unconditional[0], scales) if unconditional else conditional
 
 
 @dataclass(frozen=True)

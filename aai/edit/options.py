@@ -1,10 +1,14 @@
 """Options of image editing and stylisation."""
 
+import json
 from typing import Any, Literal
 
 from pydantic import Field
 
 from aai.options import Options
+
+_CUE_SHARE = 12
+"""What of guidance goes to the cue alone: all of it would exaggerate the cue."""
 
 
 class EditOptions(Options):
@@ -54,9 +58,36 @@ class EditOptions(Options):
     inversion and replays its latents (direct inversion, PnP Inversion). Virtual gives different edits per seed and is
     faster; direct gives one edit of each photo and cue."""
 
+    guide_from: Literal["empty", "source"] = "empty"
+    """Where classifier-free guidance leads edits of photos from, under virtual inversion: empty is the negative prompt,
+    as in text-to-image; source is the source prompt, so that an edit that says nothing gives back the photo, and less
+    changes far from the cue, but the place is lost more often. A negative prompt is led from in any case."""
+
+    cue_guidance: float | None = Field(None, ge=1, le=50)
+    """Guidance scale of edits that are led from the source prompt. Higher values strengthen the cue and change more of
+    the photo; null takes a twelfth of the way from 1 to `guidance`: 1.25 of 4, 1.54 of 7.5."""
+
+    write_mask: bool = False
+    """Whether the edit mask is written beside the picture, as a grey PNG: white is the edit, black the source."""
+
     reweight: dict[str, float] = Field(default_factory=dict)
     """Attention reweighting (Prompt-to-Prompt): factors for words of the prompt, such as {storm: 1.5}. Above 1
     strengthens a word, below 1 weakens it."""
+
+    def cue_guidance_of(self, guidance: float) -> float:
+        """The guidance scale of edits that are led from the source prompt, in a job with this scale."""
+        return self.cue_guidance or max(1.0, 1 + (guidance - 1) / _CUE_SHARE)
+
+    def text(self, is_photo: bool) -> str:
+        """As JSON, without what changes nothing, so that pictures made before there was an option keep their ids."""
+        excluded = set() if self.write_mask else {"write_mask"}
+        excluded |= set() if is_photo and self.guide_from == "source" else {"guide_from", "cue_guidance"}
+        return json.dumps(self.model_dump(exclude=excluded), sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> "EditOptions":
+        """The options of which this is `text`."""
+        return cls.model_validate_json(text)
 
 
 STYLISED: dict[str, Any] = {"strength": 0.8, "self_fraction": 0.5, "preserve": "none", "inversion": "direct"}

@@ -23,7 +23,7 @@ _MAX_SEED = 2**63 - 1
 _MAX_SEEDS = 1_000_000
 MAX_CANDIDATES = 64
 
-Measure = Literal["judge", "clip_score"]
+Measure = Literal["judge", "audio_judge", "clip_score"]
 """What the best of several candidates is chosen by."""
 
 Location = Annotated[str, Field(min_length=1)]
@@ -68,7 +68,7 @@ class Job(Options):
     """Best of n: number of candidates, with different seeds, that are rendered for each picture; the best is kept."""
 
     chosen_by: Measure | None = None
-    """Measure of the best candidate; null: the judge, else CLIPScore where the image-text encoder did not retrieve."""
+    """Measure of the best candidate; null: the first that has a model which did not retrieve the cues' images."""
 
     negative_prompt: str = Field("", max_length=MAX_PROMPT_CHARS)
     """Negative prompt for classifier-free guidance."""
@@ -149,7 +149,7 @@ class Job(Options):
     @field_validator("seeds", mode="before")
     @classmethod
     def _number_or_list(cls, value: Any) -> Any:
-        return _checked_seeds(value)
+        return checked_seeds(value)
 
     @property
     def has_source(self) -> bool:
@@ -160,6 +160,11 @@ class Job(Options):
     def photos(self) -> tuple[str, ...]:
         """Locations of the photos that are edited; none if there are none."""
         return self.source_images if self.has_source else ()
+
+    @property
+    def shard_kind(self) -> str:
+        """What the names of the shards with its pictures begin with."""
+        return "masked-" * (self.has_source and self.edit.write_mask) + self.options.format
 
     @property
     def is_seedless(self) -> bool:
@@ -255,7 +260,7 @@ def _parsed(prompt: str) -> Prompt:
         raise ValueError(str(error)) from error
 
 
-def _checked_seeds(value: Any) -> Any:
+def checked_seeds(value: Any) -> Any:
     """A number of seeds, or a list of seeds.
 
     Raises:

@@ -70,8 +70,13 @@ class Blend(Options):
         return tuple(step / (self.steps - 1) for step in range(self.steps))
 
 
-def select_cues(
-    query: "Query", cue_filter: CueFilter, columns: Sequence[str], key: str, limit_s: int = 60
+def select_cues(  # noqa: PLR0913
+    query: "Query",
+    cue_filter: CueFilter,
+    columns: Sequence[str],
+    key: str,
+    limit_s: int = 60,
+    rows: "pa.RecordBatchReader | None" = None,
 ) -> "pa.Table":
     """Some columns of the cues that a filter selects, sorted by clip id.
 
@@ -83,13 +88,14 @@ def select_cues(
         columns: the columns to return.
         key: the key of the filter, for the error.
         limit_s: maximum processor time of the condition in seconds.
+        rows: what is filtered instead of the cues of present clips, such as clips without cues.
 
     Raises:
         BadConfig: the condition is not SQL, names a column that does not exist, or needs too much time or memory.
     """
     import pyarrow as pa
 
-    cues = query.described_cues()
+    cues = rows or query.described_cues()
     batches = (_matching(batch, cue_filter) for batch in cues)
     if cue_filter.where is None:
         found = pa.Table.from_batches((batch.select(columns) for batch in batches), _schema_of(cues, columns))

@@ -24,7 +24,7 @@ JOINT_KINDS = ("pe_audio_video", "embedding_gemma2")
 """The `model_type` of the joint encoders."""
 _PACKAGES = {"pe_audio_video": ("timm", "torchvision")}
 """Packages that models of a type need beside those that AAI always has."""
-_KINDS = {"audio": ("clap",), "image_text": ("clip",), "joint": JOINT_KINDS}
+_KINDS = {"audio": ("clap",), "image_text": ("clip",), "joint": JOINT_KINDS, "audio_judge": JOINT_KINDS}
 """The `model_type` of the transformers models, by role."""
 _LAION_DIM = 512
 """The embeddings of all checkpoints of LAION; their sizes are in the weights alone."""
@@ -107,10 +107,18 @@ def check_folder(role: str, folder: Path) -> None:
         for part, is_needed in _PARTS.items():
             if is_needed or (index.get(part) or [None])[0]:
                 _check_part(folder / part)
+    elif role == "image_reward":
+        _check_files(folder, ("ImageReward.pt", "med_config.json", "vocab.txt"))
     elif role != "judge":  # another package may provide it
         _check_part(folder, _KINDS.get(role, ()), allow_bin=role == "audio")
     for path in _weights(folder) if role == "judge" else ():
         check_weights(path)
+
+
+def _check_files(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise MissingFile(f"it has no {name}: copy it there", uri=str(folder))
 
 
 def _check_checkpoint(role: str, path: Path) -> None:

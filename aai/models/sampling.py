@@ -37,9 +37,9 @@ class Guidance:
         """Whether a denoising step is guided; elsewhere the unconditional prediction is not needed."""
         return self._is_active[index]
 
-    def combine(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
-        """The guided prediction."""
-        return unconditional + self.scale * (conditional - unconditional)
+    def combine(self, conditional: Tensor, unconditional: Tensor, scales: Tensor | None = None) -> Tensor:
+        """The guided prediction; `scales` are those of each element, where they differ."""
+        return unconditional + (self.scale if scales is None else scales) * (conditional - unconditional)
 
 
 def sample(

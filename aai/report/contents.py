@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aai.metrics import METRICS, Metric
+from aai.metrics import METRICS, Agreement, Metric
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,11 @@ class ScoreLine:
     job: str | None
     num: int
     means: Mapping[str, float]
-    intensity: float | None
-    """Spearman's rank correlation of true and judged intensity, within labels and jobs."""
+    intensity: Agreement
+    """Of the true and the judged intensity, within labels and jobs."""
 
-    tone: float | None = None
-    """The same of true and judged tone."""
+    tone: Agreement = Agreement()
+    """The same of the tone."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +202,8 @@ class Report:
     origins: Sequence[Origin]
     versions: Sequence[tuple[str, str]]
     profile: str
+    dependent: frozenset[str] = frozenset()
+    """Metrics by the encoder that retrieved the images, which agrees with itself."""
 
     @property
     def metrics(self) -> list[Metric]:

@@ -24,8 +24,8 @@ def page(report: Report) -> str:
     return render("report.html", report=report, curve_width=CURVE_WIDTH, curve_height=CURVE_HEIGHT)
 
 
-def render(template: str, **contents: Any) -> str:
-    """Render a template, with the style and the script of the report."""
+def render(template: str, script_file: str = "report.js", **contents: Any) -> str:
+    """Render a template, with the style of the report and a script."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -34,7 +34,7 @@ def render(template: str, **contents: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": duration, "number": _number, "frequency": _frequency, "score": _score}
-    style, script = ((_FOLDER / name).read_text() for name in ("report.css", "report.js"))
+    style, script = ((_FOLDER / name).read_text() for name in ("report.css", script_file))
     return environment.get_template(template).render(
         contents,
         style=style,

@@ -59,6 +59,8 @@ class EvaluationPage:
     chart: Chart | None
     cards: Sequence[QueryCard]
     notes: Sequence[str]
+    other: str = ""
+    """The other aligner that the figures are compared with."""
 
 
 def training_page(contents: TrainingPage) -> str:

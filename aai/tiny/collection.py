@@ -31,12 +31,9 @@ SEED = 2026
 
 LICENCE = "CC0-1.0"
 
-_SHARES = (
-    0.1,
-    0.5,
-    0.25,
-    0.15,
-)  # of backgrounds, nouns, verbs and adjectives; nouns are the best training images for cues
+IMAGE_SHARES = (0.1, 0.5, 0.25, 0.15)
+"""Fractions of backgrounds, nouns, verbs and adjectives; nouns are the best training images for cues."""
+
 _MIN_INTENSITY, _MAX_INTENSITY = 0.05, 0.95
 _PER_TAR = 250
 _AUDIO_FORMATS = {"wav": "PCM_16", "ogg": "VORBIS", "flac": "PCM_16"}
@@ -92,7 +89,7 @@ def write_sounds(folder: Path, num: int, seed: int = SEED) -> Iterator[int]:
 def write_images(folder: Path, num: int, seed: int = SEED) -> Iterator[int]:
     """Write images, one half as loose files, the other in tars; yields the number of images so far."""
     (folder / "loose").mkdir(parents=True, exist_ok=True)
-    pictures = list(enumerate(sample_scenes(num, seed, _SHARES)))
+    pictures = list(enumerate(sample_scenes(num, seed, IMAGE_SHARES)))
     loose, in_tars = pictures[: num - num // 2], pictures[num - num // 2 :]
     for chunk in _chunks(loose):
         missing = [(number, scene) for number, scene in chunk if not (folder / "loose" / _file(number)).exists()]

@@ -10,7 +10,7 @@ import typer
 from flows.app.terminal import announced, at_work, fail, remark, sentences
 
 if TYPE_CHECKING:
-    from aai.align.evaluation import Evaluation
+    from aai.align.evaluation import Abstention, Evaluation, Figure
     from tasks.aligner.captions import TextOutcome
     from tasks.aligner.whole import Outcome
     from tasks.runtime.run import Run
@@ -169,17 +169,27 @@ def _show_evaluation(found: "Evaluation") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("figure", "direction", "queries", "value", "95 % interval", "n")
-    for figure in found.figures:
-        interval = f"{figure.low:.3f} to {figure.high:.3f}"
-        row = (figure.name, figure.direction, figure.queries, f"{figure.value:.3f}", interval, f"{figure.num:,}")
-        table.add_row(*row)
-    for row_of in found.abstention:
-        interval = f"{row_of.low:.3f} to {row_of.high:.3f}"
-        name = f"precision at coverage {row_of.coverage:g}"
-        table.add_row(name, "sound to image", "centred", f"{row_of.precision:.3f}", interval, f"{row_of.num:,}")
-    Console().print(table)
+    other = ("other",) if found.other else ()
+    for direction in dict.fromkeys(figure.direction for figure in found.figures):
+        table = Table("figure", "queries", "value", "95 % interval", "chance", *other, "n", title=direction)
+        for figure in (each for each in found.figures if each.direction == direction):
+            beside = ("" if figure.other is None else f"{figure.other:.3f}",) if found.other else ()
+            values = (f"{figure.value:.3f}", _interval(figure), f"{figure.chance:.3f}", *beside, f"{figure.num:,}")
+            table.add_row(figure.name, figure.queries, *values)
+        Console().print(table)
+    if found.abstention:
+        table = Table("coverage", "precision", "95 % interval", "n", title="if the least confident get no image")
+        for row in found.abstention:
+            table.add_row(f"{row.coverage:g}", f"{row.precision:.3f}", _interval(row), f"{row.num:,}")
+        Console().print(table)
     typer.echo(f"{found.num_clips:,} clips, {found.num_images:,} images; precision: {found.correct}")
+    typer.echo("chance: of a random order" + (f"; other: {found.other}" if found.other else ""))
+    for note in found.notes:
+        typer.echo(note)
+
+
+def _interval(row: "Figure | Abstention") -> str:
+    return f"{row.low:.3f}–{row.high:.3f}"
 
 
 def _watch(run: "Run") -> Callable[[int, int, dict[str, float]], None]:

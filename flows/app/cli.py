@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flows.app.align import align
+from flows.app.bank import bank
+from flows.app.evaluate import evaluate
+from flows.app.opening import DEFAULT as _DEFAULT
+from flows.app.opening import Changes, ConfigPath
 from flows.app.opening import changed as _changed
 from flows.app.opening import open_at as _open
 from flows.app.terminal import (
     at_work,
     fail,
     pictures_line,
-    progress,
     remark,
     sentences,
     show_figures,
@@ -55,18 +58,10 @@ def options(
     """AAI: sounds into pictures at dataset scale."""
 
 
-bank = typer.Typer(help="Export and maintain a cue bank.", no_args_is_help=True)
 app.add_typer(bank, name="bank")
 app.add_typer(align, name="align")
+app.add_typer(evaluate, name="evaluate")
 
-ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="Configuration file; `aai init` writes one.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Replace a key of the configuration, such as fit.steps=3; repeatable."
-    ),
-]
-_DEFAULT = Path("aai.yaml")
 _DEMO = Path("demo")
 
 
@@ -158,8 +153,8 @@ def render(
 
             done = _follow("render", lambda run, do: make_pictures(run, loaded, do, source), run)
     show_summaries(done)
-    for picture_format in sorted({job.options.format for job in loaded}):
-        typer.echo(f"the pictures are in {shards_of(run, picture_format)}")
+    for kind in sorted({job.shard_kind for job in loaded}):
+        typer.echo(f"the pictures are in {shards_of(run, kind)}")
 
 
 @app.command(epilog="Example: `aai score -c aai.yaml`")
@@ -249,8 +244,11 @@ def demo(
 
 @app.command(epilog="Example: `aai submit --to slurm --dry-run -- build -c aai.yaml`")
 def submit(
-    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="Command of aai with its arguments.")],
-    to: Annotated[str, typer.Option(help="slurm, slurm-array, ray, kuberay or skypilot.")],
+    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="build, render, score or report.")],
+    to: Annotated[
+        str,
+        typer.Option(help="slurm, slurm-array, ray, kuberay or skypilot: docs/CLUSTERS.md compares them."),
+    ],
     dry_run: Annotated[bool, typer.Option(help="Only print the file that would be handed in.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait for the job, and exit with its state.")] = False,
 ) -> None:
@@ -302,72 +300,6 @@ def doctor(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
         typer.echo(finding.line)
     if any(finding.is_wrong for finding in findings):
         raise typer.Exit(1)
-
-
-@bank.command(epilog="Example: `aai bank export --format comfyui --label rain -o embeddings/aai`")
-def export(  # noqa: PLR0913
-    config: ConfigPath = _DEFAULT,
-    changes: Changes = None,
-    program: Annotated[
-        Literal["diffusers", "a1111", "comfyui"], typer.Option("--format", help="Program that will load the files.")
-    ] = "diffusers",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to write to; by default cues-FORMAT.")
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(help="Only cues that meet an SQL condition, such as duration_s > 2.")
-    ] = None,
-    label: Annotated[list[str] | None, typer.Option(help="Only cues with this label; repeatable.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of cues, the first by their ids.")] = None,
-) -> None:
-    """Export cues as textual-inversion files, with a model card and the licences of the recordings."""
-    from aai.jobs.selection import CueFilter
-    from flows.app.export import export as write_files
-
-    with sentences():
-        run, chosen = _open(config, changes), CueFilter(labels=tuple(label or ()), where=where or None)
-        with progress(run):
-            done = write_files(run, output or Path(f"cues-{program}"), program, chosen, limit)
-    typer.echo(done.sentence)
-
-
-@bank.command(epilog="Example: `aai bank compact -c aai.yaml`")
-def compact(config: ConfigPath = _DEFAULT, changes: Changes = None) -> None:
-    """Merge the many small Parquet files of the tables into few large ones; the rows stay the same."""
-    from flows.app.maintenance import compact as merge_files
-
-    with sentences():
-        run = _open(config, changes)
-        with progress(run):
-            lines = merge_files(run)
-    typer.echo("\n".join(lines))
-
-
-@bank.command(epilog="Example: `aai bank prune --generations --removed --yes`")
-def prune(  # noqa: PLR0913
-    config: ConfigPath = _DEFAULT,
-    changes: Changes = None,
-    generations: Annotated[
-        bool, typer.Option(help="Also remove rows, shards and artifacts of earlier recipes.")
-    ] = False,
-    removed: Annotated[
-        bool, typer.Option(help="Also remove the rows of files that are no longer in the source folders.")
-    ] = False,
-    older_than: Annotated[
-        float,
-        typer.Option(min=0, metavar="HOURS", help="Keep newer orphans: a run may be writing them."),
-    ] = 24,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Remove the files; by default only print what would be removed.")
-    ] = False,
-) -> None:
-    """Remove orphaned files, and on request earlier generations and the rows of removed source files."""
-    from flows.app.maintenance import prune as remove
-
-    with sentences():
-        run = _open(config, changes)
-        lines = remove(run, generations, removed, older_than, dry_run=not yes)
-    typer.echo("\n".join(lines))
 
 
 def main() -> None:

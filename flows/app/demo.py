@@ -48,13 +48,12 @@ workspace: bank
 pool:
   num_workers: 0
 pools:
-  fit: {{slice_size: 14}}  # so that the progress bar moves
-  render: {{slice_size: 32}}
+  render: {{slice_size: 32}}  # so that the progress bar moves
 
-# One cue per clip: `adapter` fine-tunes the shared mapper on the images retrieved for the clip. `mapper` and
-# `inversion` are alternatives to compare with.
+# One cue per clip: `mapper` predicts it from the sound. `adapter` fine-tunes it on the images retrieved for the clip,
+# which takes seconds per clip; it and `inversion` are alternatives to compare with.
 fit:
-  method: adapter
+  method: mapper
 
 # Denoising steps per picture; fewer than usual, so that the demo is quick.
 render:
@@ -195,7 +194,7 @@ def figures(run: Run) -> list[Figure]:
 def _figure(use: str, scores: Aggregate, phenomenon: float, intensity: float | None, tone: float | None) -> Figure:
     """Scores beside the values to reach."""
     found = scores.means[JUDGE_PHENOMENON]
-    return Figure(use, found, phenomenon, scores.intensity, intensity, scores.tone, tone)
+    return Figure(use, found, phenomenon, scores.intensity.rank, intensity, scores.tone.rank, tone)
 
 
 def _jobs(run: Run, folder: Path) -> tuple[Job, ...]:

@@ -11,6 +11,7 @@ import faiss
 from aai.errors import BadConfig
 from aai.retrieve.index import faiss_build
 from aai.workspace.drivers import at_work
+from flows.app.doctor_models import missing_extras, models
 from tasks.list_files import look
 from tasks.runtime.placement import this_machine
 from tasks.runtime.run import Run
@@ -56,8 +57,9 @@ def examine(run: Run | None) -> list[Finding]:
     if run is None:
         return [*_software(), *_gpus()]
     drivers = list(_drivers(run))
+    found = [Finding(text, remedy) for text, remedy in models(run)]
     of_run = [*_placement(run), *_sources(run), *drivers, *_workspace(run, bool(drivers)), *_metadata(run)]
-    return [*_software(), *_gpus(), *of_run, *_confidences(run)]
+    return [*_software(), *_gpus(), *found, *of_run, *_confidences(run)]
 
 
 def _software() -> list[Finding]:
@@ -67,7 +69,7 @@ def _software() -> list[Finding]:
             findings.append(Finding(f"{name} {version(name)}"))
         except PackageNotFoundError:
             findings.append(Finding(f"{name} is missing", "run `make install`"))
-    return [*findings, _faiss()]
+    return [*findings, _faiss(), *map(Finding, missing_extras())]
 
 
 def _faiss() -> Finding:

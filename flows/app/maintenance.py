@@ -11,6 +11,7 @@ from aai.workspace import Artifact
 from aai.workspace.drivers import at_work
 from aai.workspace.maintenance import Garbage, find_garbage, remove_artifact, remove_garbage
 from tasks.runtime.run import Run
+from tasks.views.made_by import Maker, makers
 
 _LOG_TABLES = ("recipes", "runs")
 
@@ -86,7 +87,11 @@ def prune(run: Run, generations: bool, removed: bool, older_than_h: float, dry_r
         _check_nobody_works(run)
     removals = [*(_earlier_rows(run) if generations else ()), *(_rows_of_gone(run) if removed else ())]
     artifacts = _earlier_artifacts(run) if generations else []
-    lines = [f"{removal.table}: {removal.num:,} rows of recipe {removal.recipe}" for removal in removals]
+    known = makers(run.workspace) if removals else {}
+    lines = [
+        f"{removal.table}: {removal.num:,} rows of recipe {removal.recipe}{_maker(known.get(removal.recipe))}"
+        for removal in removals
+    ]
     lines += [
         f"artifact {artifact.name} of recipe {artifact.recipe}, version {artifact.version}" for artifact in artifacts
     ]
@@ -105,6 +110,10 @@ def prune(run: Run, generations: bool, removed: bool, older_than_h: float, dry_r
         return ["would remove, with --yes:", *lines]
     freed = "; the files of removed rows go with a later prune, once they are old enough" if removals else ""
     return ["removed:", *lines, f"done{freed}"]
+
+
+def _maker(maker: Maker | None) -> str:
+    return f", made with {maker.config}, last on {maker.started_at[:10]}" if maker else ""
 
 
 def _check_nobody_works(run: Run) -> None:

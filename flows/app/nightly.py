@@ -18,7 +18,7 @@ from flows.steps import build, render, score
 from tasks.render import RenderSectionOptions
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
-from tasks.stages import load_config, open_run
+from tasks.stages import open_file
 
 
 @flow(name="nightly", persist_result=False)
@@ -32,7 +32,7 @@ def nightly(config: str, jobs: str = "", changes: str = "{}") -> State | None:
     """
     if first := _run_at_work():
         return Cancelled(message=f"left out: the run {first.name} is still at work")
-    with closing(open_run(load_config(config, parse_yaml(changes)))) as run:
+    with closing(open_file(config, parse_yaml(changes))) as run:
         done = orchestrate("build", build, run)
         if jobs and not _is_stopped(done):
             done += _pictures(run, jobs)

@@ -1,10 +1,21 @@
 """The run that a command works on: its configuration file, with the changes of `--set`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from tasks.runtime.run import Run
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="Configuration file; `aai init` writes one.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a key of the configuration, such as fit.steps=3; repeatable."
+    ),
+]
+DEFAULT = Path("aai.yaml")
 
 
 def open_at(path: Path, changes: list[str] | None) -> "Run":
@@ -13,9 +24,9 @@ def open_at(path: Path, changes: list[str] | None) -> "Run":
     Raises:
         BadConfig: the file or a change is wrong.
     """
-    from tasks.stages import load_config, open_run
+    from tasks.stages import open_file
 
-    return open_run(load_config(path, changed({}, changes)))
+    return open_file(path, changed({}, changes))
 
 
 def changed(keys: dict[str, object], changes: list[str] | None) -> dict[str, object]:

@@ -73,7 +73,7 @@ def _is_given(command: typer.Context, name: str) -> bool:
 
 
 def show(target: Target, submission: Submission) -> None:
-    """Print the file of a submission, and say what would be refused or is missing for it."""
+    """Print the file of a submission, and say what would be refused or is missing for it, and what to do next."""
     typer.echo(target.render(submission), nl=False)
     for check in (target.check_program, lambda: target.check(submission)):
         try:
@@ -84,6 +84,11 @@ def show(target: Target, submission: Submission) -> None:
         typer.echo(
             f"aai: it reads files in {FOLDER}/{submission.name}, which are written when it is handed in", err=True
         )
+    typer.echo(
+        f"aai: nothing was handed in: the same command without --dry-run hands it to `{target.program}`; "
+        "docs/CLUSTERS.md explains the targets, and `aai init` the section `submit`",
+        err=True,
+    )
 
 
 def hand_in(target: Target, submission: Submission, wait: bool) -> int:

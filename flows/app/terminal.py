@@ -194,12 +194,16 @@ def show_results(results: "Sequence[Result]") -> None:
 
     from aai.metrics import AIS_RANK, CLIP_SCORE, METRICS
 
-    shown = (CLIP_SCORE, AIS_RANK, *(name for name, metric in METRICS.items() if metric.is_share))
-    degrees = ["intensity", *(["tone"] if any(result.scores.tone is not None for result in results) else [])]
-    table = _table("pictures of", *(METRICS[name].label for name in shown), *degrees)
+    shares = [name for name, metric in METRICS.items() if metric.is_share and metric.role == "judge"]
+    others, has_tone = (CLIP_SCORE, AIS_RANK), any(result.scores.tone.bias is not None for result in results)
+    labels = [[METRICS[name].label for name in names] for names in (shares, others)]
+    degrees = ["intensity", "bias", "slope", *(["tone"] if has_tone else [])]
+    table = _table("pictures of", *labels[0], *degrees, *labels[1])
     for result in results:
-        figures = [result.scores.means.get(name) for name in shown]
-        figures += [getattr(result.scores, degree) for degree in degrees]
+        means, intensity = result.scores.means, result.scores.intensity
+        figures = [means.get(name) for name in shares] + [intensity.rank, intensity.bias, intensity.slope]
+        figures += [result.scores.tone.rank] if has_tone else []
+        figures += [means.get(name) for name in others]
         name = result.generation.name if result.job is None else f"  {result.job}"
         name += "" if result.has_cue else " (no cue)"
         table.add_row(escape(name), *("" if figure is None else f"{figure:.3f}" for figure in figures))
@@ -208,8 +212,12 @@ def show_results(results: "Sequence[Result]") -> None:
         typer.echo(
             "no CLIPScore: the clips have no labels to stand for their cues; name a table with them under `metadata`"
         )
-    names = " and ".join(degrees)
-    typer.echo(f"{names}: rank correlation of the clips' {names} with the judged; `aai report` has all scores")
+    typer.echo("intensity: rank correlation of the clips' intensity with the judged one; bias: judged minus the clips'")
+    if has_tone:
+        typer.echo("tone: rank correlation of the clips' tone with the judged one")
+    typer.echo(
+        "AIS-rank is not independent: the encoder that retrieved the images measures it; `aai report` has all scores"
+    )
 
 
 def show_figures(figures: "Sequence[Figure]") -> None:

@@ -4,6 +4,7 @@ import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -97,10 +98,16 @@ def _check_accepted(submission: Submission, target: Target) -> None:
     errors = [line.partition(_ERROR)[2] for line in trial.stderr.splitlines() if _ERROR in line and _BUSY not in line]
     if trial.returncode and errors:
         raise BadConfig(
-            f"Slurm refuses the job ({'; '.join(errors)}): change the section, or ask `sinfo` and `scontrol show "
-            "partition` what there is",
+            f"Slurm refuses the job ({'; '.join(errors)}): {_remedy(submission, errors)}change the section, or ask "
+            "`sinfo` and `scontrol show partition` what there is",
             key="submit",
         )
+
+
+def _remedy(submission: Submission, errors: Sequence[str]) -> str:
+    """What Slurm's messages do not say: the job asks for GPUs by default."""
+    asks = submission.options.gpus and any("gres" in error for error in errors)
+    return "set submit.gpus to 0 if no node has GPUs, " if asks else ""
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:

@@ -3,13 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
+from aai.align.made_for import card_metadata
+
 _FROZEN = "both of which are frozen. It fits these encoders"
 _TUNED = """which is frozen. The last blocks of the
 audio encoder were trained with it, and are in the folder `audio` beside this one: it fits that encoder"""
 
 
-def aligner_card(facts: Mapping[str, Any], options: Mapping[str, Any], notes: Sequence[str], version: str) -> str:
-    """A card in Markdown: what the aligner is for, what it was trained on, and how to use it."""
+def aligner_card(
+    facts: Mapping[str, Any],
+    options: Mapping[str, Any],
+    notes: Sequence[str],
+    encoders: Mapping[str, tuple[str, str]],
+    version: str,
+) -> str:
+    """A card in Markdown: what the aligner is for, what it was trained on, and how to use it.
+
+    Args:
+        facts: what it was trained on.
+        options: those of the training.
+        notes: what was left out.
+        encoders: name and revision of the encoders that it is to be used with, by role.
+        version: of AAI.
+    """
     rows = "\n".join(f"| {name} | {_plain(value)} |" for name, value in facts.items())
     settings = "\n".join(f"| `{name}` | {_plain(value)} |" for name, value in options.items())
     left_out = "".join(f"- {note}\n" for note in notes) or "- nothing\n"
@@ -20,7 +38,7 @@ license: other
 license_name: as-the-training-data
 library_name: aai
 tags: [audio, image-retrieval, aai]
----
+{yaml.safe_dump(card_metadata(encoders), sort_keys=False)}---
 
 # Aligner: from sounds to images
 

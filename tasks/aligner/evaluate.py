@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aai.align.evaluation import Evaluation, Found, Gallery, class_hits, evaluate, search
+from aai.align.evaluation import Evaluation, Found, Gallery, beside, class_hits, evaluate, search
+from aai.align.made_for import check_made_for
 from aai.align.pair_vectors import HELD_OUT
 from aai.errors import BadConfig
+from aai.models.revisions import resolve_revision
 from aai.report.charts import Chart
 from aai.report.training import EvaluationPage, QueryCard, Retrieved, evaluation_page
 from aai.workspace.store import write_whole
 from tasks.aligner.config import ALIGNER, VECTORS, TrainingConfig, bank_of
-from tasks.aligner.pairs import pairs_of
+from tasks.aligner.pairs import Pairs, pairs_of
 from tasks.aligner.result import pairs_trained_on
 from tasks.aligner.tower import embed_clips, encoder_of
 from tasks.runtime.arrow import to_array
@@ -41,10 +43,14 @@ class Named:
     clip_ids: Sequence[str]
     image_ids: Sequence[str]
     notes: list[str]
+    other: tuple[str, Gallery] | None = None
+    """Another aligner, and the gallery with its vectors."""
 
 
 def evaluate_pairs(training: TrainingConfig, aligner: Path | None, output: Path, num_cards: int) -> Evaluation:
     """Evaluate an aligner, by default the trained one, on the held-out pairs of its training.
+
+    Beside it stands another one: for the trained one that of the configuration, for others the trained one.
 
     Raises:
         BadConfig: it is not trained yet, or too few pairs are held out.
@@ -52,32 +58,71 @@ def evaluate_pairs(training: TrainingConfig, aligner: Path | None, output: Path,
     """
     run = open_run(bank_of(training))
     folder = aligner or Path(training.output) / ALIGNER
-    if not (folder / "model.safetensors").is_file():
+    if not _is_aligner(folder):
         raise BadConfig("there is no aligner: run `aai align train` first", uri=str(folder))
     found = pairs_of(run, training.pairs, training.train, Path(training.output) / VECTORS, training.seed)
-    if aligner is None and pairs_trained_on(Path(training.output)) != found.digest():
+    is_own = pairs_trained_on(Path(training.output)) == found.digest()
+    if aligner is None and not is_own:
         sentence = "the pairs, their split or the encoders are not those of the training: some of the pairs that are "
         remedy = "held out now were trained on. Undo the change, or run `aai align train` again"
         raise BadConfig(sentence + remedy, uri=str(folder))
-    members = found.vectors.members(HELD_OUT)
-    if len(members) < MIN_HELD_OUT:
-        sentence = f"{len(members)} pairs are held out: raise it, or add pairs, so that there are {MIN_HELD_OUT}"
-        raise BadConfig(sentence, key="pairs.held_out")
-    table = found.table.take(members)
-    clip_ids, clip_rows, clips = _unique(table["clip_id"])
-    image_ids, image_rows, images = _unique(table["image_id"])
-    assert found.vectors.image is not None, "pairs have images"
-    labels = table["label"].to_pylist()
-    encoder = encoder_of(folder)
-    heard = embed_clips(run, encoder, clip_ids) if encoder else found.vectors.audio[members[clip_rows]]
-    gallery = Gallery(
-        _aligned(folder, heard.astype(np.float32), found.vectors.image.shape[1]),
-        found.vectors.image[members[image_rows]].astype(np.float32),
-        np.stack([clips, images], axis=1),
-        [labels[row] for row in clip_rows],
-        [labels[row] for row in image_rows],
-    )
-    return _evaluated(run, Named(gallery, clip_ids, image_ids, found.notes), output, num_cards)
+    held_out = _HeldOut(run, found)
+    choices = [Path(training.output) / ALIGNER] if is_own else []
+    choices += [Path(run.config.models.aligner)] if run.config.models.aligner else []
+    other = next((path for path in choices if _is_aligner(path) and path.resolve() != folder.resolve()), None)
+    return _evaluated(run, _beside(held_out, held_out.named(folder), other), output, num_cards)
+
+
+def _is_aligner(folder: Path) -> bool:
+    return (folder / "model.safetensors").is_file()
+
+
+def _beside(held_out: "_HeldOut", named: Named, other: Path | None) -> Named:
+    """The same clips and images, and the vectors of another aligner, if it can be compared."""
+    if other is None:
+        return named
+    try:
+        return replace(named, other=(str(other), held_out.named(other).gallery))
+    except BadConfig as error:
+        return replace(named, notes=[*named.notes, f"not compared with {other}: {error}"])
+
+
+class _HeldOut:
+    """The held-out pairs of a training.
+
+    Raises:
+        BadConfig: there are too few.
+    """
+
+    def __init__(self, run: Run, found: Pairs) -> None:
+        members = found.vectors.members(HELD_OUT)
+        if len(members) < MIN_HELD_OUT:
+            sentence = f"{len(members)} pairs are held out: raise it, or add pairs, so that there are {MIN_HELD_OUT}"
+            raise BadConfig(sentence, key="pairs.held_out")
+        assert found.vectors.image is not None, "pairs have images"
+        table, labels = found.table.take(members), found.table["label"].take(members).to_pylist()
+        self._run, self._notes = run, found.notes
+        self._clip_ids, clip_rows, clips = _unique(table["clip_id"])
+        self._image_ids, image_rows, images = _unique(table["image_id"])
+        self._heard = found.vectors.audio[members[clip_rows]]
+        self._seen = found.vectors.image[members[image_rows]].astype(np.float32)
+        self._pairs = np.stack([clips, images], axis=1)
+        self._labels = [labels[row] for row in clip_rows], [labels[row] for row in image_rows]
+
+    def named(self, aligner: Path) -> Named:
+        """They, with the vectors of an aligner.
+
+        Raises:
+            BadConfig: it is damaged, or for other encoders.
+            Transient: the store failed.
+        """
+        encoder = encoder_of(aligner)
+        encoders = {role: self._run.revision(role) for role in ("audio", "image_text")}
+        check_made_for(aligner, encoders | ({"audio": resolve_revision(encoder, None)} if encoder else {}))
+        heard = embed_clips(self._run, encoder, self._clip_ids) if encoder else self._heard
+        aligned = _aligned(aligner, heard.astype(np.float32), self._seen.shape[1])
+        gallery = Gallery(aligned, self._seen, self._pairs, *self._labels)
+        return Named(gallery, self._clip_ids, self._image_ids, self._notes)
 
 
 def evaluate_bank(run: Run, output: Path, num_cards: int) -> Evaluation:
@@ -152,10 +197,13 @@ def _aligned(folder: Path, vectors: np.ndarray, dim: int) -> np.ndarray:
 
 def _evaluated(run: Run, named: Named, output: Path, num_cards: int) -> Evaluation:
     result = evaluate(named.gallery)
+    result = replace(result, notes=named.notes + result.notes)
+    if named.other:
+        result = beside(result, named.other[0], evaluate(named.other[1]))
     page = evaluation_page(_contents(run, named, result, num_cards))
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / FIGURES, (json.dumps(result.as_json() | {"notes": named.notes}, indent=1) + "\n").encode())
+        write_whole(output / FIGURES, (json.dumps(result.as_json(), indent=1) + "\n").encode())
         write_whole(output / PAGE, page.encode())
     except OSError as error:
         raise BadConfig(f"it cannot be written ({error.strerror})", key="--output", uri=str(output)) from error
@@ -176,7 +224,8 @@ def _contents(run: Run, named: Named, result: Evaluation, num_cards: int) -> Eva
         result.correct,
         Chart.of("Precision by coverage", points, "coverage"),
         _cards(run, named, found, chosen.tolist() if num_cards else []),
-        named.notes,
+        result.notes,
+        result.other,
     )
 
 

@@ -11,20 +11,18 @@ from jaxtyping import Bool, Int64
 
 from aai.align import misaligned
 from aai.align.pair_vectors import (
-    HELD_OUT,
     LEFT_OUT,
     MISALIGNED,
-    TRAIN,
-    VALIDATION,
     PairVectors,
     PairWriter,
     digest_in,
 )
 from aai.align.train_options import PairOptions, TrainAlignerOptions
 from aai.errors import BadConfig
-from aai.identity import content_id, seed_of
+from aai.identity import content_id
 from aai.workspace import Query
-from tasks.aligner.tables import read_table
+from tasks.aligner.split import shared_images, split
+from tasks.aligner.tables import USED, read_table, unused_columns
 from tasks.runtime.arrow import to_array
 from tasks.runtime.run import Run
 
@@ -41,11 +39,16 @@ _PICTURES = f"""
 """
 _PAIRED = """
     SELECT s.clip_id, p.image_id, any_value(s.content_id) AS content_id, min(p.uri) AS uri, min(s.key) AS key,
-           any_value(coalesce(s.label, p.label)) AS label, any_value(coalesce(s.caption, p.caption)) AS caption
+           min(coalesce({label})) AS label, min(coalesce({caption})) AS caption
     FROM ({sounds}) s {join} GROUP BY s.clip_id, p.image_id ORDER BY s.clip_id, uri
 """
 _BY_NAME = "JOIN ({pictures}) p ON s.key = p.key"
 _BY_TABLE = "JOIN listed t ON s.uri = t.audio JOIN ({pictures}) p ON t.image = p.uri"
+_SEVERAL = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM listed GROUP BY audio, image HAVING count(DISTINCT label) > 1 OR count(DISTINCT caption) > 1
+    )
+"""
 _MISSING = """
     SELECT count(*) FROM listed t
     WHERE t.audio NOT IN (SELECT uri FROM ({sounds})) OR t.image NOT IN (SELECT uri FROM ({pictures}))
@@ -87,9 +90,11 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
         Transient: the store failed.
     """
     join = (_BY_TABLE if options.table else _BY_NAME).format(pictures=_PICTURES)
+    says = "tsp" if options.table else "sp"  # the row of the pair itself comes first
+    texts = {name: ", ".join(f"{each}.{name}" for each in says) for name in ("label", "caption")}
     extra = {"listed": read_table(options.table)} if options.table else None
     with run.query(extra=extra) as query:
-        found = query.table(_PAIRED.format(sounds=_SOUNDS, join=join))
+        found = query.table(_PAIRED.format(sounds=_SOUNDS, join=join, **texts))
         num_sounds = query.number(
             "SELECT count(*) FROM audio_vectors v SEMI JOIN present_audio_ids p ON v.clip_id = p.id"
         )
@@ -97,7 +102,9 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
             "SELECT count(*) FROM image_vectors v SEMI JOIN present_image_ids p ON v.image_id = p.id"
         )
         missing = query.number(_MISSING.format(sounds=_SOUNDS, pictures=_PICTURES)) if options.table else 0
+        several = query.number(_SEVERAL) if options.table else 0
     notes = _unpaired(found, num_sounds, num_images, missing)
+    notes += _of_table(options.table, several) if options.table else []
     notes += _shared_names(found) if options.folder else []
     if not found.num_rows:
         how = "no row names files that could be read" if options.table else "no sound and image have the same name"
@@ -126,6 +133,18 @@ def _unpaired(found: pa.Table, num_sounds: int, num_images: int, missing: int) -
     return notes
 
 
+def _of_table(path: str, several: int) -> list[str]:
+    """Sentences on what a table of pairs says that has no effect."""
+    notes = []
+    if unused := unused_columns(path):
+        notes.append(f"the table's columns {', '.join(unused)} are not used: a training reads {', '.join(USED)}")
+    if several:
+        notes.append(
+            f"{several:,} pairs are in several rows with different labels or captions: the first by name counts"
+        )
+    return notes
+
+
 def pairs_of(run: Run, options: PairOptions, train: TrainAlignerOptions, folder: Path, seed: int) -> Pairs:
     """The pairs of a workspace with their vectors in a folder, which are written unless they are there.
 
@@ -147,6 +166,7 @@ def pairs_of(run: Run, options: PairOptions, train: TrainAlignerOptions, folder:
     else:
         vectors = _write(run, table, texts if needs_texts else [], (folder, facts, options, digest))
     notes += _notes_of(vectors, options)
+    notes += shared_images(recordings_of(table, options), vectors.pictures, bool(options.videos))
     return Pairs(vectors, table, classes, notes, encoders)
 
 
@@ -163,44 +183,21 @@ def texts_of(table: pa.Table, prompt: str) -> tuple[list[str], list[str]]:
 def facts_of(table: pa.Table, options: PairOptions, seed: int) -> tuple[Int64[np.ndarray, "pairs 4"], list[str]]:
     """Sound, picture, class and part of each pair; and the labels."""
     sounds, pictures = (_numbers(table[name]) for name in ("clip_id", "image_id"))
-    recordings = _numbers(_video_keys(table["key"]) if options.videos else table["content_id"])
+    recordings = recordings_of(table, options)
     labels = table["label"].combine_chunks().dictionary_encode()
     classes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     parts = split(recordings, pictures, table["content_id"].to_pylist(), options, seed)
     return np.stack([sounds, pictures, classes.astype(np.int64), parts], axis=1), labels.dictionary.to_pylist()
 
 
+def recordings_of(table: pa.Table, options: PairOptions) -> Int64[np.ndarray, " pairs"]:
+    """The number of each pair's recording, or of its video."""
+    return _numbers(_video_keys(table["key"]) if options.videos else table["content_id"])
+
+
 def _video_keys(keys: pa.ChunkedArray) -> pa.ChunkedArray:
     """The video of each window, whose key is that of the video and a number."""
     return pc.replace_substring_regex(keys, r"-\d+$", "")
-
-
-def split(
-    recordings: Int64[np.ndarray, " pairs"],
-    pictures: Int64[np.ndarray, " pairs"],
-    names: list[str],
-    options: PairOptions,
-    seed: int,
-) -> Int64[np.ndarray, " pairs"]:
-    """The part of each pair; pairs that share a recording or an image, directly or by others, have the same."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    num = int(recordings.max()) + 1
-    links = coo_array(
-        (np.ones(len(recordings)), (recordings, num + pictures)), shape=(num + int(pictures.max()) + 1,) * 2
-    )
-    _, groups = connected_components(links, directed=False)
-    groups = groups[recordings]
-    first: dict[int, str] = {}
-    for group, name in zip(groups.tolist(), names, strict=True):
-        first[group] = min(first.get(group, name), name)
-    at = {group: seed_of(seed, "align", name, "part") / 2**63 for group, name in first.items()}
-    drawn = np.array([at[group] for group in groups.tolist()])
-    parts = np.full(len(groups), TRAIN)
-    parts[drawn < options.held_out + options.validation] = VALIDATION
-    parts[drawn < options.held_out] = HELD_OUT
-    return parts
 
 
 def _write(run: Run, table: pa.Table, texts: list[str], into: tuple[Path, np.ndarray, PairOptions, str]) -> PairVectors:

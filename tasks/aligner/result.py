@@ -7,7 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aai.align.made_for import CARD
 from aai.errors import BadConfig
+from aai.models.revisions import resolve_revision
 from aai.report.charts import Chart
 from aai.report.training import TrainingPage, training_page
 from aai.workspace.store import write_whole
@@ -57,11 +59,13 @@ def publish(run: Run, output: Path, projector: "Projector", result: Result, fact
     try:
         (output / RESULT).unlink(missing_ok=True)
         projector.save(output / ALIGNER)
-        card = aligner_card(known, result.options, result.notes, version("aai"))
-        write_whole(output / ALIGNER / "README.md", card.encode())
+        encoders = {role: run.revision(role) for role in ("audio", "image_text")}
         if result.tower:
             publish_encoder(run, output / AUDIO, result.tower, result.options["tower_blocks"])
-            write_whole(output / AUDIO / "README.md", encoder_card(known, result.options, version("aai")).encode())
+            write_whole(output / AUDIO / CARD, encoder_card(known, result.options, version("aai")).encode())
+            encoders["audio"] = resolve_revision(output / AUDIO, None)
+        card = aligner_card(known, result.options, result.notes, encoders, version("aai"))
+        write_whole(output / ALIGNER / CARD, card.encode())
         write_whole(output / CURVES, training_page(_page(output, known, result)).encode())
         whole = known | {"name": result.name, "options": result.options, "notes": result.notes}
         whole["curve"] = result.progress.curve

@@ -1,4 +1,4 @@
-"""Tables of pairs: the paths of a sound and an image per row."""
+"""Tables of pairs: the paths of a sound and an image per row, and the pair's label and caption."""
 
 import os
 from functools import lru_cache
@@ -9,32 +9,63 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from aai.errors import BadConfig
+from aai.media.metadata import Metadata, metadata_from
 
 _KEY = "pairs.table"
+_FILES, _TEXTS = ("audio", "image"), ("label", "caption")
+USED = (*_FILES, *_TEXTS)
+_AS_TEXT = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(USED, pa.string()))
+"""Without it a column of labels such as `1` or `no` would be one of numbers or truth values."""
+
+
+def read_table(path: str) -> pa.Table:
+    """The pairs of a CSV or Parquet file, null for empty cells.
+
+    Columns: `audio` and `image`, absolute paths or URLs; `label` and `caption`, null where the file has no such column.
+
+    Raises:
+        BadConfig: there is no such file, or it lacks a column of paths.
+    """
+    return _read(path)[0]
+
+
+def unused_columns(path: str) -> list[str]:
+    """The columns of a table of pairs that a training does not use.
+
+    Raises:
+        BadConfig: as `read_table`.
+    """
+    return _read(path)[1]
 
 
 @lru_cache(maxsize=4)
-def read_table(path: str) -> pa.Table:
-    """The pairs of a CSV or Parquet file: columns `audio` and `image` of absolute paths or URLs, null for empty cells.
+def _read(path: str) -> tuple[pa.Table, list[str]]:
+    """The pairs, and the names of the other columns."""
+    rows, has = _columns(path)
+    folder = Path(path).parent
+    columns = {name: [_whole(folder, value) for value in rows[name].to_pylist()] for name in _FILES}
+    texts = rows.select([name for name in _TEXTS if name in has])
+    known = [metadata_from(row) for row in texts.to_pylist()] if texts.num_columns else [Metadata()] * len(rows)
+    columns |= {name: [getattr(metadata, name) for metadata in known] for name in _TEXTS}
+    pairs = pa.table(columns, schema=pa.schema([(name, pa.string()) for name in USED]))
+    return pairs, [name for name in has if name not in USED]
 
-    Raises:
-        BadConfig: there is no such file, or it has other columns.
-    """
+
+def _columns(path: str) -> tuple[pa.Table, list[str]]:
+    """The columns that are used, as they are in the file, and the names of all."""
     try:
         if path.lower().endswith((".parquet", ".pq")):
-            rows = pyarrow.parquet.read_table(path)
+            has = pyarrow.parquet.read_schema(path).names
+            rows = pyarrow.parquet.read_table(path, columns=[name for name in USED if name in has])
         else:
-            rows = pyarrow.csv.read_csv(path)
+            rows = pyarrow.csv.read_csv(path, convert_options=_AS_TEXT)
+            has = rows.column_names
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).split("\n", 1)[0]
         raise BadConfig(f"it cannot be read ({reason}): name a CSV or Parquet file", key=_KEY, uri=path) from error
-    missing = [name for name in ("audio", "image") if name not in rows.column_names]
-    if missing:
-        has = ", ".join(rows.column_names)
-        raise BadConfig(f"it has no column {missing[0]} (it has {has}): rename one", key=_KEY, uri=path)
-    folder = Path(path).parent
-    columns = {name: [_whole(folder, value) for value in rows[name].to_pylist()] for name in ("audio", "image")}
-    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
+    if missing := [name for name in _FILES if name not in has]:
+        raise BadConfig(f"it has no column {missing[0]} (it has {', '.join(has)}): rename one", key=_KEY, uri=path)
+    return rows, has
 
 
 def folders_of(path: str) -> tuple[list[str], list[str]]:
@@ -46,9 +77,7 @@ def folders_of(path: str) -> tuple[list[str], list[str]]:
     rows = read_table(path)
     if not rows.num_rows:
         raise BadConfig("it has no rows: add pairs", key=_KEY, uri=path)
-    audio, image = (
-        sorted({uri.rpartition("/")[0] for uri in rows[name].to_pylist() if uri}) for name in ("audio", "image")
-    )
+    audio, image = (sorted({uri.rpartition("/")[0] for uri in rows[name].to_pylist() if uri}) for name in _FILES)
     if not (audio and image):
         raise BadConfig("its rows name no pair of files: write paths into both columns", key=_KEY, uri=path)
     return _outermost(audio), _outermost(image)

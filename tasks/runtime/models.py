@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aai.models.clap import AudioEncoder
     from aai.models.clip import ImageTextEncoder
     from aai.models.diffusion import Diffusion
+    from aai.models.image_reward import ImageReward
     from aai.models.joint import ImageEncoder, JointEncoder, SoundEncoder
 
 
@@ -86,8 +87,8 @@ def open_image_text(config: Config) -> "ImageTextEncoder":
         )
 
 
-def open_joint(config: Config) -> "JointEncoder":
-    """The joint encoder, on the GPU if this process may use one.
+def open_joint(config: Config, role: str = "joint") -> "JointEncoder":
+    """The joint encoder, or that of another role, on the GPU if this process may use one.
 
     Raises:
         BadConfig: none is named, or it cannot be loaded.
@@ -95,12 +96,25 @@ def open_joint(config: Config) -> "JointEncoder":
     from aai.models.device import best_device, dtype_named
     from aai.models.joint import load_joint
 
-    model, device, dtype = config.models.joint, best_device(), dtype_named(config.models.dtype)
+    model, device, dtype = getattr(config.models, role), best_device(), dtype_named(config.models.dtype)
     assert model is not None, "the recipe names it"
-    with in_role("joint"):
-        return loaded_once(
-            ("joint", model, device, dtype), lambda: load_joint(model.name, model.revision, device, dtype)
-        )
+    with in_role(role):
+        return loaded_once((role, model, device, dtype), lambda: load_joint(model.name, model.revision, device, dtype))
+
+
+def open_image_reward(config: Config) -> "ImageReward | None":
+    """ImageReward, on the GPU if this process may use one; none if the configuration names no folder.
+
+    Raises:
+        BadConfig: it cannot be loaded.
+    """
+    if (folder := config.models.image_reward) is None:
+        return None
+    from aai.models.device import best_device
+    from aai.models.image_reward import ImageReward
+
+    device = best_device()
+    return loaded_once(("image_reward", folder, device), lambda: ImageReward(folder, device))
 
 
 def sound_role(config: Config) -> str:

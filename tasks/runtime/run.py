@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from aai.align.made_for import check_made_for
 from aai.errors import BadConfig
 from aai.identity import recipe_of
 from aai.models.folders import check_folders, check_hub_model
@@ -70,6 +71,9 @@ class Run:
     stop: Event = field(default_factory=Event)
     """Set from another thread, it ends the stage at work; what is finished is committed."""
 
+    file: str | None = None
+    """The configuration file, if it is from one: a name for its recipes that people know."""
+
     workers: Workers = field(init=False, repr=False)
     """The processes of the stages, which outlive a stage, so that models are loaded once."""
 
@@ -118,6 +122,23 @@ class Run:
         model = getattr(self.config.models, role)
         return _revision(role, model.folder if isinstance(model, JudgeName) else model)
 
+    @property
+    def roles(self) -> list[str]:
+        """The roles of the models that some stage uses."""
+        return sorted({role for recipe in self.recipes.values() for role in recipe.models})
+
+    def model_folder(self, role: str) -> Path | None:
+        """The folder or file of a model, on the hub that in the cache; None if it must be downloaded first.
+
+        Raises:
+            BadConfig: a file in the cache is damaged, or some are not there and the hub does not answer.
+        """
+        model = getattr(self.config.models, role)
+        name = model.folder if isinstance(model, JudgeName) else model if isinstance(model, str) else model.name
+        if Path(name).exists():
+            return Path(name)
+        return check_hub_model(role, name, model.revision) if isinstance(model, ModelName) else None
+
     def check_models(self) -> None:
         """Check the folders of all models, without loading any; only the first call of a run does it.
 
@@ -128,16 +149,16 @@ class Run:
 
     @cached_property
     def _checked_models(self) -> None:
-        roles = sorted({role for recipe in self.recipes.values() for role in recipe.models})
-        folders = {role: _folder(role, getattr(self.config.models, role)) for role in roles}
+        folders = {role: self.model_folder(role) for role in self.roles}
         check_folders({role: folder for role, folder in folders.items() if folder})
+        if self.config.models.aligner and "aligner" in self.roles:
+            check_made_for(self.config.models.aligner, {role: self.revision(role) for role in ("audio", "image_text")})
         if self.config.models.judge:
             judge_entry(self.config.models.judge)
 
     def context(self) -> Context:
         """What workers are made from."""
-        roles = {role for recipe in self.recipes.values() for role in recipe.models}
-        revisions = {role: self.revision(role) for role in sorted(roles)}
+        revisions = {role: self.revision(role) for role in self.roles}
         recipes = {name: recipe.name for name, recipe in self.recipes.items()}
         return Context(self.config, self.workspace, recipes, revisions)
 
@@ -233,6 +254,7 @@ class Run:
             "rejected": summary.rejected,
             "stopped": summary.stopped,
             "host": socket.gethostname(),
+            "config": self.file,
         }
         self._append("runs", summary.recipe, row)
 
@@ -260,14 +282,6 @@ class Run:
         name, revision = self.revision(role)
         dtype = self.config.models.dtype_of(role)
         return f"{name}@{revision}" if dtype == "float32" else f"{name}@{revision}/{dtype}"
-
-
-def _folder(role: str, model: ModelName | JudgeName | str) -> Path | None:
-    """The folder or file of a model, on the hub that in the cache; None if it must be downloaded first."""
-    name = model.folder if isinstance(model, JudgeName) else model if isinstance(model, str) else model.name
-    if Path(name).exists():
-        return Path(name)
-    return check_hub_model(role, name, model.revision) if isinstance(model, ModelName) else None
 
 
 def _revision(role: str, model: ModelName | str | None) -> tuple[str, str]:

@@ -125,7 +125,7 @@ class Stage:
     slice_size: int | Callable[[Config], int] = 256
     """Default number of items that a worker gets at a time."""
 
-    command: Literal["build", "render", "score"] = "build"
+    command: Literal["build", "render", "score", "evaluate"] = "build"
     """The command that runs it."""
 
     is_needed: Callable[[Config], bool] = lambda config: True

@@ -13,6 +13,7 @@ from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
 from tasks.views.confidence import REMEDY, low_confidences
 from tasks.views.left_out import left_out
+from tasks.views.made_by import explain_stale
 from tasks.views.metadata import disputed_contents
 from tasks.views.placement import placements
 
@@ -102,13 +103,13 @@ def _placement(run: Run) -> list[str]:
 
 
 def _more_notes(run: Run, plans: Mapping[str, StagePlan], listings: Mapping[str, Listing]) -> list[str]:
-    """Sentences about what the counts leave out."""
+    """Sentences about what the counts leave out, and who made stale rows."""
     unread = sum(plans[table].new for table in ("image_members", "audio_members") if table in plans)
     notes = [f"tars to be read: {unread:,}; each counts as one item until then"] if unread else []
     if any(plans[table].new for table in plans.keys() - listings):
         made = [stage.name for stage in run.stages if stage.is_needed(run.config) and not stage.schemas]
         notes.append(f"not counted: {', '.join(made)}")
-    return notes
+    return notes + _who_made_stale(run, {each.stage for each in plans.values() if each.stale})
 
 
 def metadata_notes(run: Run) -> tuple[list[str], list[str]]:
@@ -156,13 +157,19 @@ def _plan(run: Run, stage: Stage, coming: int, rate: float | None, extra: dict[s
         stage=stage.name,
         done=pending.total - pending.num - pending.rejected,
         new=new,
-        stale=_num_stale(run, stage),
+        stale=sum(_stale(run, stage).values()),
         rejected=pending.rejected,
         estimate_s=new / rate if rate else None,
     )
 
 
-def _num_stale(run: Run, stage: Stage) -> int:
-    """Rows of the stage's table under other recipes."""
+def _who_made_stale(run: Run, names: set[str]) -> list[str]:
+    """Sentences on who made the stale rows of some stages."""
+    stale = {stage.name: _stale(run, stage) for stage in run.stages if stage.name in names}
+    return explain_stale(run, stale) if stale else []
+
+
+def _stale(run: Run, stage: Stage) -> dict[str, int]:
+    """The number of rows of the stage's table under each other recipe."""
     recipes = run.workspace.table(stage.table).recipes()
-    return sum(num for recipe, num in recipes.items() if recipe != run.recipe(stage.table))
+    return {recipe: num for recipe, num in recipes.items() if num and recipe != run.recipe(stage.table)}

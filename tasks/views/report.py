@@ -18,6 +18,7 @@ from tasks.runtime.stage import Stage
 from tasks.views.candidates import chosen_otherwise
 from tasks.views.clip_cards import cards
 from tasks.views.confidence import low_confidences
+from tasks.views.independence import scored_dependently
 from tasks.views.left_out import left_out
 from tasks.views.results import Result, generations, results
 
@@ -65,6 +66,7 @@ def gather(run: Run, num_clips: int) -> Report:
         origins=_origins(run),
         versions=_versions(),
         profile=run.config.profile,
+        dependent=scored_dependently(run),
     )
 
 

@@ -5,19 +5,20 @@ so that methods can be compared.
 """
 
 import json
-import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aai.metrics import JUDGE_INTENSITY, JUDGE_TONE, Aggregate, mean_rank_correlation
+from aai.metrics import JUDGE_INTENSITY, JUDGE_TONE, Aggregate, Agreement, agreement
 from aai.options import PLACEHOLDER
 from aai.workspace import RECIPE, Workspace
 from tasks.runtime.run import Run
+from tasks.views.made_by import makers
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Generation:
     """The pictures under one recipe."""
 
     name: str
-    """The method of the cues, with the recipe of the pictures if several generations have the same method."""
+    """The method of the cues; if several generations have the same, with the configuration file that made the pictures,
+    or with their recipe where the file is not known or made several of them."""
     method: str
     renders: str
     """Recipe of the pictures."""
@@ -59,11 +61,7 @@ def generations(run: Run) -> list[Generation]:
         method = lineage.options(cues).get("method", "unknown")
         is_current = recipe == run.recipe("renders")
         unnamed.append(Generation(method, method, recipe, cues, lineage.scores_of(recipe, run), is_current))
-    methods = [generation.method for generation in unnamed]
-    named = [
-        generation if methods.count(generation.method) == 1 else _with_recipe(generation) for generation in unnamed
-    ]
-    return sorted(named, key=lambda generation: (not generation.is_current, generation.name))
+    return sorted(_named(run, unnamed), key=lambda generation: (not generation.is_current, generation.name))
 
 
 def results(run: Run, shown: Sequence[Generation]) -> list[Result]:
@@ -121,8 +119,17 @@ class _Lineage:
         return dict(zip(last[RECIPE].to_pylist(), last["started_at_max"].to_pylist(), strict=True))
 
 
-def _with_recipe(generation: Generation) -> Generation:
-    return Generation(**vars(generation) | {"name": f"{generation.method} ({generation.renders})"})
+def _named(run: Run, unnamed: Sequence[Generation]) -> list[Generation]:
+    """Generations whose names differ."""
+    known = makers(run.workspace)
+    methods = Counter(generation.method for generation in unnamed)
+    files = Counter((each.method, known[each.renders].file) for each in unnamed if each.renders in known)
+    named = []
+    for each in unnamed:
+        file = known[each.renders].file if each.renders in known else ""
+        of = file if files[each.method, file] == 1 else each.renders
+        named.append(each if methods[each.method] == 1 else replace(each, name=f"{each.method} ({of})"))
+    return named
 
 
 _HAS_CUE = f"contains(r.prompt, '{PLACEHOLDER}') AS has_cue"
@@ -160,7 +167,7 @@ def _results_of(run: Run, generation: Generation, recipe: str) -> list[Result]:
         )
         num, num_scored = (sum(row[name] for row in counts if is_own(row)) for name in ("num", "num_scored"))
         figures = _means([row for row in means if is_own(row)])
-        degrees = (_correlation(own, metric) for metric in (JUDGE_INTENSITY, JUDGE_TONE))
+        degrees = (_agreement(own, metric) for metric in (JUDGE_INTENSITY, JUDGE_TONE))
         aggregated.append(Result(generation, job, has_cue, num, Aggregate(num_scored, figures, *degrees)))
     return aggregated
 
@@ -174,9 +181,8 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: total / num for name, (total, num) in sorted(totals.items())}
 
 
-def _correlation(judged: pa.Table, metric: str) -> float | None:
-    """The rank correlation of the clips' intensity or tone with the judged one."""
+def _agreement(judged: pa.Table, metric: str) -> Agreement:
+    """How the judged intensity or tone agrees with the clips', within labels and jobs."""
     judged = judged.filter(pc.equal(judged["metric"], metric))
     groups = pc.binary_join_element_wise(judged["label"], judged["job"], "\n").to_pylist()
-    correlation = mean_rank_correlation(groups, judged["truth"].to_numpy(), judged["value"].to_numpy())
-    return None if math.isnan(correlation) else correlation
+    return agreement(groups, judged["truth"].to_numpy(), judged["value"].to_numpy())

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from aai.align.evaluation import Evaluation, Gallery, abstain, evaluate, hub_interval, hubness, mean_interval, search
+from aai.align.evaluation import (
+    Evaluation,
+    Gallery,
+    abstain,
+    beside,
+    chance_of_recall,
+    evaluate,
+    hub_interval,
+    hubness,
+    mean_interval,
+    search,
+)
 
 EYE = np.eye(4, dtype=np.float32)
 OWN = np.stack([np.arange(4), np.arange(4)], axis=1)
@@ -82,3 +93,42 @@ def test_the_interval_is_that_of_a_proportion(share):
     half = 1.96 * np.sqrt(share * (1 - share) / 400)
     assert mean == share
     assert np.allclose([low, high], [share - half, share + half], atol=0.01)
+
+
+def test_chance_is_what_a_random_order_reaches():
+    rng = np.random.default_rng(0)
+    pairs = np.stack([np.arange(60) % 40, np.arange(60)], axis=1)  # 20 clips of two images, 20 of one
+    labels = ["a"] * 15 + ["b"] * 45
+    gallery = Gallery(*rng.normal(size=(2, 60, 8)), pairs, labels[:40] + [None] * 20, labels)
+    found = {each.name: each.chance for each in evaluate(gallery).figures if each.direction == "sound to image"}
+    first = [np.argsort(rng.random((60, 60)), axis=1)[:, :k] for k in (1, 5, 10) for _ in range(100)]
+    for number, k in enumerate((1, 5, 10)):
+        drawn = [
+            np.mean([np.isin(top[clip], pairs[pairs[:, 0] == clip, 1]).any() for clip in range(40)])
+            for top in first[number * 100 : number * 100 + 100]
+        ]
+        assert found[f"R@{k}"] == pytest.approx(np.mean(drawn), abs=0.02)
+    assert found["class precision@1"] == found["class precision@10"] == pytest.approx((15 * 15 + 25 * 45) / 40 / 60)
+    assert found["hubness"] == pytest.approx(1 / 60)
+
+
+def test_the_recall_by_chance_among_fewer_items_than_k_is_one():
+    assert chance_of_recall({1: 4}, 4, 10) == 1
+    assert chance_of_recall({1: 1, 2: 1}, 4, 1) == pytest.approx((1 / 4 + 2 / 4) / 2)
+
+
+def test_recalls_that_chance_comes_near_to_are_noted():
+    few, many = (np.eye(num, dtype=np.float32) for num in (20, 50))
+    notes = evaluate(Gallery(few, few, np.stack([np.arange(20)] * 2, axis=1))).notes
+    assert notes == [
+        "sound to image: among 20 images a random order reaches R@5 0.25, R@10 0.50, so that says little",
+        "image to sound: among 20 clips a random order reaches R@5 0.25, R@10 0.50, so that says little",
+    ]
+    assert not evaluate(Gallery(many, many, np.stack([np.arange(50)] * 2, axis=1))).notes
+
+
+def test_another_aligner_stands_beside():
+    found = beside(evaluate(Gallery(EYE, EYE, OWN)), "other", evaluate(Gallery(EYE[[1, 0, 3, 2]], EYE, OWN)))
+    assert found.other == "other"
+    recalls = {(each.value, each.other) for each in found.figures if each.name == "R@1"}
+    assert recalls == {(1.0, 0.0)}

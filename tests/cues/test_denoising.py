@@ -98,3 +98,15 @@ def test_every_bit_of_a_seed_counts_in_the_rows_of_a_clip():
     [clip] = random_clips(1)
     small, large = (draw_rows(seed, clip, 2, TEMPLATES, 1000) for seed in (7, 2**32 + 7))
     assert not torch.equal(small.noise, large.noise) and not torch.equal(small.timesteps, large.timesteps)
+
+
+def test_images_and_prompts_are_drawn_as_often_as_their_weights_say():
+    [clip] = random_clips(1)
+    latents = torch.stack([torch.zeros(4, 8, 8), torch.ones(4, 8, 8)])
+    weights = torch.tensor([[1.0, 0.0], [0.5, 1.5]])
+    rows = draw_rows(0, ClipToFit("a", clip.aligned, latents, ("0", "1"), weights), 400, TEMPLATES, 1000)
+    second = rows.latents[:, 0, 0, 0] == 1
+    prompts = [TEMPLATES.index(prompt) for prompt in rows.prompts]
+    of = [[prompt for prompt, own in zip(prompts, second.tolist(), strict=True) if own == one] for one in (False, True)]
+    assert len(of[1]) / 400 == pytest.approx(2 / 3, abs=0.1)
+    assert set(of[0]) == {0} and sum(of[1]) / len(of[1]) == pytest.approx(0.75, abs=0.1)

@@ -40,3 +40,9 @@ def test_start_words_are_not_empty(words):
 
 def test_a_mapper_of_nine_tokens_is_refused():
     assert "less than or equal to 8" in sentence_of(FitOptions, num_tokens=9)
+
+
+def test_a_place_is_for_the_training_of_the_mapper_alone():
+    sentence = sentence_of(FitOptions, templates=("a photo of * in a {place}",))
+    assert "only train_mapper.templates may have" in sentence
+    assert TrainMapperOptions(templates=("a * {place}",)).templates == ("a * {place}",)

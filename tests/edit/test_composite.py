@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aai.edit.composite import composite, feather_mask, finish, resize, size_for
+from aai.edit.composite import composite, feather_mask, finish, full_alpha, resize, size_for
 from aai.edit.options import EditOptions
 
 SIDE = 512
@@ -117,6 +117,19 @@ def test_an_edit_without_changes_fades_into_the_photo_without_a_seam():
 def test_a_perfect_reconstruction_gives_the_photo():
     photo = noise(64, 64, 3)
     assert (composite(photo, photo, photo, ramp(64)) == photo).all()
+
+
+@pytest.mark.parametrize("size", [(90, 130), (64, 96), (40, 50), (300, 200)])
+def test_the_part_that_is_edited_is_that_of_the_whole_resized(size):
+    photo, edit, rebuilt = noise(*size, 3), noise(64, 96, 3, seed=1), noise(64, 96, 3, seed=2)
+    alpha = np.zeros((64, 96), np.float32)
+    alpha[20:40, 50:70] = ramp(20)
+    whole = full_alpha(alpha, size)
+    weight = whole[:, :, None]
+    restored = resize(edit, size) + (1 - weight) * (photo.astype(float) - resize(rebuilt, size))
+    expected = np.where(weight > 0, (weight * restored.clip(0, 255) + (1 - weight) * photo).round(), photo)
+    assert np.abs(composite(photo, edit, rebuilt, alpha) - expected).max() <= 1
+    assert ((whole > 0).any(1).sum(), (whole > 0).any(0).sum()) < size
 
 
 def test_pixels_stay_in_their_range():

@@ -163,6 +163,38 @@ def test_seeds_matter_under_virtual_inversion_alone(diffusion, cues):
     assert np.array_equal(made_with("virtual", 1), made_with("virtual", 1))
 
 
+def test_an_edit_of_a_photo_that_says_nothing_gives_the_photo_back(diffusion):
+    request = request_of(None, prompts=["a city"] * 3)
+    photos = Photos(photos_of(), ["a", "b"], [0, 1, 1])
+    made, changed = (
+        Editor(diffusion, QUICK, EditOptions(preserve="none", **options)).from_photos(request, photos, InversionCache())
+        for options in ({"guide_from": "source"}, {})
+    )
+    assert same(made.pictures, made.sources) and not same(changed.pictures, changed.sources)
+
+
+def test_edits_are_led_from_the_source_under_virtual_inversion_alone(diffusion, cues):
+    photos, request = Photos(photos_of(1), ["a"], [0] * 3), request_of(cues)
+    made = [
+        Editor(diffusion, QUICK, EditOptions(inversion=inversion, **options)).from_photos(
+            request, photos, InversionCache()
+        )
+        for inversion in ("direct", "virtual")
+        for options in ({"guide_from": "source"}, {}, {"guide_from": "source", "cue_guidance": 3.0})
+    ]
+    assert same(made[0].pictures, made[1].pictures) and same(made[0].pictures, made[2].pictures)
+    assert not any(np.array_equal(made[3].pictures, other.pictures) for other in made[4:])
+
+
+def test_a_negative_prompt_is_what_guidance_leads_from(diffusion, cues):
+    photos, request = Photos(photos_of(1), ["a"], [0] * 3), request_of(cues, negative_prompts=["dark", "", "dark"])
+    led, empty = (
+        Editor(diffusion, QUICK, EditOptions(**options)).from_photos(request, photos, InversionCache()).pictures
+        for options in ({"guide_from": "source"}, {})
+    )
+    assert [same(*both) for both in zip(led, empty, strict=True)] == [True, False, True]
+
+
 def test_reweighting_changes_an_edit(diffusion, cues):
     def made_with(**reweight: float) -> np.ndarray:
         return Editor(diffusion, QUICK, EditOptions(reweight=reweight)).from_prompts(request_of(cues)).pictures

@@ -31,6 +31,18 @@ def test_stylisation_keeps_the_layout_and_preserves_no_pixels():
     assert stylised.strength < edit.strength
 
 
+def test_pictures_made_before_an_option_existed_keep_their_texts():
+    text = EditOptions(**STYLISED).text(is_photo=True)
+    assert "guide_from" not in text and "write_mask" not in text
+    assert EditOptions.from_text(text) == EditOptions(**STYLISED)
+    assert EditOptions().text(is_photo=False) == EditOptions(guide_from="empty").text(is_photo=True)
+
+
+@pytest.mark.parametrize("options", [EditOptions(), EditOptions(write_mask=True), EditOptions(guide_from="source")])
+def test_the_text_of_options_of_photos_says_all(options):
+    assert EditOptions.from_text(options.text(is_photo=True)) == options
+
+
 def test_importing_the_options_imports_nothing_heavy():
     probe = "import sys, aai.edit.options; print(*sorted({'torch', 'diffusers', 'numpy'} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

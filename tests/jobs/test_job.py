@@ -82,7 +82,7 @@ def test_a_list_is_a_job_file_too(tmp_path):
         ("- {prompt: 'a { *'}", "has an unmatched brace: write {{ for {"),
         (f"- {{prompt: '{'*' * 2001}'}}", "2,001 characters, more than 2,000: shorten it"),
         ("- {prompt: '*', name: rain, stepz: 3}", "job 1 (rain): stepz: there is no such key: did you mean steps"),
-        ("- {prompt: '*', '3': 3}", "3: there is no such key: choose from blend, cues, edit"),
+        ("- {prompt: '*', '3': 3}", "3: there is no such key: choose from blend, candidates, chosen_by, cues, edit"),
         ("- {prompt: '*', steps: 0}", "steps: 0: input should be greater than 0"),
         ("- {prompt: '*', steps: many}", "steps: 'many': input should be a valid integer"),
         ("- {prompt: '*', guidance: .nan}", "guidance: nan: input should be"),

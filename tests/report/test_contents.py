@@ -2,11 +2,12 @@
 
 import pytest
 
+from aai.metrics import Agreement
 from aai.report import Cue, Report, ScoreLine
 
 
 def line(**means: float) -> ScoreLine:
-    return ScoreLine("mapper", True, None, 1, means, None)
+    return ScoreLine("mapper", True, None, 1, means, Agreement())
 
 
 def report(*lines: ScoreLine) -> Report:

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from hashlib import sha256
 
+from aai.metrics import Agreement
 from aai.report import (
     Card,
     Cue,
@@ -25,6 +26,8 @@ from aai.report import (
 EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>{{ 7 * 7 }}&amp;"""
 NOTHING = Report("bank", "today", [("clips", 0, "")], 0, [], [], [], [], [], [], "tiny")
 
+AGREES = Agreement(0.5, 0.1, 0.7)
+
 
 def full(text: str) -> Report:
     """A report in which every text that users control is `text`."""
@@ -40,11 +43,17 @@ def full(text: str) -> Report:
     return Report(
         workspace=text, created_at="today", totals=[("clips", 1, "")], num_clips=3,
         cards=[card, replace(card, sound=Sound("data:,", "data:,", 8_000, 5.0))],
-        lines=[ScoreLine(text, True, job, 2, {"ais_rank": 0.5, text: 0.5}, 0.5) for job in (None, text)],
+        lines=[ScoreLine(text, True, job, 2, {"ais_rank": 0.5, text: 0.5}, AGREES) for job in (None, text)],
         rejects=[RejectKind("ingest_audio", text, 3, [(text, text)])],
         stages=[StageTime("fit", 1, 2, 0, 3.0, 1.0, 0.7, "today", True)],
         origins=[Origin("cues", "fit", "f00", 1, 0, text, [("audio", text)])], versions=[("aai", "1")], profile=text,
     )  # fmt: skip
+
+
+def test_what_agrees_with_itself_is_marked_and_bias_stands_beside_the_rank():
+    html = page(replace(full("rain"), dependent=frozenset({"ais_rank"})))
+    assert html.index(">intensity ρ<") < html.index(">bias<") < html.index(">slope<") < html.index(">AIS-rank ")
+    assert html.count(">not independent<") == 1 and ">not independent<" not in page(full("rain"))
 
 
 def test_user_texts_are_escaped():

@@ -5,23 +5,29 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import soundfile
 
 from aai.edit.options import EditOptions
 from aai.errors import BadConfig
 from aai.jobs.job import candidate_seeds
 from aai.media.images import ImageOptions, decode, encode
 from aai.metrics import METRICS
+from aai.models.joint import load_joint
 from aai.models.judge import load_judge
 from aai.workspace.shards import read_picture
 from tasks.candidates import Choosing, best_of, expanded
+from tasks.choice import note
 from tasks.edit import Edited
-from tasks.measures import note
 from tasks.render import plan_render, render
 from tasks.render_source import RenderSource
 from tasks.runtime.run import Run
 from tasks.runtime.work import Reject
+from tasks.views.lookup import look_up
 from tasks.views.report import gather
 from tests.bank import CLIPS, add_cues, jobs_of, json_of, rows_of, run_on
+from tests.collection import build, write_collection
+from tests.collection import run_on as collection_run
+from tests.models.joint_encoders import write_gemma
 
 BY_CLIP = {"candidates": 3, "chosen_by": "clip_score", "cues": "label is not null"}
 NUM = 4  # clips with a label
@@ -99,13 +105,13 @@ def test_a_plan_of_very_many_pictures_counts_candidates_without_expanding_them(r
 
 
 def test_the_judge_keeps_the_first_candidate_that_shows_what_was_asked_for(run):
-    render(run, jobs_of(run, {"candidates": 4, "prompt": "a * city", "steps": 6}))
+    render(run, jobs_of(run, {"candidates": 3, "prompt": "a * city", "steps": 4, "limit": 3}))
     judge = load_judge(run.config.models.judge)
     shares = [name for name, metric in METRICS.items() if metric.is_share]
     for row in rows_of(run):
         assert row["chosen_by"] == "judge"
         found = judge([pixels_of(run, row)], [row["prompt"]], [json_of(run, row)["labels"]])
-        asked = [found[name][0] for name in shares if not np.isnan(found[name][0])]
+        asked = [found[name][0] for name in shares if name in found and not np.isnan(found[name][0])]
         best = max(row["candidate_scores"])
         assert row["chosen_seed"] == row["candidate_seeds"][row["candidate_scores"].index(best)]
         assert np.mean(asked) == pytest.approx(best)
@@ -141,11 +147,29 @@ def test_the_measure_must_not_have_retrieved_unless_the_job_says_so(tmp_path):
     with pytest.raises(BadConfig, match="no measure is independent") as error:
         RenderSource(run, jobs_of(run, {"candidates": 2}))
     assert error.value.key == "jobs: job 1: candidates"
-    with pytest.raises(BadConfig, match="no judge") as error:
+    with pytest.raises(BadConfig, match="name one in models.judge") as error:
         RenderSource(run, jobs_of(run, {"candidates": 2, "chosen_by": "judge"}))
     assert error.value.key == "jobs: job 1: chosen_by"
     [warning] = RenderSource(run, jobs_of(run, {"candidates": 2, "chosen_by": "clip_score"})).warnings()
     assert warning.startswith("jobs: job 1: chosen_by: clip_score is not independent")
+
+
+def test_a_second_encoder_that_hears_and_sees_chooses_where_there_is_no_judge(tmp_path):
+    folder = write_collection(tmp_path / "collection")
+    models = {"judge": None, "audio_judge": str(write_gemma(tmp_path / "ear"))}
+    run = collection_run(folder, models=models, render={"guidance": 1})
+    build(run)
+    render(run, jobs_of(run, {"candidates": 2, "limit": 2}))
+    joint = load_joint(models["audio_judge"])
+    for row in rows_of(run):
+        [clip] = look_up(run, "known_clips", row["clip_ids"], ("uri",), key="clip_id")
+        wave, rate_hz = soundfile.read(clip["uri"], dtype="float32")
+        heard = joint.sounds.embed_clips([wave], rate_hz).numpy()[0]
+        seen = joint.images.embed_images([pixels_of(run, row)]).numpy()[0]
+        assert row["chosen_by"] == "audio_judge" and max(row["candidate_scores"]) == pytest.approx(
+            heard @ seen, abs=1e-3
+        )
+    assert len(rows_of(run)) == 2
 
 
 def test_with_a_joint_encoder_clip_is_independent(tmp_path):

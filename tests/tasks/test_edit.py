@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -264,9 +265,24 @@ def test_a_location_without_photos_is_named(run, tmp_path):
         plan_of(run, jobs_of(run, PHOTO_EDIT | {"source_images": str(tmp_path / "none")}))
 
 
+def test_a_mask_that_was_found_is_written_beside_its_picture(run, photos):
+    job = PHOTO_EDIT | {"source_images": f"{photos}/wide.jpg", "steps": 2}
+    render(run, jobs_of(run, job, job | {"edit": {"write_mask": True}}))
+    rows = rows_of(run)
+    [masked] = [row for row in rows if "write_mask" in row["edit"]]
+    assert len(rows) == 2 and rows[0]["mask_share"] == rows[1]["mask_share"] and 0 < masked["mask_share"] <= 1
+    assert Path(masked["shard"]).name.startswith("masked-png-")
+    with tarfile.open(run.workspace.store.path(masked["shard"])) as tar:
+        assert [entry.name for entry in tar] == [f"{masked['key']}.{suffix}" for suffix in ("png", "mask.png", "json")]
+        mask = seen(tar.extractfile(f"{masked['key']}.mask.png").read())
+    photo, picture = seen((photos / "wide.jpg").read_bytes()), seen(read_picture(run.workspace, masked))
+    assert mask.shape == photo.shape and ((picture == photo) | (mask > 0)).all()
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"edit": {"strength": 0.5}}, {"edit": {"reweight": {"city": 2}}}, {"source_prompt": "the city"},
+    [{"edit": {"strength": 0.5}}, {"edit": {"guide_from": "source"}}, {"edit": {"write_mask": True}},
+      {"edit": {"reweight": {"city": 2}}}, {"source_prompt": "the city"},
      {"mode": "stylise", "edit": {"preserve": "pixels"}}, "photos/one.png", "masks/one.png"],
     ids=str,
 )  # fmt: skip

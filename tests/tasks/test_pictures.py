@@ -7,6 +7,8 @@ from threading import Barrier, Event, Thread
 import numpy as np
 import pytest
 
+from aai.edit.options import EditOptions
+from aai.media.images import RENDERED, decode
 from aai.models.options import RenderOptions
 from aai.workspace.shards import ShardWriter
 from tasks.combinations import PLAIN
@@ -31,6 +33,16 @@ def row_of(number: int, **options) -> dict:
 
 def grey(number: int) -> np.ndarray:
     return np.full((8, 8, 3), number, np.uint8)
+
+
+class HalfEdited:
+    """A picture whose right half is an edit."""
+
+    def __call__(self) -> np.ndarray:
+        return grey(0)
+
+    def alpha(self) -> np.ndarray:
+        return np.repeat(np.float32([[0, 0, 1, 1]]), 4, axis=0)
 
 
 def shard_of(run: Run) -> ShardWriter:
@@ -101,3 +113,16 @@ def test_the_interval_of_guidance_is_told_and_empty_without_one(run):
     told = [json.loads(found[f"{row['render_id']}.json"])["guidance_interval"] for row in rows]
     assert told == ["", "(0.28, 5.42]"]
     assert b"0.28, 5.42]" in found[f"{rows[1]['render_id']}.png"]
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_the_mask_of_an_edit_is_written_beside_it_on_request_and_its_share_into_the_table(run, is_asked):
+    row = row_of(0) | {"edit": EditOptions(write_mask=is_asked).text(True), "source_prompt": "a city"}
+    with shard_of(run) as shard, PictureWriter(shard, RENDERS) as writer:
+        writer.add([row], [HalfEdited()])
+    found, key = members(run), row["render_id"]
+    assert list(found) == [f"{key}.{suffix}" for suffix in ("png", *["mask.png"] * is_asked, "json")]
+    assert [row["mask_share"] for row in writer.rows] == [0.5]
+    if is_asked:
+        mask = decode(found[f"{key}.mask.png"], "", RENDERED).pixels
+        assert mask.shape == (8, 8, 3) and (mask[:, :3] == 0).all() and (mask[:, 5:] == 255).all()

@@ -35,7 +35,7 @@ def test_a_stage_reads_what_needed_stages_before_it_write(keys):
 @with_each_stage
 def test_a_stage_has_a_worker_with_sql_or_makes_itself(stage: Stage):
     assert bool(stage.worker) != bool(stage.make)
-    assert stage.make or stage.rows or stage.name == "render"  # whose source is the jobs
+    assert stage.make or stage.rows or stage.name in ("render", "measure")  # whose sources are jobs and comparisons
     for text in (stage.rows, stage.items):
         assert not text or stage.schemas[stage.table].id in text
 
@@ -53,6 +53,7 @@ def test_the_items_of_a_stage_are_those_of_its_rows(stage: Stage, shared_collect
 
 def test_sections_are_those_of_the_stages_in_their_order():
     names = ["ingest", "embed", "align", "index", "retrieve", "train_mapper", "fit", "confidence", "render", "score"]
+    names.append("measure")
     assert list(sections_of(STAGES)) == names
     assert list(make_config().sections) == names
 

@@ -224,3 +224,26 @@ def test_the_rows_of_the_sample_have_the_locations_of_their_images(shared_collec
     neighbours = {row["clip_id"]: row["image_ids"] for row in rows_of(run, "neighbours")}
     assert [clip.clip_id for clip in clips] == _sample(run)
     assert all(list(clip.image_ids) == neighbours[clip.clip_id] for clip in clips)
+
+
+def test_images_are_trained_under_the_prompts_that_they_suit(shared_collection):
+    """All images of the collection are nouns."""
+    worker = MapperTrainer(run_with(shared_collection).context())
+    clips = worker._load_clips(_sample(run_with(shared_collection)))
+    prompts = worker.options.templates
+    without_place = [number for number, prompt in enumerate(prompts) if prompt in ("a photo of *", "a picture of *")]
+    for clip in clips:
+        assert clip.weights.shape == (len(clip.image_ids), len(prompts))
+        own = clip.weights[:, without_place].sum(1) / clip.weights.sum(1)
+        assert float(own.min()) > 0.9
+
+
+def test_templates_without_places_keep_the_recipe_and_need_no_vectors(shared_collection):
+    plain = run_with(shared_collection, templates=["a photo of *"])
+    assert MAPPER.upstream(plain.config) == ("neighbours", "aligned_vectors")
+    assert MAPPER.roles(plain.config) == ("diffusion",)
+    elsewhere = run_with(shared_collection, templates=["a photo of *"], places=["city"])
+    assert elsewhere.recipe("mapper") == plain.recipe("mapper")
+    named, other = (run_with(shared_collection, places=[place]) for place in ("city", "desert"))
+    assert named.recipe("mapper") != other.recipe("mapper")
+    assert MAPPER.roles(named.config) == ("diffusion", "image_text")

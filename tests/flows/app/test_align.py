@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from aai.align.projector import Projector
+from aai.errors import BadConfig
 from aai.tiny.world import WEIGHTS
+from tasks.views.plan import plan
 from tests.collection import build, run_on, write_collection
 from tests.tasks.aligner.collection import KINDS, QUICK, call, train_on_pairs, write_training
 
@@ -54,6 +57,10 @@ def test_the_evaluation_is_a_table_a_file_and_a_page(trained):
     assert figures["class precision@1", "sound to image", "raw"]["value"] >= 0.8
     assert {name for name, *_ in figures} >= {"R@1", "R@5", "R@10", "class precision@10", "hubness"}
     assert found["abstention"][0]["coverage"] == 1 and "R@10" in done.output
+    recall = figures["R@10", "sound to image", "raw"]
+    assert recall["chance"] == pytest.approx(min(1, 10 / found["num_images"])) and 0 <= recall["other"] <= 1
+    assert found["other"] == str(WEIGHTS / "aligner") and f"other: {found['other']}" in " ".join(done.output.split())
+    assert any(note.startswith("sound to image: among ") and "R@10 0." in note for note in found["notes"])
     page = (trained / "trained" / "evaluation.html").read_text()
     assert page.count("<audio") == 3 and page.count('<img class="thumb') == 3 * 6
 
@@ -97,7 +104,8 @@ def test_another_aligner_is_evaluated_on_the_same_pairs(trained):
         "eval", trained / "pairs.yaml", "--aligner", WEIGHTS / "aligner", "-o", trained / "shipped", "--clips", 0
     )
     assert done.exit_code == 0, done.output
-    assert (trained / "shipped" / "evaluation.json").is_file()
+    found = json.loads((trained / "shipped" / "evaluation.json").read_text())
+    assert found["other"] == str(trained / "trained" / "aligner")
     wrong = Projector(64, 128, 8)
     wrong.save(trained / "wrong")
     refused = call("eval", trained / "pairs.yaml", "--aligner", trained / "wrong")
@@ -111,6 +119,25 @@ def test_an_aligner_whose_vectors_cannot_be_compared_is_refused(trained, tmp_pat
     projector.save(tmp_path / "wrong")
     refused = call("eval", trained / "pairs.yaml", "--aligner", tmp_path / "wrong", "-o", tmp_path)
     assert refused.exit_code == 2 and sentence in " ".join(refused.output.split())
+
+
+def test_an_aligner_of_other_encoders_is_refused_before_any_work(trained, tmp_path):
+    shutil.copytree(WEIGHTS / "clap", tmp_path / "clap")
+    weights = load_file(tmp_path / "clap" / "model.safetensors")
+    weights["audio_projection.linear2.weight"] *= -1
+    save_file(weights, tmp_path / "clap" / "model.safetensors", {"format": "pt"})
+    folder = write_collection(tmp_path / "here")
+    models = {"aligner": str(trained / "trained" / "aligner"), "audio": str(tmp_path / "clap")}
+    with pytest.raises(BadConfig) as caught:
+        plan(run_on(folder, models=models))
+    assert caught.value.key == "models.aligner" and "models.audio is clap@" in caught.value.sentence
+    with pytest.raises(BadConfig):
+        build(run_on(folder, models=models), until="align")
+    other = Path(shutil.copytree(models["aligner"], tmp_path / "other"))
+    card = (other / "README.md").read_text()
+    (other / "README.md").write_text(re.sub("clip@[0-9a-f]{32}", f"clip@{'0' * 32}", card))
+    refused = call("eval", trained / "pairs.yaml", "--aligner", other, "-o", tmp_path)
+    assert refused.exit_code == 2 and f"for the encoder clip@{'0' * 32}" in " ".join(refused.output.split())
 
 
 def test_options_of_the_other_way_are_refused(trained, tmp_path):

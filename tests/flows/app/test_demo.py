@@ -15,7 +15,6 @@ from tasks.stages import load_config, open_run
 
 NUM_CLIPS, NUM_IMAGES = 10, 40
 QUICK = {
-    "method: adapter": "steps: 2\n  eval_every: 1\n  rows_per_step: 1\n  eval_rows: 1",
     "steps: 16": "steps: 2\n  guidance: 1",
 }
 STAGES = """collect list_images list_audio read_image_tars read_audio_tars describe_image_members

@@ -4,11 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from aai.workspace import Workspace
 from flows.app.cli import app
 from flows.app.doctor import Finding, examine
+from flows.app.doctor_models import models
 from tasks.runtime.presence import Presence
 from tests.bank import add_cues, run_on
 
@@ -31,6 +33,32 @@ def test_a_sound_installation_and_workspace_are_in_order(run):
     assert any(text.startswith("Python 3.") for text in texts) and any(text.startswith("torch ") for text in texts)
     assert "0 shards that no row names" in texts
     assert all(finding.line == f"ok     {finding.text}" for finding in findings)
+
+
+def test_models_are_listed_and_one_that_is_not_there_is_a_fault(run, tmp_path, monkeypatch):
+    texts = [finding.text for finding in examine(run)]
+    assert {f"models.{role}: {name}" for role, name in (("audio", "clap"), ("aligner", "aligner"))} <= set(texts)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    found = wrong(examine(run_on(tmp_path / "real", profile="sd15")))
+    assert all("and the hub does not answer" in text for text in found)
+    assert {text.split(": ")[1] for text in found} >= {"models.joint", "models.diffusion"}
+    assert all("name a folder with the model" in str(remedy) for remedy in found.values())
+
+
+def test_a_model_that_is_yet_to_be_downloaded_is_no_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("aai.models.hub.is_online", lambda: True)
+    found = dict(models(run_on(tmp_path / "real", profile="sd15")))
+    assert set(found.values()) == {None}
+    assert all(text.endswith("the first run that needs it downloads it") for text in found)
+
+
+def test_extras_that_are_not_installed_are_named_with_what_is_not_possible(monkeypatch):
+    monkeypatch.setattr("flows.app.doctor_models.find_spec", lambda name: None)
+    lines = [finding.line for finding in examine(None)]
+    assert sum(line.startswith("ok     without the extra ") for line in lines) == 3
+    assert any("m4a" in line and "pip install 'aai[av]'" in line for line in lines)
 
 
 def test_without_a_workspace_the_installation_is_examined(run):

@@ -36,6 +36,7 @@ def test_a_dry_run_prints_the_file_and_hands_nothing_in(folder):
     result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "submit.nodes=3")
     assert result.exit_code == 0
     assert "#SBATCH --nodes=3" in result.output
+    assert "nothing was handed in: the same command without --dry-run hands it to `sbatch`" in result.output
     assert not {"handed-in", "submissions"} & set(os.listdir())
 
 
@@ -81,7 +82,11 @@ def test_what_the_target_refuses_is_not_handed_in(folder):
     result = submit("--to", "slurm", "--", "build")
     assert result.exit_code == 2
     assert "Slurm refuses the job (invalid partition specified: nowhere)" in result.output.replace("\n", " ")
-    assert not Path("submissions").exists()
+    assert not Path("submissions").exists() and "submit.gpus" not in result.output
+    stand_in("sbatch", "echo 'sbatch: error: Invalid generic resource (gres) specification' >&2; exit 1")
+    assert "set submit.gpus to 0 if no node has GPUs" in submit("--to", "slurm", "--", "build").output.replace(
+        "\n", " "
+    )
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,10 @@ def test_summaries_are_a_table_with_rates(capsys):
         (RenderPlan(1_000, 0, 0, 0, None, []), "nothing to do: 1,000 pictures done"),
         (RenderPlan(10, 0, 4, 0, None, []), "nothing to do: 6 pictures done, 4 rejected"),
         (RenderPlan(10, 3, 0, 0, None, []), "3 pictures new (unknown time), 7 done"),
+        (
+            RenderPlan(10, 3, 0, 0, None, [], candidates=12),
+            "3 pictures new, the best of 12 candidates (unknown time), 7 done",
+        ),
         (RenderPlan(9, 3, 0, 2, None, []), "3 pictures new, of which 2 cannot be rendered (unknown time), 6 done"),
     ],
 )

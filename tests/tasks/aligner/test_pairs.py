@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from aai.align.pair_vectors import HELD_OUT, TRAIN, VALIDATION, PairVectors
 from aai.align.train_options import PairOptions
 from aai.errors import BadConfig
 from aai.identity import content_id
-from tasks.aligner.pairs import chosen_frames, facts_of, find_pairs, split
+from tasks.aligner.pairs import chosen_frames, facts_of, find_pairs
+from tasks.aligner.split import split
 from tasks.aligner.tables import folders_of, read_table
 from tests.bank import add_files, append, run_on
 
@@ -83,8 +85,35 @@ def test_rows_without_a_pair_are_counted_also_beside_a_file_of_several_clips(tmp
     append(run, "audio_vectors", [{"clip_id": second["clip_id"], "vector": [0.0] * 4}])
     found, notes = find_pairs(run, PairOptions(table=str(table)))
     assert found.num_rows == 2
-    assert notes == ["3 rows of the table have no pair: a file is missing, rejected, or not named"]
+    assert notes[0] == "3 rows of the table have no pair: a file is missing, rejected, or not named"
     assert folders_of(str(table)) == ([str(table.parent)], [str(table.parent)])  # not the folder above it
+
+
+def test_a_table_may_have_labels_and_captions_and_what_else_it_has_is_said(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("audio,image,label,caption,split\na.flac,1.jpg,no,a dog,x\nb.flac,2.jpg,1,,x\nb.flac,2.jpg,0,,x\n")
+    names = [str(tmp_path / name) for name in ("a.flac", "b.flac", "1.jpg", "2.jpg")]
+    run = bank_with(tmp_path / "bank", names[:2], names[2:])
+    found, notes = find_pairs(run, PairOptions(table=str(table)))
+    assert [found.select(["uri", "label", "caption"]).to_pylist()] == [
+        [
+            {"uri": names[2], "label": "no", "caption": "a dog"},
+            {"uri": names[3], "label": "0", "caption": None},
+        ]
+    ]
+    assert notes == [
+        "the table's columns split are not used: a training reads audio, image, label, caption",
+        "1 pairs are in several rows with different labels or captions: the first by name counts",
+    ]
+
+
+def test_labels_of_a_parquet_table_are_texts(tmp_path):
+    rows = pa.table({"audio": ["a.flac", "b.flac"], "image": ["1.jpg", ""], "label": [3.0, None]})
+    pa.parquet.write_table(rows, tmp_path / "pairs.parquet")
+    assert read_table(str(tmp_path / "pairs.parquet")).to_pylist() == [
+        {"audio": str(tmp_path / "a.flac"), "image": str(tmp_path / "1.jpg"), "label": "3", "caption": None},
+        {"audio": str(tmp_path / "b.flac"), "image": None, "label": None, "caption": None},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def recipes_of(tmp_path, **keys) -> dict[str, str]:
          {"images", "image_files", "image_vectors", "index", *AFTER_RETRIEVAL}),
         ({"models": {"audio": "someone/clap@" + "a" * 40}},
          {"audio_vectors", "aligned_vectors", "index", *AFTER_RETRIEVAL}),
-        ({"models": {"dtype": "bfloat16"}}, {"aligned_vectors", *ENCODED}),
+        ({"models": {"dtype": "bfloat16"}}, {"aligned_vectors", "measures", *ENCODED}),
         ({"score": {"num_others": 3}}, {"scores"}),
     ],
 )  # fmt: skip

@@ -1,11 +1,13 @@
 """A plan counts each stage's pending items, including those that earlier stages will pass on, and writes nothing."""
 
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from aai.errors import BadConfig
+from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.views.plan import StagePlan, plan
 from tests.collection import NUM_CLIPS, NUM_IMAGES, build, run_on
@@ -51,6 +53,26 @@ def test_the_estimate_is_by_the_rate_of_the_last_run(built, collection):
     (collection / "sounds" / "new.flac").write_bytes((collection / "sounds" / "rain-0.2.flac").read_bytes() + b"\0")
     planned, rates = by_stage(built), built.rates()
     assert planned["fit"].estimate_s == 1 / rates["fit"] and planned["align"].estimate_s == 1 / rates["align"]
+
+
+def test_stale_rows_are_explained_by_the_configuration_file_that_made_them(built, collection):
+    def said(run: Run) -> list[str]:
+        return [note for note in plan(run).notes if note.startswith("stale")]
+
+    assert said(run_on(collection, fit={"method": "mapper", "steps": 3})) == []  # no file is known
+    built.file = "/x/aai.yaml"
+    for table in ("neighbours", "cues"):
+        done = StageSummary(built.stage_of(table).name, built.recipe(table), 0, 1, 0, 1.0)
+        built.record(datetime(2026, 1, 2, tzinfo=UTC), done)
+    run = run_on(collection, retrieve={"num_neighbours": 1})
+    run.file = "/x/other.yaml"
+    assert said(run) == [
+        "stale rows of retrieve, fit are of another configuration, /x/aai.yaml (last run on 2026-01-02), which still "
+        "finds them done"
+    ]
+    run.file = built.file
+    [note] = said(run)
+    assert note.startswith("stale rows of retrieve, fit are of earlier options of /x/aai.yaml")
 
 
 def test_a_changed_option_makes_rows_stale_and_their_items_new(built, collection):

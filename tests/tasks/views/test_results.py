@@ -2,9 +2,11 @@
 
 import json
 import math
+from datetime import UTC, datetime
 
 import pytest
 
+from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.views.results import generations, intensity_of, results
 from tests.bank import append, rows_of, run_on
@@ -56,6 +58,15 @@ def test_the_current_generation_comes_first_and_equal_methods_are_told_apart(tmp
     assert len({generation.name for generation in found}) == 3
 
 
+def test_equal_methods_have_the_names_of_their_configuration_files(tmp_path):
+    for steps, file in ((1, "/x/a.yaml"), (2, "/x/b.yaml"), (3, None)):
+        run = run_with_pictures(tmp_path, fit={"method": "adapter", "steps": steps})
+        run.file = file
+        run.record(datetime.now(UTC), StageSummary("render", run.recipe("renders"), 0, 1, 0, 1.0))
+    names = {generation.name for generation in generations(run)}
+    assert names == {"adapter (a.yaml)", "adapter (b.yaml)", f"adapter ({run.recipe('renders')})"}
+
+
 def test_scores_of_another_configuration_count_where_the_current_one_has_none(tmp_path):
     run = run_with_pictures(tmp_path)
     add_scores(run)
@@ -94,12 +105,12 @@ def test_the_correlation_of_intensities_is_within_labels(tmp_path):
     signs = {row["clip_id"]: 1 if row["label"] == "rain" else -1 for row in clips}
     truth = {row["clip_id"]: intensity_of(row["attributes"]) for row in clips}
     judge(run, {clip_id: signs[clip_id] * value for clip_id, value in truth.items()})
-    found = {result.job: result.scores.intensity for result in results(run, generations(run))}
+    found = {result.job: result.scores.intensity.rank for result in results(run, generations(run))}
     assert found["noun"] == found[None] == pytest.approx(1)
     other = run_with_pictures(tmp_path, seed=1)
     judge(other, {clip_id: -signs[clip_id] * value for clip_id, value in truth.items()})
     [whole, *_] = results(other, generations(other)[:1])
-    assert whole.scores.intensity == pytest.approx(-1)
+    assert whole.scores.intensity.rank == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("attributes", [None, "{}", '{"intensity": null}', '{"intensity": "x"}', '{"intensity": [1]}'])
@@ -132,8 +143,8 @@ def test_the_tone_has_a_correlation_of_its_own(tmp_path):
     with run.query() as query:
         clips = query.table("SELECT clip_id, attributes FROM known_clips").to_pylist()
     judge(run, {row["clip_id"]: intensity_of(row["attributes"]) for row in clips})
-    assert {result.scores.tone for result in results(run, generations(run))} == {None}
+    assert {result.scores.tone.rank for result in results(run, generations(run))} == {None}
     other = run_with_pictures(tmp_path, seed=1)
     judge(other, {row["clip_id"]: json.loads(row["attributes"])["tone"] for row in clips}, "judge_tone")
     [whole, *_] = results(other, generations(other)[:1])
-    assert whole.scores.tone == pytest.approx(1) and whole.scores.intensity is None
+    assert whole.scores.tone.rank == pytest.approx(1) and whole.scores.intensity.rank is None

@@ -6,6 +6,7 @@ from typing import Any
 
 from aai.errors import BadConfig
 from aai.jobs.job import Job, Measure
+from aai.profiles import JudgeName, ModelName
 from tasks.runtime.config import Config
 from tasks.runtime.models import image_role
 from tasks.runtime.run import Run
@@ -13,7 +14,8 @@ from tasks.runtime.run import Run
 CHOSEN, OTHERS, UNMEASURED = "chosen", "others", "unmeasured"
 """Counts of pictures: chosen among several candidates; of these not the first; without a score for the choice."""
 
-_ROLES: Mapping[Measure, str] = {"judge": "judge", "clip_score": "image_text"}
+_ROLES: Mapping[Measure, str] = {"judge": "judge", "audio_judge": "audio_judge", "clip_score": "image_text"}
+"""The role of each measure's model; the first that is independent is the default."""
 
 
 def choice_of(run: Run, job: Job) -> dict[str, Any]:
@@ -25,17 +27,17 @@ def choice_of(run: Run, job: Job) -> dict[str, Any]:
     if job.candidates == 1:
         return {}
     measure = job.chosen_by or _independent(run.config, job)
-    if measure == "judge" and not run.config.models.judge:
-        raise BadConfig("there is no judge: name one in models.judge", key=f"{job.position}: chosen_by")
+    if _model(run.config, measure) is None:
+        raise BadConfig(f"it has no model: name one in models.{_ROLES[measure]}", key=f"{job.position}: chosen_by")
     model = "@".join(run.revision(_ROLES[measure]))
     return {"candidates": job.candidates, "chosen_by": measure, "chosen_by_model": model}
 
 
 def dependence_of(config: Config, job: Job) -> str | None:
     """A sentence on a measure that is not independent of the retrieval; none if it is."""
-    if job.candidates == 1 or job.chosen_by != "clip_score" or not _has_retrieved(config):
+    if job.candidates == 1 or job.chosen_by is None or not _has_retrieved(config, job.chosen_by):
         return None
-    return f"{job.position}: chosen_by: clip_score is not independent: the same encoder retrieved the cues' images"
+    return f"{job.position}: chosen_by: {job.chosen_by} is not independent: its encoder retrieved the cues' images"
 
 
 def note(counts: Counter[str]) -> str:
@@ -47,17 +49,21 @@ def note(counts: Counter[str]) -> str:
 
 
 def _independent(config: Config, job: Job) -> Measure:
-    if config.models.judge:
-        return "judge"
-    if not _has_retrieved(config):
-        return "clip_score"
+    for measure in _ROLES:
+        if _model(config, measure) is not None and not _has_retrieved(config, measure):
+            return measure
     raise BadConfig(
-        "no measure is independent of the retrieval: name a judge in models.judge, or set chosen_by: clip_score, whose "
-        "encoder retrieved the cues' images",
+        "no measure is independent of the retrieval: name a model in models.judge or models.audio_judge, or set "
+        "chosen_by: clip_score, whose encoder retrieved the cues' images",
         key=f"{job.position}: candidates",
     )
 
 
-def _has_retrieved(config: Config) -> bool:
-    """Whether the image-text encoder is the one of the index."""
-    return image_role(config) == "image_text"
+def _has_retrieved(config: Config, measure: Measure) -> bool:
+    """Whether the measure's model is the one of the index."""
+    return bool(_model(config, measure) == getattr(config.models, image_role(config)))
+
+
+def _model(config: Config, measure: Measure) -> ModelName | JudgeName | None:
+    model: ModelName | JudgeName | None = getattr(config.models, _ROLES[measure])
+    return model

@@ -1,0 +1,1 @@
+"""`aai evaluate`: methods compared on the same clips, prompts and seeds."""

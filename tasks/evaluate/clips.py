@@ -1,0 +1,80 @@
+"""The clips of a comparison, with what is known of them."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from aai.errors import BadConfig
+from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
+from aai.metrics import DEGREES
+from tasks.evaluate.options import ComparisonOptions
+from tasks.runtime.run import Run
+
+_COLUMNS = (
+    "clip_id", "label", "caption", "licence", "attributes", "uri", "offset", "num_bytes", "content_id", "start_s",
+    "duration_s",
+)  # fmt: skip
+_WITH_VECTORS = "SELECT c.* FROM present_clips c SEMI JOIN aligned_vectors v ON c.clip_id = v.clip_id ORDER BY clip_id"
+
+
+def chosen_clips(run: Run, options: ComparisonOptions) -> tuple[pa.Table, int]:
+    """The clips that a comparison is about, sorted by id, and how many of the bank meet its conditions.
+
+    Raises:
+        BadConfig: none does, or the condition cannot be used.
+        Transient: the store failed.
+    """
+    chosen = options.clips
+    cue_filter = CueFilter(labels=chosen.labels, clip_ids=chosen.clip_ids, where=chosen.where)
+    with run.query() as query:
+        found = select_cues(query, cue_filter, _COLUMNS, "clips", run.config.run.filter_s, query.reader(_WITH_VECTORS))
+        if not found.num_rows:
+            raise BadConfig(f"no clip meets the conditions; {labels_sentence(labels_of(query))}", key="clips")
+    return _evenly(found, chosen.limit), found.num_rows
+
+
+def truths_of(clips: pa.Table) -> dict[str, np.ndarray]:
+    """The clips' own degrees in their metadata, by column; NaN where there is none."""
+    attributes = [json.loads(text or "{}") for text in clips["attributes"].to_pylist()]
+    names = [str(metric.truth) for metric in DEGREES.values()]
+    return {name: np.array([_number(row.get(name)) for row in attributes]) for name in names}
+
+
+def own_images(run: Run, clips: pa.Table, num_notes: list[str]) -> dict[str, dict[str, Any]]:
+    """The image file with the name of each clip's recording, as `a.jpg` for `a.flac`, by clip.
+
+    Raises:
+        Transient: the store failed.
+    """
+    stem = r"regexp_extract({}.uri, '([^/]*?)(\.[^./]*)?$', 1)"
+    with run.query(extra={"selected": clips.select(["clip_id", "uri"])}) as query:
+        rows = query.table(
+            'SELECT s.clip_id, i.image_id, i.uri, i."offset", i.num_bytes FROM selected s '
+            f"JOIN (SELECT * FROM present_images) i ON {stem.format('s')} = {stem.format('i')} ORDER BY i.image_id DESC"
+        ).to_pylist()
+    found = {row["clip_id"]: row for row in rows}
+    if len(found) < clips.num_rows:
+        num_notes.append(f"{clips.num_rows - len(found):,} clips have no image of their own, and no IIS")
+    return found
+
+
+def _evenly(clips: pa.Table, num: int) -> pa.Table:
+    """Up to `num` clips, as many of each label as possible: those with the smallest ids."""
+    taken: dict[str | None, int] = {}
+    order = []
+    for number, label in enumerate(clips["label"].to_pylist()):
+        order.append((taken.get(label, 0), number))
+        taken[label] = taken.get(label, 0) + 1
+    chosen: Sequence[int] = sorted(number for _, number in sorted(order)[:num])
+    return clips.take(pa.array(chosen, pa.int64()))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(math.nan if value is None else value)
+    except (TypeError, ValueError):
+        return math.nan

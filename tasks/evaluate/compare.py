@@ -1,0 +1,193 @@
+"""A comparison from its options to a folder of results. What exists is used: a second call does nothing new."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from aai.errors import BadConfig
+from aai.identity import content_id
+from tasks.evaluate.cells import Cell, RenderedCells, collection_cells, image_ids, text_of
+from tasks.evaluate.clips import chosen_clips, own_images, truths_of
+from tasks.evaluate.figures import SECONDS, Sample, figures_of
+from tasks.evaluate.measuring import Items, measured_cells, vectors_by_method
+from tasks.evaluate.options import ComparisonOptions, Method
+from tasks.evaluate.output import Comparison, Results, stored, write
+from tasks.fit import CUES
+from tasks.measure import MEASURES
+from tasks.render import RENDERS
+from tasks.runtime import config as files
+from tasks.runtime.config import merge
+from tasks.runtime.run import Run
+from tasks.runtime.source import QuerySource
+from tasks.runtime.stage import Source, Stage, sections_of
+from tasks.stages import STAGES, make_config, open_run
+from tasks.views.independence import dependent_metrics
+from tasks.views.lookup import look_up
+
+_SHARED = ("aligned_vectors", "index", "neighbours")
+"""What every comparison needs of the bank, beside the cues."""
+
+
+@dataclass
+class Opened:
+    """A comparison that can be run."""
+
+    options: ComparisonOptions
+    base: Run
+    runs: Mapping[str, Run]
+    """By method."""
+    _done: set[tuple[str, str]] = field(default_factory=set)
+    _notes: list[str] = field(default_factory=list)
+
+    def run(self) -> Comparison:
+        """Do everything that is not done yet, and write the results unless they are there.
+
+        Raises:
+            BadConfig: a stage cannot start, or the folder cannot be written to.
+            Transient: the store failed, or a slice failed too often.
+        """
+        self._make(self.base, _SHARED)
+        clips, num = chosen_clips(self.base, self.options)
+        if clips.num_rows < num:
+            self._notes.append(f"{clips.num_rows:,} of {num:,} clips are compared: raise clips.limit for more")
+        cells = [cell for method in self.options.methods for cell in self._cells(method, clips)]
+        own = own_images(self.base, clips, self._notes) if self.options.own_images == "names" else {}
+        items = Items(self.base, clips, own)
+        item_ids = [items.add(cell) for cell in cells]
+        self._do(self.base, MEASURES, items)
+        self._note_faults(cells)
+        mark = self._mark(items, cells, clips)
+        if found := stored(Path(self.options.output), mark):
+            return found
+        items.read()
+        return write(self._results(clips, cells, items, item_ids), self.base, clips, cells, mark)
+
+    def _cells(self, method: Method, clips: pa.Table) -> list[Cell]:
+        """The pictures of a method, which are rendered if they are not there yet."""
+        run = self.runs[method.name]
+        if method.pictures != "rendered":
+            if method.pictures == "retrieved":
+                self._make(run, ("neighbours",))
+            return collection_cells(run, method, self.options, clips)
+        if method.needs_cues:
+            self._make(run, CUES.upstream(run.config))
+            if CUES.table not in run.recipes:
+                raise BadConfig("this configuration has no cues", key=f"methods.{method.name}")
+            with run.query(extra={"selected": clips.select(["clip_id"])}) as query:
+                some = query.table("SELECT n.* FROM neighbours n SEMI JOIN selected s ON n.clip_id = s.clip_id")
+            self._do(run, CUES, QuerySource(run, CUES, {"neighbours": some}))
+        source = RenderedCells(run, method, self.options, clips)
+        self._do(run, RENDERS, source)
+        source.locate()
+        return source.cells
+
+    def _make(self, run: Run, tables: Iterable[str]) -> None:
+        """Make tables and artifacts with all that they are made from, unless this call has looked after them."""
+        wanted = _ancestors(run, tables)
+        for stage in run.stages:
+            key = stage.table, run.recipe(stage.table) if stage.table in run.recipes else ""
+            if stage.table in wanted and key not in self._done:
+                self._do(run, stage)
+                self._done.add(key)
+
+    def _do(self, run: Run, stage: Stage, source: Source | None = None) -> None:
+        run.watch, run.workers = self.base.watch, self.base.workers
+        if run.do(stage, source).stopped:
+            raise KeyboardInterrupt
+
+    def _note_faults(self, cells: Sequence[Cell]) -> None:
+        faults = Counter((cell.method, cell.fault or "it was rejected") for cell in cells if cell.location is None)
+        for (method, fault), num in faults.most_common():
+            self._notes.append(f"{method}: {num:,} pictures are missing: {fault}")
+
+    def _results(self, clips: pa.Table, cells: Sequence[Cell], items: Items, item_ids: Sequence[str | None]) -> Results:
+        rows = measured_cells(self.base, items, cells, item_ids)
+        seconds = {name: self._seconds(name, clips) for name in self.runs}
+        known = {row["clip_id"]: row for row in clips.to_pylist()}
+        table = [
+            {"clip_id": cell.clip_id, "method": cell.method, "prompt": cell.prompt, "seed": cell.seed}
+            | {SECONDS: seconds[cell.method].get(cell.clip_id)}
+            | row
+            for cell, row in zip(cells, rows, strict=True)
+        ]
+        sample = Sample(
+            clip_ids=list(known),
+            labels=[row["label"] for row in known.values()],
+            truths=truths_of(clips),
+            methods=list(self.runs),
+            reference=self.options.compared_with,
+            prompts=[text_of(prompt) for prompt in self.options.prompts],
+            rows=table,
+            vectors=vectors_by_method(self.base, items, cells, item_ids),
+            images=self._images(),
+            dependent=dependent_metrics(self.base),
+        )
+        return Results(self.options, sample, figures_of(sample, self.base.config.seed), seconds, self._notes)
+
+    def _seconds(self, method: str, clips: pa.Table) -> dict[str, float]:
+        """The time that each clip's cue took; none for what needs no cue."""
+        chosen = next(each for each in self.options.methods if each.name == method)
+        ids = clips["clip_id"].to_pylist()
+        if not chosen.needs_cues:
+            return dict.fromkeys(ids, 0.0)
+        return {row["clip_id"]: row["took_s"] for row in look_up(self.runs[method], "cues", ids, ("took_s",))}
+
+    def _images(self) -> np.ndarray:
+        """Embeddings of images of the collection, in the space of the index."""
+        ids = image_ids(self.base, self.options.num_images)
+        rows = look_up(self.base, "image_vectors", ids, ("vector",))
+        return np.array([row["vector"] for row in sorted(rows, key=lambda row: row["image_id"])], np.float32)
+
+    def _mark(self, items: Items, cells: Sequence[Cell], clips: pa.Table) -> str:
+        """A digest of everything that the results depend on."""
+        parts = [
+            self.options.model_dump(mode="json", exclude={"output"}),
+            {name: run.recipe("cues") for name, run in self.runs.items()},
+            self.base.recipe("measures"),
+            self.base.recipe("aligned_vectors"),
+            items.digest(),
+            sorted(
+                (cell.method, cell.clip_id, cell.prompt, cell.seed, cell.picture_id, cell.location is None)
+                for cell in cells
+            ),
+            clips.select(["clip_id", "label", "attributes", "uri"]).to_pylist(),
+            self._notes,
+        ]
+        return content_id(json.dumps(parts, sort_keys=True).encode())
+
+
+def open_comparison(options: ComparisonOptions, changes: Mapping[str, Any]) -> Opened:
+    """The runs of a comparison: one on the bank's configuration, and one for each method.
+
+    Raises:
+        BadConfig: the configuration, or that of a method, is wrong; `key` names it.
+    """
+    keys = files.load_keys(options.config, sections_of(STAGES), changes)
+    try:
+        base = open_run(make_config(**keys))
+    except BadConfig as error:
+        raise BadConfig(error.sentence, key=error.key, uri=options.config) from error
+    runs = {}
+    for method in options.methods:
+        try:
+            runs[method.name] = open_run(make_config(**merge(keys, method.changes)))
+        except BadConfig as error:
+            raise BadConfig(f"{error.key}: {error.sentence}", key=f"methods.{method.name}") from error
+    return Opened(options, base, runs)
+
+
+def _ancestors(run: Run, tables: Iterable[str]) -> set[str]:
+    """Tables and artifacts with everything that they are made from."""
+    waiting, found = list(tables), set[str]()
+    while waiting:
+        table = waiting.pop()
+        stage = run.stage_of(table)
+        found |= {stage.table, *stage.also}
+        waiting += [name for name in run.recipes[table].upstream if name not in found]
+    return found

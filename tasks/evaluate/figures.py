@@ -1,0 +1,193 @@
+"""The figures of a comparison: each metric of each method, with intervals, and its difference from the reference."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from aai.evaluate.intervals import Draws, Interval, jackknife
+from aai.evaluate.sets import SetDistance, compared
+from aai.metrics import DEGREES, METRICS, Metric
+
+SECONDS = "seconds"
+"""Column with the time that a clip's cue took."""
+
+MEAN, RANK, BIAS, SLOPE = "mean", "rank", "bias", "slope"
+PARTS = {
+    RANK: "Spearman's rank correlation with the clips' own, within labels; 1 is best",
+    BIAS: "mean of judged minus the clips' own; 0 is best",
+    SLOPE: "slope of judged on the clips' own, within labels; 1 is best",
+}
+"""What is said of a degree."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric of a method, for one prompt or for all."""
+
+    metric: str
+    part: str
+    """`mean`; of a degree `rank`, `bias` and `slope`."""
+    prompt: str | None
+    """None for all prompts together."""
+    method: str
+    value: float
+    low: float
+    high: float
+    num: int
+    """Clips."""
+    difference: float | None = None
+    """From the reference method, paired by clip; none for the reference itself."""
+    difference_low: float | None = None
+    difference_high: float | None = None
+    is_independent: bool = True
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference's interval excludes zero."""
+        low, high = self.difference_low, self.difference_high
+        return low is not None and high is not None and (low > 0 or high < 0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, without NaN."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What figures are computed from: rows of cells by metric, and vectors for distances of sets."""
+
+    clip_ids: Sequence[str]
+    labels: Sequence[str | None]
+    truths: Mapping[str, np.ndarray]
+    """The clips' own degrees, by the column of their metadata; NaN where unknown."""
+    methods: Sequence[str]
+    reference: str
+    prompts: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    """A row per cell: clip_id, method, prompt, and metrics."""
+    vectors: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
+    """By method and prompt: embeddings of the pictures in the space of the index, and the numbers of their clips."""
+    images: np.ndarray
+    """Embeddings of images of the collection."""
+    dependent: frozenset[str]
+    """Metrics whose model also retrieved."""
+
+
+def figures_of(sample: Sample, seed: int = 0) -> list[Figure]:
+    """All figures, in the order of the metrics."""
+    draws = Draws(sample.labels, seed=seed)
+    parts: list[str | None] = [None, *(sample.prompts if len(sample.prompts) > 1 else ())]
+    found: list[Figure] = []
+    for metric in METRICS.values():
+        for prompt in parts:
+            if metric.of_set:
+                found += _of_sets(sample, metric, prompt)
+            elif (values := matrix(sample, metric.name, prompt)) is not None:
+                found += _of_values(sample, draws, metric, prompt, values)
+    return found
+
+
+def matrix(sample: Sample, name: str, prompt: str | None) -> np.ndarray | None:
+    """A metric's mean over seeds and prompts, clips x methods; NaN where it is missing, none if it is everywhere."""
+    clips = {clip_id: number for number, clip_id in enumerate(sample.clip_ids)}
+    methods = {method: number for number, method in enumerate(sample.methods)}
+    prompts = {text: number for number, text in enumerate(sample.prompts)}
+    total, num = (np.zeros((len(prompts), len(clips), len(methods))) for _ in range(2))
+    for row in sample.rows:
+        value = row.get(name)
+        if value is not None and prompt in (None, row["prompt"]):
+            place = prompts[row["prompt"]], clips[row["clip_id"]], methods[row["method"]]
+            total[place] += value
+            num[place] += 1
+    if not num.any():
+        return None
+    by_prompt = np.divide(total, num, out=np.zeros_like(total), where=num > 0)
+    has = (num > 0).sum(axis=0)
+    return np.divide(by_prompt.sum(axis=0), has, out=np.full(has.shape, math.nan), where=has > 0)
+
+
+def _of_values(sample: Sample, draws: Draws, metric: Metric, prompt: str | None, values: np.ndarray) -> list[Figure]:
+    one, num = draws.one, (~np.isnan(values)).sum(axis=0)
+    if not metric.truth:
+        return _with_differences(sample, metric, MEAN, prompt, num, (one.means(values), draws.means(values)))
+    truth = sample.truths.get(metric.truth)
+    if truth is None or np.isnan(truth).all():
+        return []
+    num = (~np.isnan(values) & ~np.isnan(truth)[:, None]).sum(axis=0)
+    own, resampled = one.degrees(truth, values), draws.degrees(truth, values)
+    found = []
+    for part in PARTS:
+        pair = getattr(own, part), getattr(resampled, part)
+        found += _with_differences(sample, metric, part, prompt, num, pair)
+    return found
+
+
+def _with_differences(  # noqa: PLR0913
+    sample: Sample, metric: Metric, part: str, prompt: str | None, num: np.ndarray, pair: tuple[np.ndarray, np.ndarray]
+) -> list[Figure]:
+    """A figure per method from a statistic of the clips and of resamples of them: resamples x methods."""
+    [own], resampled = pair
+    reference, found = list(sample.methods).index(sample.reference), []
+    for number, method in enumerate(sample.methods):
+        if not num[number]:
+            continue
+        interval = Interval.of(float(own[number]), resampled[:, number])
+        difference = None
+        if number != reference and num[reference]:
+            gap = float(own[number] - own[reference])
+            difference = Interval.of(gap, resampled[:, number] - resampled[:, reference])
+        found.append(_figure(sample, metric, part, prompt, method, int(num[number]), interval, difference))
+    return found
+
+
+def _of_sets(sample: Sample, metric: Metric, prompt: str | None) -> list[Figure]:
+    """Distances of all pictures of a method; intervals are jackknives over the clips."""
+    if len(sample.images) < 2:
+        return []
+    distances = {}
+    for method in sample.methods:
+        prompts = sample.prompts if prompt is None else [prompt]
+        own = [sample.vectors[method, text] for text in prompts if (method, text) in sample.vectors]
+        if own and sum(len(vectors) for vectors, _ in own) > 1:
+            vectors, clips = (np.concatenate(parts) for parts in zip(*own, strict=True))
+            distances[method] = SetDistance(vectors, clips, sample.images, metric.name)
+    found = []
+    for method, distance in distances.items():
+        without = distance.without()
+        interval = jackknife(distance.value, np.array(list(without.values())))
+        reference = distances.get(sample.reference)
+        difference = compared(distance, reference) if reference and reference is not distance else None
+        found.append(_figure(sample, metric, MEAN, prompt, method, len(without), interval, difference))
+    return found
+
+
+def _figure(  # noqa: PLR0913
+    sample: Sample,
+    metric: Metric,
+    part: str,
+    prompt: str | None,
+    method: str,
+    num: int,
+    own: Interval,
+    difference: Interval | None,
+) -> Figure:
+    found = Figure(metric.name, part, prompt, method, own.value, own.low, own.high, num)
+    found = replace(found, is_independent=metric.name not in sample.dependent)
+    if difference is None:
+        return found
+    low, high = difference.low, difference.high
+    return replace(found, difference=difference.value, difference_low=low, difference_high=high)
+
+
+def title_of(metric: str, part: str) -> str:
+    """The name of a figure, for headers."""
+    if part == MEAN:
+        return METRICS[metric].label
+    return f"{DEGREES[metric].truth} {part}"
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

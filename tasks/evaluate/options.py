@@ -1,0 +1,204 @@
+"""The file that describes a comparison: which methods, on which clips and prompts."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from aai.errors import BadConfig, BadItem
+from aai.inject.prompt import UNNAMED, parse
+from aai.jobs.job import checked_seeds
+from aai.jobs.selection import CueFilter
+from aai.options import PLACEHOLDER, Options
+from aai.yaml_reader import read_yaml
+from tasks.runtime.config import read_options
+
+_KEYS = "docs/EVALUATE.md lists all there are"
+_REMEDY = "write one as in docs/EVALUATE.md"
+
+
+class Method(Options):
+    """A way to make pictures of clips: a configuration derived from that of the bank, and what stands for the cue."""
+
+    name: str = Field(min_length=1)
+    """Name in tables and on the page. The name of a built-in method alone selects it."""
+
+    set: dict[str, Any] = {}
+    """Keys of the configuration that differ, such as `fit.steps: 48`, or nested as in its file."""
+
+    prompt: Literal["cue", "label", "caption"] = "cue"
+    """What stands for `*` in the prompts: the clip's cue; or, for the plain model, its label or caption."""
+
+    pictures: Literal["rendered", "random", "retrieved"] = "rendered"
+    """`rendered` by the text-to-image model; `random`: images of the collection, as the level of chance; `retrieved`:
+    the image nearest to the clip."""
+
+    job: dict[str, Any] = {}
+    """Keys of jobs that differ from those of the prompts, such as `candidates: 4`."""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The keys that differ, nested."""
+        from tasks.runtime.config import merge
+
+        nested: dict[str, Any] = {}
+        for key, value in self.set.items():
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            nested = merge(nested, value)
+        return nested
+
+    @property
+    def needs_cues(self) -> bool:
+        """Whether its pictures are rendered from cues."""
+        return self.prompt == "cue" and self.pictures == "rendered"
+
+
+_BY_LABEL = {"retrieve.method": "label"}
+METHODS = {
+    method.name: method
+    for method in (
+        Method(name="adapter", set={"fit.method": "adapter"}),
+        Method(name="mapper", set={"fit.method": "mapper"}),
+        Method(name="inversion", set={"fit.method": "inversion", "fit.steps": 48}),
+        Method(name="captions", set={"fit.method": "captions"}),
+        Method(name="label", prompt="label"),
+        Method(name="caption", prompt="caption"),
+        Method(name="without-ear", set={"fit.method": "inversion", "fit.steps": 48} | _BY_LABEL),
+        Method(name="retrieved", pictures="retrieved"),
+        Method(name="random", pictures="random"),
+    )
+}
+"""The built-in methods."""
+
+_DEFAULT = ("adapter", "mapper", "inversion", "captions", "label", "random")
+
+
+class ComparedClips(CueFilter):
+    """The clips of a comparison: those of the bank that meet all conditions."""
+
+    limit: int = Field(200, gt=0)
+    """Maximum number of clips, sampled evenly over the labels."""
+
+
+class ComparisonOptions(Options):
+    """Everything that can be configured about a comparison."""
+
+    config: str = "aai.yaml"
+    """Configuration of the bank. Each method's is derived from it, and all use its workspace."""
+
+    output: str = "comparison"
+    """Folder to write to: results.json, results.md, index.html, cells.parquet and pictures."""
+
+    methods: tuple[Method, ...] = Field(tuple(METHODS[name] for name in _DEFAULT), min_length=1)
+    """Methods: names of built-in ones, or a name with `set`, `prompt` or `pictures`."""
+
+    reference: str | None = None
+    """The method that the others are compared with; by default the first."""
+
+    prompts: tuple[str | dict[str, Any], ...] = Field(("a photo of *",), min_length=1)
+    """Prompts with `*` for the sound. A prompt may be a job with further keys, such as mode, source_prompt and edit."""
+
+    clips: ComparedClips = ComparedClips()
+    """Which clips: labels, clip_ids, where, and limit."""
+
+    seeds: int | tuple[int, ...] = 1
+    """Pictures per clip and prompt. Each clip has seeds of its own, the same for all methods; a list gives all clips
+    the same seeds, so that one unlucky seed spoils all pictures."""
+
+    own_images: Literal["none", "names"] = "none"
+    """`names`: the image with the name of a clip's recording, as a.jpg for a.flac, is the clip's own, and IIS compares
+    pictures with it."""
+
+    num_images: int = Field(2_000, gt=1)
+    """Maximum number of images of the collection that KID and CMMD compare pictures with."""
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return [_method(each) for each in given] if isinstance(given, list | tuple) else given
+
+    @field_validator("methods", mode="after")
+    @classmethod
+    def _distinct(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
+        names = [method.name for method in methods]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two methods have the name {name!r}: choose another for one of them")
+        return methods
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _one_or_many(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str | Mapping) else given
+
+    @field_validator("prompts", mode="after")
+    @classmethod
+    def _have_a_cue(cls, prompts: tuple[str | dict[str, Any], ...]) -> tuple[str | dict[str, Any], ...]:
+        for given in prompts:
+            text = given.get("prompt") if isinstance(given, dict) else given
+            if not isinstance(text, str) or _names(text) != (UNNAMED,):
+                raise ValueError(f"{text!r}: write one prompt with one {PLACEHOLDER} for the sound")
+        return prompts
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _checked_seeds(cls, given: Any) -> Any:
+        return checked_seeds(given)
+
+    @model_validator(mode="after")
+    def _reference_is_a_method(self) -> "ComparisonOptions":
+        names = [method.name for method in self.methods]
+        if self.reference is not None and self.reference not in names:
+            raise ValueError(f"reference: there is no method {self.reference!r}: choose from {', '.join(names)}")
+        return self
+
+    @property
+    def compared_with(self) -> str:
+        """The name of the reference method."""
+        return self.reference or self.methods[0].name
+
+
+def load_comparison(path: Path | None, given: Mapping[str, Any]) -> ComparisonOptions:
+    """The comparison that a YAML file describes, with some keys replaced; paths are resolved against its folder.
+
+    Without a file it is the default one.
+
+    Raises:
+        BadConfig: there is no such file, it is not YAML, or a key is wrong; `key` names it.
+    """
+    keys = read_yaml(path, _REMEDY) if path else {}
+    if not isinstance(keys, dict | None):
+        raise BadConfig(f"it holds no keys: {_REMEDY}", uri=str(path))
+    keys = dict(keys or {})
+    folder = path.parent if path else Path()
+    keys.setdefault("config", ComparisonOptions.model_fields["config"].default)
+    keys.setdefault("output", ComparisonOptions.model_fields["output"].default)
+    for name in ("config", "output"):
+        if isinstance(keys[name], str) and "://" not in keys[name]:
+            keys[name] = str(folder / os.path.expanduser(keys[name]))
+    return read_options(ComparisonOptions, keys | dict(given), _KEYS, str(path) if path else None)
+
+
+def _names(prompt: str) -> tuple[str, ...]:
+    """The cue names of a prompt.
+
+    Raises:
+        ValueError: a strength in it is not a number.
+    """
+    try:
+        return parse(prompt).names
+    except BadItem as error:
+        raise ValueError(error.sentence) from error
+
+
+def _method(given: Any) -> Any:
+    """A method from its name, or from a name with what differs from a built-in one of that name."""
+    if isinstance(given, str):
+        if given not in METHODS:
+            known = ", ".join(METHODS)
+            raise ValueError(f"there is no method {given!r}: choose from {known}, or describe it with `name` and `set`")
+        return METHODS[given]
+    return given

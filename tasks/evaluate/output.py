@@ -1,0 +1,212 @@
+"""The folder that a comparison writes: results.json, results.md, index.html, cells.parquet and pictures."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aai.errors import BadConfig, BadItem
+from aai.media import images
+from aai.media.files import read_content
+from aai.media.options import IngestOptions
+from aai.metrics import METRICS
+from aai.workspace.shards import read_picture
+from aai.workspace.store import write_whole
+from tasks.evaluate.cells import Cell
+from tasks.evaluate.figures import SECONDS, Figure, Sample
+from tasks.evaluate.options import ComparisonOptions
+from tasks.evaluate.sounds import write_sounds
+from tasks.evaluate.tables import markdown
+from tasks.runtime.run import Run
+
+JSON, MARKDOWN, PAGE, CELLS, PICTURES = "results.json", "results.md", "index.html", "cells.parquet", "pictures"
+_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that is written."""
+
+    options: ComparisonOptions
+    sample: Sample
+    figures: list[Figure]
+    seconds: Mapping[str, Mapping[str, float]]
+    """Of each clip's cue, by method."""
+    notes: list[str]
+
+    @property
+    def mean_seconds(self) -> dict[str, float]:
+        """Mean time per clip, by method."""
+        return {name: sum(own.values()) / len(own) for name, own in self.seconds.items() if own}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison as it stands in its folder."""
+
+    folder: Path
+    is_new: bool
+    """Whether this call has written it."""
+    methods: list[str]
+    reference: str
+    figures: list[Figure]
+    seconds: dict[str, float]
+    notes: list[str]
+
+
+def stored(folder: Path, mark: str) -> Comparison | None:
+    """The comparison in a folder, if everything that it depends on is as it was."""
+    try:
+        found = json.loads((folder / JSON).read_bytes())
+    except (OSError, ValueError):
+        return None
+    is_whole = all((folder / name).exists() for name in (MARKDOWN, PAGE, CELLS))
+    if not isinstance(found, dict) or found.get("mark") != mark or not is_whole:
+        return None
+    figures = [Figure(**{name: _number(name, value) for name, value in row.items()}) for row in found["figures"]]
+    names = [method["name"] for method in found["methods"]]
+    seconds = {method["name"]: method["seconds_per_clip"] for method in found["methods"]}
+    return Comparison(folder, False, names, found["reference"], figures, seconds, found["notes"])
+
+
+def write(results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], mark: str) -> Comparison:
+    """Write the folder; results.json comes last, and so marks a complete one.
+
+    Raises:
+        BadConfig: it cannot be written to.
+        Transient: the store failed.
+    """
+    from tasks.evaluate.page import comparison_html  # it decodes sounds
+
+    folder, options = Path(results.options.output), results.options
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JSON).unlink(missing_ok=True)
+        paths = _write_pictures(folder, run, cells)
+        sounds = write_sounds(folder, run, clips.to_pylist())
+        table = _cells_table(results, clips, cells, paths).append_column(
+            "sound", pa.array([sounds.get(cell.clip_id) for cell in cells], pa.string())
+        )
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        write_whole(folder / CELLS, buffer.getvalue())
+        methods, prompts = list(results.sample.methods), list(results.sample.prompts)
+        title = f"# Comparison of {len(methods)} methods on {clips.num_rows:,} clips\n\n"
+        tables = markdown(results.figures, methods, options.compared_with, prompts, results.notes)
+        write_whole(folder / MARKDOWN, (title + _seconds_line(results) + tables).encode())
+        write_whole(folder / PAGE, comparison_html(results, run, clips, cells).encode())
+        write_whole(folder / JSON, (json.dumps(_as_json(results, run, mark), indent=1) + "\n").encode())
+    except OSError as error:
+        raise BadConfig(f"it cannot be written to ({error.strerror})", key="output", uri=str(folder)) from error
+    seconds = results.mean_seconds
+    return Comparison(folder, True, methods, options.compared_with, results.figures, seconds, results.notes)
+
+
+def picture_bytes(run: Run, location: Mapping[str, Any]) -> tuple[bytes, str]:
+    """A picture's file and its extension; images of the collection become WebP.
+
+    Raises:
+        BadItem: it cannot be read.
+        Transient: the store failed.
+    """
+    if "shard" in location:
+        return read_picture(run.workspace, location), location["format"]
+    data = read_content(location["uri"], location["offset"], location["num_bytes"], location["content_id"])
+    pixels = images.decode(data, location["uri"], run.config.options(IngestOptions).images).pixels
+    return images.encode(pixels, "webp", _QUALITY), "webp"
+
+
+def _write_pictures(folder: Path, run: Run, cells: Sequence[Cell]) -> dict[str, str]:
+    """Write the pictures that are not there; their paths relative to the folder, by id."""
+    (folder / PICTURES).mkdir(exist_ok=True)
+    known = {cell.picture_id: cell.location for cell in cells if cell.location}
+    there = {path.stem: path for path in (folder / PICTURES).iterdir()}
+
+    def put(picture_id: str) -> str | None:
+        if picture_id in there:
+            return f"{PICTURES}/{there[picture_id].name}"
+        try:
+            data, kind = picture_bytes(run, known[picture_id])
+        except BadItem:
+            return None
+        write_whole(folder / PICTURES / f"{picture_id}.{kind}", data)
+        return f"{PICTURES}/{picture_id}.{kind}"
+
+    with ThreadPoolExecutor() as threads:
+        paths = dict(zip(known, threads.map(put, known), strict=True))
+    return {picture_id: path for picture_id, path in paths.items() if path}
+
+
+def _cells_table(results: Results, clips: pa.Table, cells: Sequence[Cell], paths: Mapping[str, str]) -> pa.Table:
+    known = {row["clip_id"]: row for row in clips.to_pylist()}
+    names = [name for name in METRICS if any(name in row for row in results.sample.rows)]
+    positions = {clip_id: number for number, clip_id in enumerate(results.sample.clip_ids)}
+    text, real = pa.string(), pa.float64()
+    columns: list[tuple[str, pa.DataType, list[Any]]] = [
+        ("clip_id", text, [cell.clip_id for cell in cells]),
+        ("clip_uri", text, [known[cell.clip_id]["uri"] for cell in cells]),
+        ("label", text, [known[cell.clip_id]["label"] for cell in cells]),
+        ("method", text, [cell.method for cell in cells]),
+        ("prompt", text, [cell.prompt for cell in cells]),
+        ("seed", pa.int64(), [cell.seed for cell in cells]),
+        ("image", text, [paths.get(cell.picture_id) if cell.location else None for cell in cells]),
+        (SECONDS, real, [row[SECONDS] for row in results.sample.rows]),
+    ]
+    columns += [(name, real, [row.get(name) for row in results.sample.rows]) for name in names]
+    for name, truth in results.sample.truths.items():
+        own = [float(truth[positions[cell.clip_id]]) for cell in cells]
+        columns.append((f"own_{name}", real, [None if value != value else value for value in own]))
+    return pa.table({name: pa.array(values, kind) for name, kind, values in columns})
+
+
+def _as_json(results: Results, run: Run, mark: str) -> dict[str, Any]:
+    options, seconds = results.options, results.mean_seconds
+    used = {figure.metric for figure in results.figures}
+    return {
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "aai": version("aai"),
+        "mark": mark,
+        "workspace": run.workspace.uri,
+        "reference": options.compared_with,
+        "num_clips": len(results.sample.clip_ids),
+        "prompts": list(results.sample.prompts),
+        "seeds": options.seeds,
+        "methods": [method.model_dump() | {"seconds_per_clip": seconds.get(method.name)} for method in options.methods],
+        "metrics": [_described(name, results) for name in METRICS if name in used],
+        "figures": [figure.as_json() for figure in results.figures],
+        "notes": results.notes,
+    }
+
+
+def _described(name: str, results: Results) -> dict[str, Any]:
+    metric = METRICS[name]
+    bounds = [None if abs(bound) == float("inf") else bound for bound in (metric.low, metric.high)]
+    return {
+        "name": name,
+        "label": metric.label,
+        "definition": metric.help,
+        "source": metric.source,
+        "direction": metric.direction,
+        "range": bounds,
+        "is_independent": name not in results.sample.dependent,
+    }
+
+
+def _seconds_line(results: Results) -> str:
+    spent = ", ".join(f"{name} {value:.3g}" for name, value in results.mean_seconds.items())
+    return (
+        f"Seconds for a clip's cue, by the clock: {spent}. Retrieval, training of a mapper and rendering are extra.\n\n"
+    )
+
+
+def _number(name: str, value: Any) -> Any:
+    """NaN for a number that is undefined."""
+    return float("nan") if value is None and name in ("value", "low", "high") else value

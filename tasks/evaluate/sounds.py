@@ -1,0 +1,48 @@
+"""The sounds of a comparison's clips, as files in its folder."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from aai.errors import BadItem
+from aai.media import windows
+from aai.media.files import read_content
+from aai.media.options import IngestOptions
+from aai.report import media
+from aai.workspace.store import write_whole
+from tasks.runtime.run import Run
+
+SOUNDS = "sounds"
+
+
+def write_sounds(folder: Path, run: Run, clips: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Write the clips that are not there, as MP3 of at most 30 s; their paths relative to the folder, by clip.
+
+    A clip whose recording cannot be read has none.
+
+    Raises:
+        OSError: the folder cannot be written to.
+        Transient: the store failed.
+    """
+    (folder / SOUNDS).mkdir(exist_ok=True)
+
+    def put(clip: dict[str, Any]) -> str | None:
+        name = f"{SOUNDS}/{clip['clip_id']}.mp3"
+        if not (folder / name).exists():
+            try:
+                write_whole(folder / name, _mp3(run, clip))
+            except BadItem:
+                return None
+        return name
+
+    with ThreadPoolExecutor() as threads:
+        paths = dict(zip((clip["clip_id"] for clip in clips), threads.map(put, clips), strict=True))
+    return {clip_id: path for clip_id, path in paths.items() if path}
+
+
+def _mp3(run: Run, clip: dict[str, Any]) -> bytes:
+    data = read_content(clip["uri"], clip["offset"], clip["num_bytes"], clip["content_id"])
+    window = windows.Window(clip["start_s"], clip["duration_s"])
+    wave, rate_hz = windows.decode_window(data, clip["uri"], window, run.config.options(IngestOptions).audio)
+    return media.encode_mp3(*media.excerpt(wave, rate_hz))

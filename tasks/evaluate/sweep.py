@@ -1,0 +1,295 @@
+"""Sweeps: quality against steps of refinement, rows, neighbours, training clips and candidates, from comparisons.
+
+Each value of a setting is a method of a comparison: everything that exists is used, and a second call does nothing new.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator
+
+from aai.errors import BadConfig
+from aai.evaluate.curves import Curve, curve_of
+from aai.evaluate.intervals import Draws
+from aai.jobs.job import MAX_CANDIDATES, Measure
+from aai.metrics import CLIP_SCORE, DEGREES, JUDGE_PHENOMENON, METRICS
+from aai.options import Options
+from aai.yaml_reader import read_yaml
+from tasks.evaluate.compare import Opened, open_comparison
+from tasks.evaluate.figures import MEAN, RANK, title_of
+from tasks.evaluate.options import ComparedClips, ComparisonOptions, Method
+from tasks.evaluate.output import CELLS, Comparison
+from tasks.runtime.config import read_options
+
+Setting = Literal["steps", "rows", "neighbours", "clips", "candidates"]
+
+SETTINGS: dict[Setting, str] = {
+    "steps": "refinement steps per clip (fit.steps, of fit.method: adapter)",
+    "rows": "token vectors per cue (train_mapper.num_tokens, of a mapper that the bank learns)",
+    "neighbours": "retrieved images per clip (retrieve.num_neighbours)",
+    "clips": "clips that the mapper is trained on (train_mapper.num_clips, of a mapper that the bank learns)",
+    "candidates": "candidates per picture, of which the best is kept (candidates, in jobs)",
+}
+"""What can be varied, and what it is."""
+
+_KEYS: dict[Setting, tuple[str, dict[str, Any]]] = {
+    "steps": ("fit.steps", {"fit.method": "adapter"}),
+    "rows": ("train_mapper.num_tokens", {"train_mapper.method": "learned"}),
+    "neighbours": ("retrieve.num_neighbours", {}),
+    "clips": ("train_mapper.num_clips", {"train_mapper.method": "learned"}),
+}
+"""The key of the configuration of each setting, and what it presupposes."""
+
+_CHOSEN_BY: dict[Measure, frozenset[str]] = {
+    "judge": frozenset(name for name, metric in METRICS.items() if metric.role == "judge"),
+    "audio_judge": frozenset(name for name, metric in METRICS.items() if metric.role == "sounds"),
+    "clip_score": frozenset([CLIP_SCORE]),
+}
+"""The metrics of the model that chose the candidates."""
+
+_WHERE = "docs/EVALUATE.md lists all there are"
+
+
+class SweepOptions(Options):
+    """Everything that can be configured about a sweep."""
+
+    config: str = "aai.yaml"
+    """Configuration of the bank."""
+
+    output: str = "sweep"
+    """Folder to write to: sweep.json, sweep.md, index.html, recommended.yaml, and a comparison for each setting."""
+
+    vary: dict[Setting, tuple[int, ...]] = Field(min_length=1)
+    """Values of each setting that is varied, such as `steps: [0, 8, 24]`."""
+
+    set: dict[str, Any] = {}
+    """Keys of the configuration that all have in common, such as `fit.method: inversion`."""
+
+    metrics: tuple[str, ...] = ()
+    """Metrics of quality; of a degree its rank correlation. By default what the judge reads, else CLIPScore."""
+
+    chosen_by: Measure | None = None
+    """Measure of the best candidate; as in jobs."""
+
+    prompts: tuple[str | dict[str, Any], ...] = Field(("a photo of *",), min_length=1)
+    """Prompts with `*` for the sound, as in a comparison."""
+
+    clips: ComparedClips = ComparedClips()
+    """Which clips, as in a comparison."""
+
+    seeds: int | tuple[int, ...] = 1
+    """Pictures per clip and prompt, as in a comparison."""
+
+    @field_validator("vary")
+    @classmethod
+    def _are_values(cls, vary: dict[Setting, tuple[int, ...]]) -> dict[Setting, tuple[int, ...]]:
+        for name, values in vary.items():
+            if len(set(values)) < 2 or len(set(values)) < len(values):
+                raise ValueError(f"{name}: give at least two values, each once")
+            least, most = 0 if name == "steps" else 1, MAX_CANDIDATES if name == "candidates" else 10_000_000
+            if not all(least <= value <= most for value in values):
+                raise ValueError(f"{name}: values are from {least} to {most:,}")
+        return vary
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in METRICS or METRICS[name].of_set:
+                known = ", ".join(name for name, metric in METRICS.items() if not metric.of_set)
+                raise ValueError(f"there is no metric {name!r} of single pictures: choose from {known}")
+        return names
+
+    def comparison(self, setting: Setting) -> ComparisonOptions:
+        """The comparison of a setting's values."""
+        values = sorted(self.vary[setting])
+        return ComparisonOptions(
+            config=self.config,
+            output=str(Path(self.output) / setting),
+            methods=tuple(self._method(setting, value) for value in values),
+            prompts=self.prompts,
+            clips=self.clips,
+            seeds=self.seeds,
+        )
+
+    def _method(self, setting: Setting, value: int) -> Method:
+        if setting == "candidates":
+            measure = {"chosen_by": self.chosen_by} if self.chosen_by and value > 1 else {}
+            return Method(name=method_of(setting, value), set=self.set, job={"candidates": value} | measure)
+        key, presupposed = _KEYS[setting]
+        return Method(name=method_of(setting, value), set=presupposed | self.set | {key: value})
+
+
+@dataclass(frozen=True)
+class SweptCurve:
+    """How a quality depends on a setting."""
+
+    setting: Setting
+    metric: str
+    part: str
+    curve: Curve
+    is_independent: bool
+    """Whether the metric is of another model than the one that chose the candidates."""
+
+    @property
+    def title(self) -> str:
+        """The name of the quality."""
+        return title_of(self.metric, self.part)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All curves, and which value of each setting is enough for all of its qualities."""
+
+    curves: list[SweptCurve]
+    enough: dict[Setting, int]
+    seconds: dict[Setting, dict[int, float]]
+    """Seconds per clip for the cue, by value."""
+    num_clips: int
+    notes: list[str]
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """The keys of the configuration with these values, nested."""
+        nested: dict[str, Any] = {}
+        for setting, value in self.enough.items():
+            if setting != "candidates":
+                section, key = _KEYS[setting][0].split(".")
+                nested.setdefault(section, {})[key] = value
+        return nested
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        seconds = {setting: {str(at): s for at, s in own.items()} for setting, own in self.seconds.items()}
+        return {
+            "curves": [
+                {"setting": own.setting, "metric": own.metric, "part": own.part, "is_independent": own.is_independent}
+                | asdict(own.curve)
+                for own in self.curves
+            ],
+            "enough": self.enough,
+            "seconds_per_clip": seconds,
+            "num_clips": self.num_clips,
+            "notes": self.notes,
+        }
+
+
+def load_sweep(path: Path, given: Mapping[str, Any]) -> SweepOptions:
+    """The sweep that a YAML file describes, with some keys replaced; paths are resolved against its folder.
+
+    Raises:
+        BadConfig: there is no such file, it is not YAML, or a key is wrong; `key` names it.
+    """
+    keys = read_yaml(path, "write one as in docs/EVALUATE.md")
+    if not isinstance(keys, dict):
+        raise BadConfig("it holds no keys: write `vary` and below it for example `steps: [0, 8, 24]`", uri=str(path))
+    keys = {"config": SweepOptions.model_fields["config"].default, "output": "sweep"} | keys
+    for name in ("config", "output"):
+        if isinstance(keys[name], str) and "://" not in keys[name]:
+            keys[name] = str(path.parent / os.path.expanduser(keys[name]))
+    return read_options(SweepOptions, keys | dict(given), _WHERE, str(path))
+
+
+def open_sweep(options: SweepOptions, changes: Mapping[str, Any]) -> dict[Setting, Opened]:
+    """A comparison for each setting that is varied.
+
+    Raises:
+        BadConfig: a configuration is wrong; `key` names it.
+    """
+    return {setting: open_comparison(options.comparison(setting), changes) for setting in options.vary}
+
+
+def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison]) -> Sweep:
+    """The curves of comparisons that were run.
+
+    Raises:
+        BadConfig: none has a metric of the sweep.
+    """
+    curves: list[SweptCurve] = []
+    notes: list[str] = []
+    num_clips = 0
+    for setting, comparison in comparisons.items():
+        rows = pq.read_table(comparison.folder / CELLS).to_pylist()
+        own = [curve for name in _qualities(options, rows) if (curve := _curve(options, setting, name, rows))]
+        if not own:
+            known = ", ".join(name for name in METRICS if any(row.get(name) is not None for row in rows))
+            raise BadConfig(f"no picture has one of these metrics: choose from {known}", key="metrics")
+        notes += [note for note in comparison.notes if note not in notes]
+        if all(point.gap.value == 0 for each in own for point in each.curve.points):
+            notes.append(f"{setting}: all values give the same quality: no effect, or too few clips to show one")
+        num_clips = max(num_clips, len({row["clip_id"] for row in rows}))
+        curves += own
+    enough = {setting: max(own.curve.enough for own in curves if own.setting == setting) for setting in comparisons}
+    seconds = {setting: _seconds(options, setting, comparison) for setting, comparison in comparisons.items()}
+    return Sweep(curves, enough, seconds, num_clips, notes)
+
+
+def method_of(setting: Setting, value: int) -> str:
+    """The name of the method with a value of a setting."""
+    return f"{setting} {value}"
+
+
+def _seconds(options: SweepOptions, setting: Setting, comparison: Comparison) -> dict[int, float]:
+    names = {value: method_of(setting, value) for value in sorted(options.vary[setting])}
+    return {
+        value: comparison.seconds[name] for value, name in names.items() if comparison.seconds.get(name) is not None
+    }
+
+
+def _qualities(options: SweepOptions, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics of a sweep: what the judge reads, where it does, else CLIPScore."""
+    if options.metrics:
+        return list(options.metrics)
+    judged = [JUDGE_PHENOMENON, *DEGREES]
+    has_judge = any(row.get(name) is not None for row in rows for name in judged)
+    return judged if has_judge else [CLIP_SCORE]
+
+
+def _curve(options: SweepOptions, setting: Setting, name: str, rows: Sequence[Mapping[str, Any]]) -> SweptCurve | None:
+    values = sorted(options.vary[setting])
+    clip_ids = sorted({row["clip_id"] for row in rows})
+    matrix = _matrix(rows, name, clip_ids, [method_of(setting, value) for value in values])
+    metric, first = METRICS[name], {row["clip_id"]: row for row in rows}
+    draws = Draws([first[clip_id]["label"] for clip_id in clip_ids])
+    nums, is_higher_better = (~np.isnan(matrix)).sum(axis=0), metric.direction != "down"
+    if metric.truth:
+        truth = np.array([_number(first[clip_id].get(f"own_{metric.truth}")) for clip_id in clip_ids])
+        one, resampled = draws.one.degrees(truth, matrix).rank, draws.degrees(truth, matrix).rank
+    else:
+        one, resampled = draws.one.means(matrix), draws.means(matrix)
+    curve = curve_of(values, one[0], resampled, nums.tolist(), is_higher_better)
+    if curve is None:
+        return None
+    is_independent = setting != "candidates" or name not in _CHOSEN_BY[_chooser(options, rows)]
+    return SweptCurve(setting, name, RANK if metric.truth else MEAN, curve, is_independent)
+
+
+def _matrix(
+    rows: Sequence[Mapping[str, Any]], name: str, clip_ids: Sequence[str], methods: Sequence[str]
+) -> np.ndarray:
+    """A metric's mean over prompts and seeds, clips x methods; NaN where it is missing."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row.get(name) is not None:
+            found.setdefault((row["clip_id"], row["method"]), []).append(row[name])
+    return np.array(
+        [
+            [np.mean(found[clip, method]) if (clip, method) in found else np.nan for method in methods]
+            for clip in clip_ids
+        ]
+    )
+
+
+def _chooser(options: SweepOptions, rows: Sequence[Mapping[str, Any]]) -> Measure:
+    """What chose the candidates: the judge, where there is one and nothing else is said."""
+    has_judge = any(row.get(name) is not None for row in rows for name in _CHOSEN_BY["judge"])
+    return options.chosen_by or ("judge" if has_judge else "clip_score")
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value

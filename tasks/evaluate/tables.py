@@ -1,0 +1,103 @@
+"""The figures of a comparison as tables: a row per figure, a column per method."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aai.metrics import DEGREES, METRICS
+from tasks.evaluate.figures import MEAN, PARTS, Figure, title_of
+
+_ARROWS = {"up": "↑", "down": "↓", "truth": ""}
+NOT_INDEPENDENT = "not independent"
+_EXPLAINED = f"{NOT_INDEPENDENT}: measured by the encoder that retrieved the images, which agrees with itself"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table: a figure of each method; none where a method lacks it."""
+
+    title: str
+    help: str
+    is_independent: bool
+    figures: Sequence[Figure | None]
+
+
+def lines_of(figures: Sequence[Figure], methods: Sequence[str], prompt: str | None = None) -> list[Line]:
+    """The rows of a table, for one prompt or for all together."""
+    by_key: dict[tuple[str, str], dict[str, Figure]] = {}
+    for figure in figures:
+        if figure.prompt == prompt:
+            by_key.setdefault((figure.metric, figure.part), {})[figure.method] = figure
+    found = []
+    for (metric, part), own in by_key.items():
+        arrow = _ARROWS[METRICS[metric].direction] if part == MEAN else ""
+        is_independent = all(figure.is_independent for figure in own.values())
+        title = f"{title_of(metric, part)} {arrow}".strip()
+        found.append(Line(title, help_of(metric, part), is_independent, [own.get(method) for method in methods]))
+    return found
+
+
+def help_of(metric: str, part: str) -> str:
+    """What a figure means."""
+    return METRICS[metric].help if part == MEAN else f"{DEGREES[metric].truth}: {PARTS[part]}"
+
+
+def markdown(
+    figures: Sequence[Figure], methods: Sequence[str], reference: str, prompts: Sequence[str], notes: Sequence[str]
+) -> str:
+    """All tables, and what they mean."""
+    parts = []
+    for prompt in [None, *(prompts if len(prompts) > 1 else ())]:
+        name = "All prompts" if prompt is None and len(prompts) > 1 else f"`{prompt or prompts[0]}`"
+        lines = lines_of(figures, methods, prompt)
+        parts += [f"## {name}", "", _markdown_table(lines, methods, _with_interval), ""]
+        others = [method for method in methods if method != reference]
+        if others:
+            parts += [f"Difference from **{reference}**, paired by clip; bold where the interval excludes zero:", ""]
+            parts += [_markdown_table(lines, others, _difference, [methods.index(name) for name in others]), ""]
+    legend = {line.title: line.help for line in lines_of(figures, methods)}
+    parts += ["## What the figures mean", ""] + [f"- **{title}**: {text}" for title, text in legend.items()]
+    parts += ["", "In parentheses are 95 % intervals: bootstrap over clips within labels; of KID and CMMD jackknife."]
+    if any(not figure.is_independent for figure in figures):
+        parts += ["", f"† {_EXPLAINED}."]
+    if notes:
+        parts += ["", "## Notes", "", *(f"- {note}" for note in notes)]
+    return "\n".join(parts) + "\n"
+
+
+def number(value: float | None) -> str:
+    """A figure with three decimals, or three significant digits where it is large or small."""
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:.3g}" if abs(value) >= 100 or 0 < abs(value) < 0.01 else f"{value:.3f}"
+
+
+def half_width(figure: Figure) -> str:
+    """Half of the interval's width."""
+    width = (figure.high - figure.low) / 2
+    return "" if math.isnan(width) else f"±{number(width)}"
+
+
+def _with_interval(figure: Figure) -> str:
+    if math.isnan(figure.low):
+        return number(figure.value)
+    return f"{number(figure.value)} ({number(figure.low)} to {number(figure.high)})"
+
+
+def _difference(figure: Figure) -> str:
+    if figure.difference is None or math.isnan(figure.difference):
+        return ""
+    text = f"{figure.difference:+.3f} ({number(figure.difference_low)} to {number(figure.difference_high)})"
+    return f"**{text}**" if figure.is_significant else text
+
+
+def _markdown_table(
+    lines: Sequence[Line], methods: Sequence[str], show: Callable[[Figure], str], indices: Sequence[int] | None = None
+) -> str:
+    indices = range(len(methods)) if indices is None else indices
+    rows = ["| figure | " + " | ".join(methods) + " |", "|---|" + "---|" * len(methods)]
+    for line in lines:
+        shown = [show(figure) if (figure := line.figures[index]) else "" for index in indices]
+        title = line.title if line.is_independent else f"{line.title} †"
+        rows.append(f"| {title} | " + " | ".join(shown) + " |")
+    return "\n".join(rows)

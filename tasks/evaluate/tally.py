@@ -1,0 +1,134 @@
+"""The tally of a ballot's votes: files of voters in, win rates and a ranking of methods out."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from aai.errors import BadConfig
+from aai.evaluate.preferences import Ranking, Vote, ranking_of
+from aai.options import Options
+from tasks.runtime.config import read_options
+
+KEY = "ballot-key.json"
+"""The name of a ballot's key, by default."""
+
+_MAX_BYTES = 200_000_000
+_SHARES = {"left": 1.0, "tie": 0.5, "right": 0.0}
+_WHERE = "a file of votes is what the button `Save votes` of a ballot writes"
+
+
+class _Cast(Options):
+    """A vote."""
+
+    pair: str
+    choice: Literal["left", "tie", "right"]
+    seconds: float | None = None
+
+
+class _VotesFile(Options):
+    """The votes of a voter."""
+
+    ballot: str
+    voter: str = Field(min_length=1)
+    votes: tuple[_Cast, ...]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the votes come to."""
+
+    ranking: Ranking
+    num_ties: int
+    left_share: float
+    """Share of votes for the left picture, ties as halves: 0.5 unless voters prefer a side."""
+    notes: list[str]
+    """Sentences on votes that do not count."""
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures as plain data."""
+        return asdict(self.ranking) | {
+            "num_ties": self.num_ties,
+            "left_share": self.left_share,
+            "notes": self.notes,
+        }
+
+
+def tally(paths: Sequence[Path], keys: Sequence[Path] = (), seed: int = 0) -> Tally:
+    """Count the votes in some files.
+
+    Args:
+        paths: files of votes.
+        keys: keys of the ballots; by default those beside the votes or in the current folder.
+        seed: of the resamples.
+
+    Raises:
+        BadConfig: a file cannot be used, a ballot has no key, or there are no votes.
+    """
+    files = [_read_votes(path) for path in paths]
+    known = _read_keys(keys or dict.fromkeys(folder / KEY for folder in [*(path.parent for path in paths), Path()]))
+    notes: list[str] = []
+    cast: dict[tuple[str, str, str], str] = {}
+    counts = Counter[str]()
+    for path, votes in zip(paths, files, strict=True):
+        if votes.ballot not in known:
+            raise BadConfig(f"the key of its ballot is not there: name {KEY} by --key", uri=str(path))
+        for vote in votes.votes:
+            place = votes.ballot, vote.pair, votes.voter
+            counts["unknown"] += vote.pair not in known[votes.ballot]
+            counts["again"] += place in cast
+            if vote.pair in known[votes.ballot]:
+                cast[place] = vote.choice
+    if counts["unknown"]:
+        notes.append(f"{counts['unknown']:,} votes are on pairs that their ballot does not have, and do not count")
+    if counts["again"]:
+        notes.append(f"{counts['again']:,} votes are replaced by a later vote of the same voter on the same pair")
+    if not cast:
+        raise BadConfig("they hold no votes: vote on the ballot, and save the votes", uri=str(paths[0]))
+    counted = [_vote(known[ballot][pair], voter, choice) for (ballot, pair, voter), choice in cast.items()]
+    shares = [_SHARES[choice] for choice in cast.values()]
+    return Tally(ranking_of(counted, seed=seed), shares.count(0.5), sum(shares) / len(shares), notes)
+
+
+def _vote(pair: Mapping[str, Any], voter: str, choice: str) -> Vote:
+    return Vote(pair["clip_id"], voter, (pair["left"]["method"], pair["right"]["method"]), _SHARES[choice])
+
+
+def _read_votes(path: Path) -> _VotesFile:
+    return read_options(_VotesFile, _read_json(path, _WHERE), _WHERE, str(path))
+
+
+def _read_keys(paths: Sequence[Path] | Mapping[Path, None]) -> dict[str, dict[str, Any]]:
+    """The pairs of each ballot."""
+    known: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        if isinstance(paths, Mapping) and not path.exists():
+            continue
+        key = _read_json(path, f"{KEY} is what `aai evaluate ballot` writes beside the page")
+        try:
+            known[key["ballot"]] = {
+                pair: {name: row[name] for name in ("clip_id", "left", "right")} for pair, row in key["pairs"].items()
+            }
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadConfig("it is no key of a ballot: name another file", uri=str(path)) from error
+    return known
+
+
+def _read_json(path: Path, remedy: str) -> Any:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise BadConfig(f"it has more than {_MAX_BYTES:,} bytes: {remedy}", uri=str(path))
+        found = json.loads(data)
+    except FileNotFoundError as error:
+        raise BadConfig(f"there is no such file: {remedy}", uri=str(path)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadConfig(f"it cannot be read as JSON: {remedy}", uri=str(path)) from error
+    if not isinstance(found, dict):
+        raise BadConfig(f"it is no mapping: {remedy}", uri=str(path))
+    return found

@@ -1,0 +1,144 @@
+"""`aai evaluate` as a user calls it, on a small collection: its folder, its page in a browser, and a second call."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.app.cli import app
+from tests.collection import CLIPS, NUM_CLIPS, write_collection
+from tests.flows.app.test_report import CHROMIUM, DRIVER, FLAGS
+
+METHODS = ["mapper", "label", "random"]
+PROMPT = "a photo of *"
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, models_stay) -> Path:
+    """A collection whose last clip has no label, with a configuration and a comparison."""
+    folder = write_collection(tmp_path_factory.mktemp("compared") / "here")
+    lines = (folder / "said.csv").read_text().splitlines()
+    unnamed = next(line for line in lines if line.startswith("sounds/fire-0.9"))
+    (folder / "said.csv").write_text("\n".join(line for line in lines if line != unnamed) + "\n")
+    keys = {"audio": "sounds", "images": "images", "metadata": "said.csv", "fit": {"method": "mapper"}}
+    keys |= {"pool": {"num_workers": 0}, "render": {"steps": 1, "guidance": 1}, "retrieve": {"num_neighbours": 2}}
+    (folder / "aai.yaml").write_text(yaml.safe_dump(keys))
+    comparison = {"methods": METHODS, "reference": "label", "prompts": [PROMPT]}
+    (folder / "compare.yaml").write_text(yaml.safe_dump(comparison))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(folder) -> str:
+    done = call("evaluate", str(folder / "compare.yaml"))
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def cells(folder, first) -> list[dict]:
+    return pq.read_table(folder / "comparison" / "cells.parquet").to_pylist()
+
+
+def test_the_terminal_shows_figures_and_what_is_missing(first, folder):
+    text = " ".join(first.split())
+    assert all(name in text for name in (*METHODS, "phenomenon", "intensity slope", "(not independent)"))
+    assert "label: 1 pictures are missing: the clip has no label" in text
+    assert text.endswith(f"wrote {folder}/comparison/index.html")
+
+
+def test_there_is_a_cell_for_each_clip_and_method(cells, folder):
+    assert len(cells) == NUM_CLIPS * len(METHODS)
+    columns = ["clip_id", "clip_uri", "label", "method", "prompt", "seed", "image", "seconds"]
+    assert list(cells[0])[: len(columns)] == columns
+    for cell in cells:
+        is_missing = cell["method"] == "label" and cell["label"] is None
+        assert (cell["image"] is None) == is_missing and cell["prompt"] == PROMPT
+        assert is_missing or (folder / "comparison" / cell["image"]).stat().st_size > 100
+        assert (
+            cell["own_intensity"] == (None if cell["label"] is None else pytest.approx(0.2))
+            or cell["own_intensity"] == 0.9
+        )
+
+
+def test_each_clip_has_a_seed_of_its_own_which_the_methods_share(cells):
+    seeds = {
+        clip: {cell["seed"] for cell in cells if cell["clip_id"] == clip} for clip in {c["clip_id"] for c in cells}
+    }
+    assert (
+        all(len(own) == 1 for own in seeds.values()) and len({next(iter(own)) for own in seeds.values()}) == NUM_CLIPS
+    )
+
+
+def test_pictures_are_measured_and_those_of_chance_too(cells):
+    for cell in cells:
+        if cell["image"] and cell["label"]:
+            assert {cell["judge_phenomenon"], cell["aic"]} <= {0, 1} and 0 <= cell["clip_score"] <= 2.5
+            assert -1 <= cell["ais_cosine"] <= 1 and 0 <= cell["ais_rank"] <= 1
+    assert {cell["seconds"] for cell in cells if cell["method"] != "mapper"} == {0}
+
+
+def test_the_json_has_definitions_and_figures_with_intervals(folder, first):
+    found = json.loads((folder / "comparison" / "results.json").read_text())
+    metrics = {metric["name"]: metric for metric in found["metrics"]}
+    assert not metrics["ais_rank"]["is_independent"] and metrics["judge_phenomenon"]["is_independent"]
+    assert metrics["clip_score"]["range"] == [0, 2.5] and metrics["kid"]["direction"] == "down"
+    assert all(metric["definition"] and metric["source"] for metric in metrics.values())
+    assert found["reference"] == "label" and [method["name"] for method in found["methods"]] == METHODS
+    assert {figure["metric"] for figure in found["figures"]} >= {"judge_phenomenon", "clip_score", "kid", "cmmd"}
+    assert "mapper" in (folder / "comparison" / "results.md").read_text()
+
+
+def test_a_second_call_does_nothing(folder, first):
+    written = {path: path.stat().st_mtime_ns for path in (folder / "comparison").rglob("*") if path.is_file()}
+    done = call("evaluate", "compare", str(folder / "compare.yaml"))
+    assert done.exit_code == 0 and f"nothing to do: {folder}/comparison/index.html" in " ".join(done.output.split())
+    assert {path: path.stat().st_mtime_ns for path in (folder / "comparison").rglob("*") if path.is_file()} == written
+
+
+def test_a_wrong_method_is_named_before_any_work(folder, tmp_path):
+    (tmp_path / "compare.yaml").write_text("methods: [{name: mine, set: {fit.step: 3}}]")
+    done = call("evaluate", str(tmp_path / "compare.yaml"), "-c", str(folder / "aai.yaml"))
+    assert done.exit_code == 2 and "methods.mine: fit.step: there is no such key" in " ".join(done.output.split())
+
+
+@pytest.fixture(scope="module")
+def opened(folder, first, tmp_path_factory) -> Iterator:
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("chromium and chromedriver are not installed")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options, ChromeService(DRIVER))
+    driver.get((folder / "comparison" / "index.html").as_uri())
+    yield driver
+    driver.quit()
+
+
+def test_the_page_sorts_clips_by_the_difference_of_two_methods(opened, cells):
+    from selenium.webdriver.support.ui import Select
+
+    assert opened.get_log("browser") == []
+    assert opened.find_element("id", "count").text == f"{NUM_CLIPS} of {NUM_CLIPS} shown"
+    for field, value in (("metric", "clip_score"), ("method", "mapper"), ("minus", "label")):
+        Select(opened.find_element("id", field)).select_by_value(value)
+    scores = {(cell["clip_id"], cell["method"]): cell["clip_score"] for cell in cells}
+    labelled = {cell["clip_id"] for cell in cells if cell["label"]}
+    wanted = sorted(labelled, key=lambda clip: scores[clip, "label"] - scores[clip, "mapper"])
+    shown = [card.get_attribute("id") for card in opened.find_elements("css selector", ".card")]
+    assert shown[: len(CLIPS) - 1] == [f"clip-{clip}" for clip in wanted]
+    opened.find_element("id", "find").send_keys("rain")
+    assert opened.find_element("id", "count").text == f"2 of {NUM_CLIPS} shown"

@@ -1,0 +1,128 @@
+"""Figures of a comparison whose truth is known, and the tables that show them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tasks.evaluate.figures import Figure, Sample, figures_of, matrix
+from tasks.evaluate.options import ComparisonOptions
+from tasks.evaluate.output import Results
+from tasks.evaluate.page import plots_of
+from tasks.evaluate.tables import lines_of, markdown
+from tasks.stages import make_config, open_run
+from tasks.views.independence import dependent_metrics
+
+CLIPS = [f"clip {number}" for number in range(12)]
+LABELS = ["rain"] * 6 + ["fire"] * 6
+TRUTH = np.tile(np.linspace(0, 1, 6), 2)
+METHODS = ["good", "weak", "plain"]
+
+
+def rows(prompts=("a *",)) -> list[dict]:
+    """`good` shows all phenomena and intensities, `weak` half of the intensity, `plain` the same for all clips."""
+    shown = {"good": lambda x: x, "weak": lambda x: 0.2 + 0.5 * x, "plain": lambda x: 0.5}
+    return [
+        {
+            "clip_id": clip,
+            "method": method,
+            "prompt": prompt,
+            "judge_phenomenon": float(method != "plain" or number % 2),
+            "judge_intensity": shown[method](TRUTH[number]),
+        }
+        for number, clip in enumerate(CLIPS)
+        for method in METHODS
+        for prompt in prompts
+    ]
+
+
+def sample(prompts=("a *",), **changes) -> Sample:
+    rng = np.random.default_rng(1)
+    vectors = {(method, prompts[0]): (rng.normal(size=(12, 8)), np.arange(12)) for method in METHODS}
+    given = {"clip_ids": CLIPS, "labels": LABELS, "truths": {"intensity": TRUTH}, "methods": METHODS}
+    given |= {"reference": "good", "prompts": list(prompts), "rows": rows(prompts), "vectors": vectors}
+    return Sample(**given | {"images": rng.normal(size=(30, 8)), "dependent": frozenset({"kid"})} | changes)
+
+
+def by_key(figures: list[Figure], method: str, prompt: str | None = None) -> dict[tuple[str, str], Figure]:
+    return {(f.metric, f.part): f for f in figures if (f.method, f.prompt) == (method, prompt)}
+
+
+def test_figures_say_what_each_method_shows():
+    found = figures_of(sample())
+    good, weak, plain = (by_key(found, method) for method in METHODS)
+    intensity = "judge_intensity"
+    assert [good[intensity, part].value for part in ("rank", "bias", "slope")] == pytest.approx([1, 0, 1])
+    assert [weak[intensity, part].value for part in ("rank", "bias", "slope")] == pytest.approx([1, -0.05, 0.5])
+    assert [plain[intensity, part].value for part in ("rank", "slope")] == pytest.approx([0, 0])
+    phenomenon = plain["judge_phenomenon", "mean"]
+    assert (phenomenon.value, phenomenon.difference, phenomenon.num) == pytest.approx((0.5, -0.5, 12))
+    assert phenomenon.is_significant and -1 <= phenomenon.difference_low < phenomenon.difference_high < 0
+    assert good["judge_phenomenon", "mean"].difference is None
+    assert {f.is_independent for f in found if f.metric == "kid"} == {False} and good["cmmd", "mean"].is_independent
+
+
+def test_figures_are_the_same_each_time_and_without_nan_in_json():
+    first, again = figures_of(sample()), figures_of(sample())
+    assert [f.as_json() for f in first] == [f.as_json() for f in again]
+    hollow = Figure("kid", "mean", None, "good", 1.0, math.nan, math.nan, 1)
+    assert (hollow.as_json()["low"], hollow.as_json()["value"]) == (None, 1.0)
+
+
+def test_prompts_count_alike_and_each_has_its_own_figures():
+    prompts = ("a *", "a * city")
+    some = [row for row in rows(prompts) if row["prompt"] == "a *" or row["clip_id"] != "clip 0"]
+    found = figures_of(sample(prompts, rows=some))
+    assert {f.prompt for f in found} >= {None, *prompts}
+    assert by_key(found, "good", "a * city")["judge_phenomenon", "mean"].num == 11
+    assert by_key(found, "good")["judge_phenomenon", "mean"].num == 12
+
+
+def test_seeds_of_a_clip_are_averaged_first_and_what_is_missing_is_nan():
+    two = rows() + [row | {"judge_phenomenon": 0.0} for row in rows() if row["clip_id"] == "clip 0"]
+    values = matrix(sample(rows=two), "judge_phenomenon", None)
+    assert values is not None and values[0].tolist() == [0.5, 0.5, 0.0] and values[1].tolist() == [1, 1, 1]
+    assert matrix(sample(), "aic", None) is None
+
+
+def test_without_truth_there_are_no_degrees():
+    unknown = {"intensity": np.full(12, math.nan)}
+    assert {f.metric for f in figures_of(sample(truths=unknown))} == {"judge_phenomenon", "kid", "cmmd"}
+
+
+def test_tables_have_a_line_per_figure_and_say_what_is_not_independent():
+    found = figures_of(sample())
+    lines = {line.title: line for line in lines_of(found, METHODS)}
+    assert list(lines)[:4] == ["phenomenon ↑", "intensity rank", "intensity bias", "intensity slope"]
+    assert not lines["KID ↓"].is_independent and lines["CMMD ↓"].is_independent
+    text = markdown(found, METHODS, "good", ["a *"], ["a clip is missing"])
+    assert "| KID ↓ † |" in text and "not independent" in text and "- a clip is missing" in text
+    assert "**-0.500 (" in text  # the difference of the plain method in phenomena
+
+
+def test_metrics_by_the_encoder_that_retrieved_are_dependent(tmp_path):
+    tiny = open_run(make_config(workspace=str(tmp_path)))
+    assert dependent_metrics(tiny) >= {"ais_rank", "ais_cosine", "ais_z", "clip_score", "aic", "kid"}
+    assert not dependent_metrics(tiny) & {"judge_phenomenon", "judge_intensity", "image_reward", "kept_psnr"}
+    heard_twice = {"models": {"audio_judge": "another/encoder@" + "0" * 40}}
+    assert "ais_rank" not in dependent_metrics(open_run(make_config(workspace=str(tmp_path), **heard_twice)))
+    joint = open_run(make_config(profile="sd15", workspace=str(tmp_path)))
+    assert {"ais_rank", "kid"} <= dependent_metrics(joint) and "clip_score" not in dependent_metrics(joint)
+    same = {"models": {"audio_judge": "facebook/pe-av-base@1c4c329b78d80a18d860ebfb05daebff4bc44518"}}
+    assert "ais_rank" in dependent_metrics(open_run(make_config(profile="sd15", workspace=str(tmp_path), **same)))
+
+
+def test_plots_show_ranks_degrees_and_quality_against_time():
+    results = Results(
+        ComparisonOptions(methods=[{"name": name} for name in METHODS]),
+        sample(),
+        figures_of(sample()),
+        {name: dict.fromkeys(CLIPS, seconds) for name, seconds in zip(METHODS, (6.0, 0.003, 0.0), strict=True)},
+        [],
+    )
+    ranks, seen, quality = plots_of(results)
+    assert [own.name for own in seen.series] == METHODS and len(seen.series[0].points) == len(CLIPS)
+    (_, left), (_, right) = seen.series[2].line
+    assert left == pytest.approx(right, abs=0.2)  # the plain method's line is level
+    assert len(ranks.series) == 3 and [len(own.points) for own in quality.series] == [1, 1, 1]
+    assert results.mean_seconds == pytest.approx({"good": 6, "weak": 0.003, "plain": 0})

@@ -1,0 +1,61 @@
+"""The file of a comparison: what it may hold, and what is said of what it may not."""
+
+from pathlib import Path
+
+import pytest
+
+from aai.errors import BadConfig
+from tasks.evaluate.options import METHODS, ComparisonOptions, Method, load_comparison
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "compare.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_it_is_the_default_comparison():
+    options = load_comparison(None, {})
+    assert len(options.methods) == 6 and options.compared_with == options.methods[0].name
+    assert (options.config, options.output, options.seeds) == ("aai.yaml", "comparison", 1)
+
+
+def test_paths_are_relative_to_the_file_and_arguments_replace_keys(tmp_path):
+    path = written(tmp_path, "config: bank/aai.yaml\noutput: out\nmethods: [mapper, label]\nreference: label")
+    options = load_comparison(path, {})
+    assert (options.config, options.output) == (str(tmp_path / "bank/aai.yaml"), str(tmp_path / "out"))
+    assert load_comparison(path, {"output": "/elsewhere"}).output == "/elsewhere"
+    assert options.compared_with == "label"
+
+
+def test_a_method_has_keys_with_dots_or_nested():
+    method = Method(name="mine", set={"fit.steps": 48, "fit": {"method": "adapter"}, "retrieve.num_neighbours": 2})
+    assert method.changes == {"fit": {"steps": 48, "method": "adapter"}, "retrieve": {"num_neighbours": 2}}
+    assert not METHODS["label"].needs_cues and METHODS["adapter"].needs_cues
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("methods: [mapper, magic]", "methods"),
+        ("methods: [mapper, mapper]", "methods"),
+        ("methods: [{name: mine, sets: {}}]", "methods.0.sets"),
+        ("methods: []", "methods"),
+        ("reference: inverse", None),
+        ("prompts: [a photo of rain]", "prompts"),
+        ("prompts: ['*rain and *fire']", "prompts"),
+        ("prompts: ['*:9']", "prompts"),
+        ("seeds: 0", "seeds"),
+        ("seeds: [3, 3]", "seeds"),
+        ("clips: {limit: 0}", "clips.limit"),
+        ("method: [mapper]", "method"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, key):
+    with pytest.raises(BadConfig) as error:
+        load_comparison(written(tmp_path, text), {})
+    assert error.value.key == key and error.value.uri == str(tmp_path / "compare.yaml")
+
+
+def test_seeds_are_a_number_or_a_list():
+    assert ComparisonOptions(seeds=[3, 17]).seeds == (3, 17)

@@ -1,0 +1,125 @@
+"""A sweep is a comparison for each setting, and its figures say which value is enough."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from aai.errors import BadConfig
+from tasks.evaluate.output import Comparison
+from tasks.evaluate.sweep import SweepOptions, load_sweep, swept
+from tasks.evaluate.sweep_output import JSON, MARKDOWN, PAGE, RECOMMENDED, write_sweep
+
+NUM_CLIPS = 30
+
+
+def compared(folder: Path, methods: dict[str, float], seconds: dict[str, float] | None = None) -> Comparison:
+    """A comparison in which a method recognises a share of the clips, the same ones first."""
+    rows = []
+    for method, share in methods.items():
+        for clip in range(NUM_CLIPS):
+            own = clip / NUM_CLIPS
+            judged = own if method == list(methods)[-1] else float(np.random.default_rng(clip).random())
+            row = {"clip_id": f"c{clip}", "label": "rain", "method": method, "prompt": "*", "seed": 0}
+            scores = {"judge_phenomenon": float(clip < share * NUM_CLIPS), "judge_intensity": judged, "clip_score": 1.0}
+            rows.append(row | scores | {"own_intensity": own})
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "cells.parquet")
+    return Comparison(folder, True, list(methods), next(iter(methods)), [], seconds or {}, ["a note"])
+
+
+def test_settings_are_methods_of_comparisons():
+    options = SweepOptions(
+        vary={"steps": (8, 0), "rows": (1, 2), "candidates": (1, 4)}, set={"render.steps": 9}, chosen_by="clip_score"
+    )
+    steps, rows, candidates = (options.comparison(name).methods for name in options.vary)
+    assert [method.name for method in steps] == ["steps 0", "steps 8"]
+    assert steps[1].set == {"fit.method": "adapter", "render.steps": 9, "fit.steps": 8}
+    assert rows[0].set == {"train_mapper.method": "learned", "render.steps": 9, "train_mapper.num_tokens": 1}
+    assert candidates[0].job == {"candidates": 1} and candidates[0].set == {"render.steps": 9}
+    assert candidates[1].job == {"candidates": 4, "chosen_by": "clip_score"}
+
+
+def test_the_smallest_value_that_is_enough_for_all_qualities_is_found_and_written(tmp_path):
+    methods = {"steps 0": 0.5, "steps 8": 0.9, "steps 24": 0.9}
+    seconds = {"steps 0": 0.0, "steps 8": 1.0, "steps 24": 3.0}
+    options = SweepOptions(vary={"steps": (0, 8, 24)}, metrics=("judge_phenomenon",), output=str(tmp_path / "out"))
+    found = swept(options, {"steps": compared(tmp_path / "steps", methods, seconds)})
+    assert found.enough == {"steps": 8} and found.seconds == {"steps": {0: 0.0, 8: 1.0, 24: 3.0}}
+    assert found.curves[0].curve.points[0].gap.value == pytest.approx(0.4)
+    every = SweepOptions(vary=options.vary, output=options.output)
+    both = swept(every, {"steps": compared(tmp_path / "again", methods, seconds)})
+    assert [own.metric for own in both.curves][:2] == ["judge_phenomenon", "judge_intensity"]
+    assert both.enough == {"steps": 24}, "the intensity alone needs so many"
+    write_sweep(tmp_path / "out", both)
+    stored = json.loads((tmp_path / "out" / JSON).read_text())
+    assert stored["enough"] == {"steps": 24} and stored["num_clips"] == NUM_CLIPS
+    assert yaml.safe_load((tmp_path / "out" / RECOMMENDED).read_text()) == {"fit": {"steps": 24}}
+    text = (tmp_path / "out" / MARKDOWN).read_text()
+    assert "## steps: 24 is enough" in text and "| 0 | 0.500 (" in text and "- a note" in text
+    page = (tmp_path / "out" / PAGE).read_text()
+    assert "steps: 24 is enough" in page and page.count("<svg") == 4 and "against seconds per clip" in page
+
+
+def test_candidates_judged_by_what_chose_them_are_marked(tmp_path):
+    methods = {"candidates 1": 0.5, "candidates 4": 0.9}
+    comparison = {"candidates": compared(tmp_path / "candidates", methods)}
+    metrics = ("judge_phenomenon", "clip_score")
+
+    def independent(**keys) -> list[bool]:
+        options = SweepOptions(vary={"candidates": (1, 4)}, metrics=metrics, **keys)
+        return [own.is_independent for own in swept(options, comparison).curves]
+
+    assert independent() == [False, True] and independent(chosen_by="clip_score") == [True, False]
+    found = swept(SweepOptions(vary={"candidates": (1, 4)}), comparison)
+    assert found.enough == {"candidates": 4} and found.recommended == {}
+    write_sweep(tmp_path / "out", found)
+    assert yaml.safe_load((tmp_path / "out" / RECOMMENDED).read_text()) is None
+    assert "not independent" in (tmp_path / "out" / PAGE).read_text()
+
+
+def test_a_setting_without_effect_is_noted(tmp_path):
+    comparison = compared(tmp_path / "neighbours", {"neighbours 1": 0.5, "neighbours 5": 0.5})
+    options = SweepOptions(vary={"neighbours": (1, 5)}, metrics=("judge_phenomenon",))
+    found = swept(options, {"neighbours": comparison})
+    assert found.enough == {"neighbours": 1}
+    assert found.notes[-1] == "neighbours: all values give the same quality: no effect, or too few clips to show one"
+
+
+def test_metrics_that_no_picture_has_are_refused(tmp_path):
+    comparison = compared(tmp_path / "steps", {"steps 0": 0.5, "steps 8": 0.9})
+    with pytest.raises(BadConfig, match="choose from .*judge_phenomenon") as error:
+        swept(SweepOptions(vary={"steps": (0, 8)}, metrics=("aic",)), {"steps": comparison})
+    assert error.value.key == "metrics"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("{}", "vary"),
+        ("vary: {steps: [8]}", "vary"),
+        ("vary: {steps: [8, 8]}", "vary"),
+        ("vary: {rows: [0, 2]}", "vary"),
+        ("vary: {candidates: [1, 65]}", "vary"),
+        ("vary: {colour: [1, 2]}", "vary.colour.[key]"),
+        ("{vary: {steps: [0, 8]}, metrics: [taste]}", "metrics"),
+        ("{vary: {steps: [0, 8]}, step: 1}", "step"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(tmp_path, text, key):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    with pytest.raises(BadConfig) as error:
+        load_sweep(path, {})
+    assert (error.value.key, error.value.uri) == (key, str(path))
+
+
+def test_paths_are_resolved_against_the_folder_of_the_file(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("{config: demo/aai.yaml, vary: {steps: [0, 8]}}")
+    options = load_sweep(path, {"output": "elsewhere"})
+    assert options.config == str(tmp_path / "demo/aai.yaml") and options.output == "elsewhere"
