@@ -81,8 +81,8 @@ def compare(
 
 
 evaluate.command(epilog="Example: `aai evaluate sweep sweep.yaml`")(sweep)
-evaluate.command(epilog="Example: `aai evaluate --ballot comparison`")(ballot)
-evaluate.command(epilog="Example: `aai evaluate --tally votes-*.json`")(tally)
+evaluate.command(epilog="Example: `aai evaluate ballot comparison`, or `aai evaluate --ballot comparison`")(ballot)
+evaluate.command(epilog="Example: `aai evaluate tally votes-*.json`, or `aai evaluate --tally votes-*.json`")(tally)
 
 
 def _show(done: "Comparison") -> None:
