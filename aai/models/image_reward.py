@@ -119,6 +119,8 @@ class ImageReward(nn.Module):
 def _read(folder: Path) -> dict[str, Tensor]:
     try:
         weights = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # of any class: zip, pickle and file errors
         said = " ".join(str(error).split())[:200]
         raise BadConfig(

@@ -244,7 +244,9 @@ def demo(
 
 @app.command(epilog="Example: `aai submit --to slurm --dry-run -- build -c aai.yaml`")
 def submit(
-    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="build, render, score or report.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="-- COMMAND...", help="build, render, score, report or align train.")
+    ],
     to: Annotated[
         str,
         typer.Option(help="slurm, slurm-array, ray, kuberay or skypilot: docs/CLUSTERS.md compares them."),

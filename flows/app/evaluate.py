@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.app.ballot import ballot, tally
-from flows.app.sweep import sweep
+from flows.app.sweep import BankConfig, OutputFolder, sweep
 from flows.app.terminal import at_work, remark, sentences
 
 if TYPE_CHECKING:
@@ -48,12 +48,8 @@ def compare(
     comparison: Annotated[
         Path | None, typer.Argument(help="Description of the comparison (YAML); without one the default methods.")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Configuration of the bank, in place of the file's.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to write to, in place of the file's.")
-    ] = None,
+    config: BankConfig = None,
+    output: OutputFolder = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,8 +77,8 @@ def compare(
 
 
 evaluate.command(epilog="Example: `aai evaluate sweep sweep.yaml`")(sweep)
-evaluate.command(epilog="Example: `aai evaluate --ballot comparison`")(ballot)
-evaluate.command(epilog="Example: `aai evaluate --tally votes-*.json`")(tally)
+evaluate.command(epilog="Example: `aai evaluate ballot comparison`, or `aai evaluate --ballot comparison`")(ballot)
+evaluate.command(epilog="Example: `aai evaluate tally votes-*.json`, or `aai evaluate --tally votes-*.json`")(tally)
 
 
 def _show(done: "Comparison") -> None:

@@ -9,13 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from aai.errors import BadConfig
-from flows.submit.submission import FOLDER, Submission, make_submission
+from flows.submit.submission import FOLDER, TRAINING, Submission, make_submission, make_training_submission
 from flows.submit.target import Target
 from flows.submit.targets import TARGETS
 
-_COMMANDS = ("build", "render", "score", "report")
+_COMMANDS = ("build", "render", "score", "report", TRAINING)
 _HANDLED = ("config", "changes", "jobs")
 _REFUSED = {
+    "text_only": "it takes seconds: run it here",
     "dry_run": "it only counts pictures: run it here",
     "output": "leave it out: the page goes into the workspace, where it can be found",
 }
@@ -27,13 +28,17 @@ def read_command(program: TyperGroup, words: Sequence[str]) -> typer.Context:
     Raises:
         BadConfig: there is no such command, or it or one of its options is of no use elsewhere.
     """
-    if not words or words[0] not in _COMMANDS:
+    name = next((each for each in _COMMANDS if list(words[: len(each.split())]) == each.split()), None)
+    if name is None:
         raise BadConfig(
             f"{' '.join(words) or 'nothing'!r} cannot be submitted: write one of {', '.join(_COMMANDS)} after --, such "
             "as `aai submit --to slurm -- build -c aai.yaml`",
             key="aai submit",
         )
-    context = cast(typer.Context, program.commands[words[0]].make_context(words[0], list(words[1:])))
+    *groups, last = name.split()
+    for group in groups:
+        program = cast(TyperGroup, program.commands[group])
+    context = cast(typer.Context, program.commands[last].make_context(last, list(words[len(groups) + 1 :])))
     for name, reason in _REFUSED.items():
         if context.params.get(name):
             raise BadConfig(reason, key=f"--{name.replace('_', '-')}")
@@ -58,6 +63,10 @@ def prepare(words: Sequence[str], command: typer.Context, changes: dict[str, Any
         BadConfig: its configuration or its job file is wrong.
     """
     arguments = command.params
+    if "pairs" in arguments:
+        if arguments["pairs"] is None:
+            raise BadConfig("name the file that describes the pairs", key=f"aai {TRAINING}")
+        return make_training_submission(tuple(words), arguments["pairs"], changes)
     given = [
         each
         for each in command.command.params

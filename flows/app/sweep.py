@@ -10,15 +10,18 @@ from flows.app.terminal import at_work, remark, sentences
 if TYPE_CHECKING:
     from tasks.evaluate.sweep import Sweep
 
+BankConfig = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Configuration of the bank, in place of the file's.")
+]
+OutputFolder = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder to write to, in place of the file's.")
+]
+
 
 def sweep(
     description: Annotated[Path, typer.Argument(metavar="SWEEP", help="Description of the sweep (YAML).")],
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Configuration of the bank, in place of the file's.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to write to, in place of the file's.")
-    ] = None,
+    config: BankConfig = None,
+    output: OutputFolder = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the bank's configuration; repeatable."),

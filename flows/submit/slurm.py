@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aai.errors import BadConfig
 from flows.submit.places import check_places
-from flows.submit.submission import FOLDER, Submission
+from flows.submit.submission import FOLDER, TRAINING, Submission
 from flows.submit.target import Target, check_secrets, fill
 
 _S_PER_MINUTE, _MINUTES_PER_HOUR = 60, 60
@@ -58,6 +58,8 @@ def _check(submission: Submission) -> None:
 
 
 def _check_array(submission: Submission) -> None:
+    if submission.command == TRAINING:
+        raise BadConfig("a training is no work that independent jobs share: use --to slurm", key="--to slurm-array")
     check_secrets(submission)
     check_places(submission.config)
     _check_time(submission)

@@ -1,4 +1,4 @@
-"""What is submitted: a command of `aai` with its configuration and its job file."""
+"""What is submitted: a command of `aai` with its configuration, and its job file or description of a training."""
 
 import shlex
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ import yaml
 from aai.errors import BadConfig
 from aai.jobs.jobfile import load_jobs
 from aai.yaml_reader import read_yaml
+from tasks.aligner.config import bank_of, load_training
 from tasks.render import RenderSectionOptions
 from tasks.runtime.config import Config, load_keys, merge
 from tasks.runtime.options import SubmitOptions
@@ -21,7 +22,10 @@ from tasks.stages import STAGES, load_config
 FOLDER = "submissions"
 """Where the files of submissions and Slurm's logs are, below the current folder."""
 
-_CONFIG, _JOBS = "aai.yaml", "jobs.yaml"
+TRAINING = "align train"
+"""The command that has a description of a training in place of a configuration."""
+
+_CONFIG, _JOBS, _TRAINING = "aai.yaml", "jobs.yaml", "pairs.yaml"
 _JOB_PATHS = ("source_images", "source_masks")
 
 
@@ -37,7 +41,8 @@ class Submission:
     """The command with its arguments, for nodes that see the current folder."""
     config: Config
     contents: Mapping[str, str]
-    """The configuration and the job file by file name, with absolute paths, for nodes that do not see the folder."""
+    """The configuration, and the job file or the description of a training, by file name, with absolute paths: for
+    nodes that do not see the folder."""
     others: tuple[str, ...] = ()
     """Further options of the command."""
 
@@ -58,6 +63,8 @@ class Submission:
 
     def there(self, folder: str) -> str:
         """The command for a shell, on nodes that have the contents in a folder."""
+        if self.command == TRAINING:
+            return shlex.join(["aai", *TRAINING.split(), f"{folder}/{_TRAINING}"])
         jobs = [f"{folder}/{_JOBS}"] if _JOBS in self.contents else []
         return shlex.join(["aai", self.command, *jobs, "-c", f"{folder}/{_CONFIG}", *self.others])
 
@@ -112,16 +119,44 @@ def make_submission(
         BadConfig: the configuration or the job file is wrong.
     """
     loaded = load_config(config, changes)
-    keys = load_keys(config.absolute(), sections_of(STAGES), changes)
-    # By these the job knows what the autoscaler of its cluster can start.
-    keys = merge({"submit": loaded.submit.model_dump(include={"nodes", "cpus", "gpus"})}, keys)
-    contents = {_CONFIG: yaml.safe_dump(keys, sort_keys=False)}
+    contents = {_CONFIG: _config_text(loaded, config, changes)}
     if jobs is not None:
         load_jobs(jobs, loaded.options(RenderSectionOptions).of_jobs)
         content = _with_absolute_paths(read_yaml(jobs, "name a job file"), jobs.absolute().parent)
         contents[_JOBS] = yaml.safe_dump(content, sort_keys=False)
-    name = f"aai-{words[0]}-{datetime.now():%Y%m%d-%H%M%S}"
-    return Submission(name, words[0], words, loaded, contents, others)
+    return Submission(_name(words), words[0], words, loaded, contents, others)
+
+
+def make_training_submission(words: tuple[str, ...], description: Path, changes: Mapping[str, Any]) -> Submission:
+    """`aai align train` as a submission; the bank's configuration has the section `submit`.
+
+    Args:
+        words: the command with its arguments.
+        description: the file of the training.
+        changes: the keys that its `--set` changes.
+
+    Raises:
+        BadConfig: the description or the bank's configuration is wrong.
+    """
+    training = load_training(description.absolute(), changes)
+    loaded, contents = bank_of(training), {}
+    keys = training.model_dump(mode="json", exclude_unset=True)
+    if training.config:
+        contents[_CONFIG] = _config_text(loaded, Path(training.config), {})
+        keys["config"] = _CONFIG
+    contents[_TRAINING] = yaml.safe_dump(keys, sort_keys=False)
+    return Submission(_name(words), TRAINING, words, loaded, contents)
+
+
+def _name(words: tuple[str, ...]) -> str:
+    return f"aai-{words[0]}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _config_text(loaded: Config, path: Path, changes: Mapping[str, Any]) -> str:
+    """A configuration with absolute paths; by its nodes the job knows what the cluster's autoscaler can start."""
+    keys = load_keys(path.absolute(), sections_of(STAGES), changes)
+    keys = merge({"submit": loaded.submit.model_dump(include={"nodes", "cpus", "gpus"})}, keys)
+    return yaml.safe_dump(keys, sort_keys=False)
 
 
 def _with_absolute_paths(content: Any, folder: Path) -> Any:

@@ -89,6 +89,7 @@ def test_a_checkpoint_of_other_options_or_a_damaged_one_is_not_used(tmp_path):
         assert steps == [1]
 
 
+@pytest.mark.slow
 def test_two_ranks_have_the_loss_of_one(tmp_path):
     """The same global batches and noise, so the same losses; negatives and gradients come from both ranks."""
     pairs = write_pairs(tmp_path / "pairs", 100, has_text=True)

@@ -20,7 +20,9 @@ _USED = """
     FROM {kind}_files f JOIN {kind}_items i USING (file_id) LEFT JOIN {kind}_members m USING (file_id)
 """
 _LENGTHS = """
-    SELECT content_id, sum(duration_s) AS duration_s, max(rate_hz) AS rate_hz, max(channels) AS channels FROM clips
+    SELECT content_id, max(start_s + duration_s) - min(start_s) AS duration_s, max(rate_hz) AS rate_hz,
+        max(channels) AS channels
+    FROM clips
     GROUP BY content_id
 """
 

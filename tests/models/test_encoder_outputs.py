@@ -21,7 +21,7 @@ from tests.models.encoder_outputs import (
 )
 
 
-@pytest.mark.parametrize("name", ["ViT-L/14 at 336", "ViT-H/14 at 224"])
+@pytest.mark.parametrize("name", ["ViT-L/14 at 336", pytest.param("ViT-H/14 at 224", marks=pytest.mark.slow)])
 def test_image_vectors_equal_the_librarys(name, tmp_path):
     vision, _, dim = IMAGE_ENCODERS[name]
     of_images(write_clip(tmp_path / "clip", vision, 1, dim))

@@ -57,7 +57,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=[pytest.mark.slow] if MODELS[name][0] == "sdxl" else []) for name in MODELS]
+)
 def test_pictures_equal_the_librarys(request, tmp_path, model):
     base, scheduler, settings, steps, guidance = MODELS[model]
     folder = distilled(request.getfixturevalue(f"{base}_folder"), tmp_path / "model", scheduler, **settings)

@@ -18,7 +18,7 @@ PROMPTS = ["a photo of strong rain", "a fire city"]
 STEPS = 8
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=["sd15", pytest.param("sdxl", marks=pytest.mark.slow)])
 def folder(request):
     return request.getfixturevalue(f"{request.param}_folder")
 

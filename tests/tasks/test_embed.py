@@ -67,10 +67,10 @@ def test_a_recording_of_several_clips_is_decoded_once(tmp_path, monkeypatch):
     run = run_on(write_collection(tmp_path), ingest={"audio": {"window_s": 1.0, "hop_s": 1.0}})
     build(run, until="ingest_audio")
     rows, opened = rows_for(run, AUDIO_VECTORS), []
-    from tasks import embed
+    from tasks.runtime import clip_reader
 
-    read = embed.read_content
-    monkeypatch.setattr(embed, "read_content", lambda uri, *others: opened.append(uri) or read(uri, *others))
+    read = clip_reader.read_content
+    monkeypatch.setattr(clip_reader, "read_content", lambda uri, *others: opened.append(uri) or read(uri, *others))
     outcome = AudioEmbedder(run.context())(rows.take(pa.array(np.random.default_rng(0).permutation(rows.num_rows))))
     assert outcome.rows.num_rows == rows.num_rows > NUM_CLIPS
     assert len(opened) == len(set(opened)) == NUM_CLIPS

@@ -62,6 +62,7 @@ def test_the_evaluation_hears_by_the_trained_encoder(trained):
     assert figures["class precision@1", "sound to image", "raw"]["value"] >= 0.8
 
 
+@pytest.mark.slow
 def test_a_bank_uses_encoder_and_aligner_together(trained, tmp_path):
     folder, result = write_collection(tmp_path / "here"), trained / "trained"
     models = {"audio": {"name": str(result / "audio")}, "aligner": str(result / "aligner")}

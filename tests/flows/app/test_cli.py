@@ -45,6 +45,7 @@ ARGUMENTS = {
     "imagine": ["rain.wav", "-c", "aai.yaml"],
     "align train": ["--text-only", "captions.txt", "-c", "aai.yaml"],
     "align eval": ["-c", "aai.yaml"],
+    "evaluate sweep": ["sweep.yaml", "-c", "aai.yaml"],
 }
 CONFIGURED = [name for name, command in COMMANDS.items() if "config" in {param.name for param in command.params}]
 
@@ -62,6 +63,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     keys |= {"fit": {"method": "mapper"}, "pool": {"num_workers": 0}}
     Path("aai.yaml").write_text(yaml.safe_dump(keys))
     Path("jobs.yaml").write_text(JOBS)
+    Path("sweep.yaml").write_text("vary: {steps: [0, 8]}")
     return tmp_path / "here"
 
 
@@ -71,7 +73,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_the_commands_are_known():
     assert set(COMMANDS) >= {"init", "plan", "build", "render", "score", "report", "imagine", "demo", "doctor"}
     assert set(COMMANDS) >= {"bank export", "bank compact", "bank prune", "submit", "deploy"}
-    assert set(CONFIGURED) == set(COMMANDS) - {"init", "demo", "submit"}
+    assert set(CONFIGURED) == set(COMMANDS) - {"init", "demo", "submit", "evaluate ballot", "evaluate tally"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

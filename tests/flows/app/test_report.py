@@ -214,6 +214,6 @@ def test_the_command_score_says_what_scores_come_to_and_does_nothing_twice(galle
     done = CliRunner().invoke(app, ["score"])
     assert done.exit_code == 0, done.output
     rows = [line.replace("│", " ").split() for line in done.output.splitlines()]
-    assert ["mapper", "0.476", "1.000"] in rows and ["verb"] in [row[:1] for row in rows]
+    assert ["mapper", "1.000", "0.476"] in rows and ["verb"] in [row[:1] for row in rows]
     Path("aai.yaml").write_text("workspace: empty\n")
     assert "run `aai render` first" in CliRunner().invoke(app, ["score"]).output

@@ -126,3 +126,19 @@ def test_a_wrong_job_file_is_refused_before_anything_waits_in_a_queue(folder):
     Path("jobs.yaml").write_text('- {promt: "a *"}')
     result = submit("--to", "slurm", "--dry-run", "--", "render", "jobs.yaml")
     assert result.exit_code == 2 and "promt" in result.output
+
+
+def test_the_training_of_an_aligner_is_submitted_with_the_nodes_of_its_bank(folder):
+    Path("pairs.yaml").write_text("config: aai.yaml\npairs: {folder: pairs}\n")
+    result = submit("--to", "slurm", "--dry-run", "--", "align", "train", "pairs.yaml", "--set", "seed=3")
+    assert result.exit_code == 0, result.output
+    assert "#SBATCH --nodes=2" in result.output and "align train pairs.yaml --set seed=3" in result.output
+    assert "trained/bank is on a disk of this machine" in result.output.replace("\n", " ")
+    for target, words, sentence in (
+        ("slurm-array", ("pairs.yaml",), "use --to slurm"),
+        ("slurm", (), "name the file that describes the pairs"),
+        ("slurm", ("--text-only", "captions.txt"), "it takes seconds: run it here"),
+        ("slurm", ("pairs.yaml", "--set", "sed=3"), "sed: there is no such key"),
+    ):
+        refused = submit("--to", target, "--dry-run", "--", "align", "train", *words)
+        assert sentence in " ".join(refused.output.split())

@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from aai.errors import BadConfig
-from tests.flows.submit.submissions import submission
+from flows.submit.submission import make_training_submission
+from tasks.aligner.config import bank_of, load_training
+from tests.flows.submit.submissions import ON_BUCKETS, submission
 
 
 def test_nodes_that_see_the_folder_run_the_command_as_it_was_given(tmp_path):
@@ -49,6 +51,18 @@ def test_written_files_are_for_their_owner_alone(tmp_path, monkeypatch):
     made.write_contents(path.with_suffix(""))
     assert stat.S_IMODE(path.with_suffix("").stat().st_mode) == 0o700
     assert (path.with_suffix("") / "aai.yaml").read_text() == made.contents["aai.yaml"]
+
+
+def test_a_training_is_the_same_in_another_folder(tmp_path):
+    (tmp_path / "bank.yaml").write_text(yaml.safe_dump(ON_BUCKETS | {"submit": {"nodes": 3}}))
+    (tmp_path / "pairs.yaml").write_text("config: bank.yaml\npairs: {folder: pairs}\ntrain: {batch: 64}\n")
+    made = make_training_submission(("align", "train", "pairs.yaml"), tmp_path / "pairs.yaml", {"seed": 3})
+    made.write_contents(tmp_path / "elsewhere")
+    assert made.there("/etc/aai") == "aai align train /etc/aai/pairs.yaml" and made.name.startswith("aai-align-")
+    here = load_training(tmp_path / "pairs.yaml", {"seed": 3})
+    there = load_training(tmp_path / "elsewhere" / "pairs.yaml", {})
+    assert there.model_copy(update={"config": here.config}) == here
+    assert bank_of(there) == made.config == bank_of(here) and made.options.nodes == 3
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):

@@ -36,6 +36,7 @@ def write(gathered: tuple[Run, Pairs], folder: Path, stop: Event) -> bool:
     return write_inputs(run, pairs.table["clip_id"], pairs.vectors, (folder, 1), stop)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(gathered, tmp_path):
     stopped = Event()
     stopped.set()

@@ -52,6 +52,7 @@ def test_known_clips_and_images_are_taken_from_the_bank(tmp_path, caplog):
     assert embedded(run, bank) == [0, 0]
 
 
+@pytest.mark.slow
 def test_vectors_of_another_encoder_and_of_a_bank_that_is_not_built_are_not_taken(tmp_path):
     folder = write_collection(tmp_path / "bank")
     other = run_on(folder, "other", ingest={"audio": {"window_s": 1.0}, "images": {"max_pixels": 10_000}})

@@ -23,7 +23,7 @@ def test_stages_with_a_model_are_on_gpus_and_others_on_cpus(collection, two_gpus
     on_cpus, on_gpus = placements(run_on(collection, pool=RAY))
     assert on_cpus.endswith("ingest_images, ingest_audio, retrieve: up to 15 workers of 1 CPU on 1 node")
     assert on_gpus == (
-        "embed_images, embed_audio, align, fit, render, score: up to 2 workers of 1 GPU and 7 CPUs on 1 node"
+        "embed_images, embed_audio, align, fit, render, score, measure: up to 2 workers of 1 GPU and 7 CPUs on 1 node"
     )
 
 
