@@ -61,7 +61,7 @@ def sample(num: int) -> Items:
     photo_of = np.concatenate([np.arange(len(clips)), (np.arange(len(clips)) * 7 + 3) % len(clips)])
     places = [BACKGROUNDS[photo % len(BACKGROUNDS)] for photo in photo_of]
     scenes = [
-        Scene("verb", clips[clip].phenomenon, place, clips[clip].intensity, SEED + int(photo))
+        Scene("verb", clips[clip].phenomenon, place, clips[clip].intensity, SEED + int(photo), clips[clip].tone)
         for clip, photo, place in zip(clip_of, photo_of, places, strict=True)
     ]
     seeds = np.random.default_rng(SEED).integers(2**62, size=len(scenes)).tolist()

@@ -48,6 +48,7 @@ class Scores:
     is_right: np.ndarray
     keeps_place: np.ndarray
     level: np.ndarray
+    tone: np.ndarray
 
 
 class Bank:
@@ -136,7 +137,8 @@ class Bank:
         names = [PHENOMENA.index(clip.phenomenon) for clip in self.held_out]
         is_there = reading.background.argmax(1).numpy() == [BACKGROUNDS.index(place) for place in places]
         kept = is_there.astype(float) if use != "noun" else np.full(len(places), np.nan)  # a noun has no place
-        return Scores(reading.phenomenon.argmax(1).numpy() == names, kept, reading.mean_intensity().numpy())
+        is_right, levels = reading.phenomenon.argmax(1).numpy() == names, reading.mean_intensity().numpy()
+        return Scores(is_right, kept, levels, reading.mean_tone().numpy())
 
 
 Statistic = Callable[[np.ndarray], float]
@@ -146,11 +148,12 @@ Statistic = Callable[[np.ndarray], float]
 def statistics(bank: Bank, scores: Scores) -> dict[str, Statistic]:
     """The figures of one method and use, for any selection of clips."""
     names = np.array([clip.phenomenon for clip in bank.held_out])
-    levels = np.array([clip.intensity for clip in bank.held_out])
+    levels, tones = (np.array([getattr(c, what) for c in bank.held_out]) for what in ("intensity", "tone"))
     return {
         "phenomenon": lambda own: float(scores.is_right[own].mean()),
         "background": lambda own: float(scores.keeps_place[own].mean()),
         "intensity": lambda own: mean_rank_correlation(list(names[own]), levels[own], scores.level[own]),
+        "tone": lambda own: mean_rank_correlation(list(names[own]), tones[own], scores.tone[own]),
         "slope": lambda own: float(np.polyfit(levels[own], scores.level[own], 1)[0]),
         "bias": lambda own: float((scores.level[own] - levels[own]).mean()),
     }
@@ -174,8 +177,8 @@ def cell(value: float, draws: Sequence[float]) -> str:
 def show(bank: Bank, found: dict[str, dict[str, Scores]], took_s: dict[str, float]) -> None:
     """Print all figures, and the differences from the first method."""
     every, selections, first = np.arange(len(bank.held_out)), resampled(bank), next(iter(found))
-    table = Table("method", "use", "phenomenon", "background", "intensity", "slope", "bias", "processor s/clip")
-    paired = Table(f"minus {first}", "use", "phenomenon", "background", "intensity", "slope", "bias")
+    table = Table("method", "use", "phenomenon", "background", "intensity", "tone", "slope", "bias", "processor s/clip")
+    paired = Table(f"minus {first}", "use", "phenomenon", "background", "intensity", "tone", "slope", "bias")
     for method, uses in found.items():
         for use, scores in uses.items():
             own, base = statistics(bank, scores), statistics(bank, found[first][use])
@@ -187,7 +190,7 @@ def show(bank: Bank, found: dict[str, dict[str, Scores]], took_s: dict[str, floa
                     for name, figure in own.items()
                 ]
                 paired.add_row(method, use, *differences)
-    Console(width=150).print(table, paired)
+    Console(width=170).print(table, paired)
 
 
 def main() -> None:
