@@ -26,7 +26,7 @@ from aai.tiny.vocabulary import ADVERBS, COMPOSITIONS, PHENOMENA, TONES, caption
 
 ALIGNER = LoopOptions(steps=3000, batch=256, learning_rate=1e-3, warm_share=0.4)
 MAPPER = LoopOptions(
-    steps=600, batch=64, learning_rate=1.5e-3, weight_decay=1e-3, warmup=10, average=0.98, warm_share=1 / 3
+    steps=600, batch=64, learning_rate=1.5e-3, weight_decay=1e-3, warmup=10, average=0.98, warm_share=2 / 3
 )
 
 _VARIATIONS = 4

@@ -14,7 +14,7 @@ from aai.tiny.training.tokenizer import MAX_TOKENS, PADDING, make_tokenizer
 from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import PHENOMENA, adverb, tone_word
 
-OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3, warm_share=0.2)
+OPTIONS = LoopOptions(steps=3600, batch=64, learning_rate=1.5e-3, warm_share=0.6)
 
 _GAIN_DB = 10.0
 _WITH_TONE = 0.5

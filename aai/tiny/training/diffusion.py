@@ -24,7 +24,7 @@ from aai.tiny.training.vae import encode
 from aai.tiny.training.warm import warm_start
 from aai.tiny.vocabulary import ADVERBS, TONES, adverb, caption, tone_word
 
-OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998, warm_share=0.18)
+OPTIONS = LoopOptions(steps=3900, batch=32, learning_rate=1.2e-3, average=0.998, warm_share=0.36)
 DIM = 128
 
 _EMPTY, _WITHOUT_ADVERB, _WITH_ADVERB = 0.10, 0.22, 0.35
@@ -95,8 +95,10 @@ def train_diffusion(setup: TrainingSetup) -> None:
     scheduler, unet = new_scheduler(), new_unet().to(setup.device)
     text = new_text_encoder(len(tokenizer), tokenizer.eos_token_id).to(setup.device)
     warm_start(unet, setup, "pipeline/unet")
-    warm_start(text, setup, "pipeline/text_encoder", tokenizer.get_vocab(), "pipeline/tokenizer")
+    new = warm_start(text, setup, "pipeline/text_encoder", tokenizer.get_vocab(), "pipeline/tokenizer")
     sampler = CaptionSampler(tokenizer, text.get_input_embeddings())
+    if set(TONES) <= set(new):
+        sampler.spread(TONES)
 
     def loss(rng: torch.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(scenes), (batch,), generator=rng)
@@ -136,6 +138,18 @@ class CaptionSampler:
     def id_of(self, word: str) -> int:
         """Token id of a word of the vocabulary."""
         return int(self.tokenizer(word).input_ids[1])
+
+    def spread(self, words: Sequence[str]) -> None:
+        """Place the embeddings of words that name degrees evenly on a line through 0, as long as adverbs at its ends.
+
+        New words that start at 0 are hardly learned: what they add is too small beside an adverb to change a picture.
+        """
+        weight = self.embedding.weight
+        length = weight[[self.id_of(word) for word in ADVERBS]].norm(dim=-1).mean()
+        direction = torch.nn.functional.normalize(torch.randn(weight.shape[1], device=weight.device), dim=0) * length
+        with torch.no_grad():
+            degrees = torch.linspace(-1, 1, len(words), device=weight.device)
+            weight[[self.id_of(word) for word in words]] = degrees[:, None] * direction
 
     def sample(self, scenes: list[Scene], rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Token ids of random captions (empty, or with no adverb, an adverb or placeholders), and vectors for these."""

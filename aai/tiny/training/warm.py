@@ -20,8 +20,8 @@ def warm_start(
     model: str,
     tokens: Mapping[str, int] | None = None,
     tokenizer: str | None = None,
-) -> None:
-    """Copy a model's given weights to `module` if the run starts from any, and print what is new in it.
+) -> list[str]:
+    """Copy a model's given weights to `module` if the run starts from any; print and return what is new in it.
 
     Args:
         module: the model, initialised at random.
@@ -34,11 +34,12 @@ def warm_start(
         FileNotFoundError: `start_from` has no weights of the model, or no tokenizer.
     """
     if setup.start_from is None:
-        return
+        return []
     folder = setup.start_from / model
     old_tokens = _tokens(setup.start_from / (tokenizer or model)) if tokens else {}
     new = copy_weights(module, _weights(folder), old_tokens, tokens or {})
     Console().print(f"{model} starts from {folder}; new in it: {', '.join(new) or 'nothing'}", markup=False)
+    return new
 
 
 def copy_weights(
