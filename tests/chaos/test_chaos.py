@@ -63,7 +63,7 @@ def before(folder) -> dict[str, Path]:
     run = open_run(make_config(**keys_of(folder, folder / "bank")))
     copies = {}
     for stage in run.stages:
-        if stage.command == "score":
+        if stage.command not in ("build", "render"):
             continue
         if stage.name in STAGES_KILLED:
             copies[stage.name] = Path(shutil.copytree(folder / "bank", folder / f"before-{stage.name}"))
