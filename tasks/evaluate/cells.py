@@ -314,5 +314,5 @@ def jobs_of(run: Run, method: Method, options: ComparisonOptions) -> tuple[Job, 
     for prompt in options.prompts:
         text = text_of(prompt)
         words = text if method.prompt == "cue" else parse(text).in_words({UNNAMED: _WORDS[method.prompt]})
-        given.append(job_keys(prompt) | method.job | {"prompt": words, "name": name_of(prompt)})
+        given.append(job_keys(prompt, method.job) | {"prompt": words, "name": name_of(prompt)})
     return make_jobs(given, run.config.options(RenderSectionOptions).of_jobs, "prompts")

@@ -69,6 +69,8 @@ class Opened:
         if found := stored(Path(self.options.output), mark):
             return found
         items.read()
+        if unmeasured := sum(item_id not in items.values for item_id in edit_ids.values()):
+            self._notes.append(f"{unmeasured:,} edits could not be compared with their source: see the rejects")
         return write(self._results(clips, cells, items, item_ids, edit_ids), self.base, clips, cells, mark)
 
     def _cells(self, method: Method, clips: pa.Table) -> list[Cell]:

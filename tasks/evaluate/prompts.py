@@ -43,13 +43,13 @@ def is_edit(prompt: Prompt) -> bool:
     return prompt.get("mode") in _EDITS and prompt.get("source_prompt") is not None
 
 
-def job_keys(prompt: Prompt) -> dict[str, Any]:
-    """The keys of its job; edits with a mask have it written beside them."""
-    if isinstance(prompt, str):
-        return {"prompt": prompt}
-    keys = {key: value for key, value in prompt.items() if key != TRUE_MASKS}
-    if is_edit(prompt) and prompt["mode"] == "edit" and isinstance(prompt.get("edit"), Mapping | None):
-        keys["edit"] = {**(prompt.get("edit") or {}), "write_mask": True}
+def job_keys(prompt: Prompt, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of its job by a method with changes of its own; edits with a mask have it written beside them."""
+    own: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else prompt
+    keys = {key: value for key, value in own.items() if key != TRUE_MASKS} | dict(changes)
+    options = [given.get("edit") for given in (own, changes)]
+    if is_edit(keys) and keys["mode"] == "edit" and all(isinstance(given, Mapping | None) for given in options):
+        keys["edit"] = {key: value for given in options for key, value in (given or {}).items()} | {"write_mask": True}
     return keys
 
 

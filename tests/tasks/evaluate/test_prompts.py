@@ -12,12 +12,18 @@ PHOTO = EDIT | {"source_images": "photos", "true_masks": "truth/{label}", "name"
 
 
 def test_edits_have_their_masks_written_and_a_name_of_their_own():
-    assert job_keys("a *") == {"prompt": "a *"} and not is_edit("a *") and not is_edit({"prompt": "a *"})
-    assert job_keys(EDIT)["edit"] == {"write_mask": True} and is_edit(EDIT)
-    keys = job_keys(PHOTO | {"edit": {"threshold": 0.3}})
+    assert job_keys("a *", {}) == {"prompt": "a *"} and not is_edit("a *") and not is_edit({"prompt": "a *"})
+    assert job_keys(EDIT, {})["edit"] == {"write_mask": True} and is_edit(EDIT)
+    keys = job_keys(PHOTO | {"edit": {"threshold": 0.3}}, {})
     assert keys["edit"] == {"threshold": 0.3, "write_mask": True} and "true_masks" not in keys
     assert (name_of(PHOTO), name_of(EDIT), true_masks_of(PHOTO)) == ("photo", "a * city", ("truth/{label}",))
-    assert "edit" not in job_keys(EDIT | {"mode": "stylise"})
+    assert "edit" not in job_keys(EDIT | {"mode": "stylise"}, {})
+
+
+def test_a_method_may_change_some_options_of_edits():
+    keys = job_keys(EDIT | {"edit": {"threshold": 0.3, "grow": 1}}, {"edit": {"threshold": 0.5}, "steps": 8})
+    assert keys["edit"] == {"threshold": 0.5, "grow": 1, "write_mask": True} and keys["steps"] == 8
+    assert job_keys(EDIT, {"edit": 3})["edit"] == 3  # to be refused as a job
 
 
 def test_paths_are_relative_to_the_file(tmp_path):
