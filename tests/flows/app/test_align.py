@@ -148,7 +148,7 @@ def test_options_of_the_other_way_are_refused(trained, tmp_path):
     assert refused.exit_code == 2 and "models.aligner" in refused.output
 
 
-def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(trained, tmp_path):
+def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(trained, tmp_path, monkeypatch):
     folder = write_collection(tmp_path / "here")
     aligner = trained / "trained" / "aligner"
     run = run_on(folder, models={"aligner": str(aligner)})
@@ -161,8 +161,9 @@ def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(t
     lines = [f"audio: {folder / 'sounds'}", f"images: {folder / 'images'}", f"metadata: {folder / 'said.csv'}"]
     lines += [f"workspace: {folder / 'bank'}", "pool: {num_workers: 0}", f"models: {{aligner: {aligner}}}"]
     config.write_text("\n".join(lines))
-    done = call("eval", "-c", config, "-o", tmp_path / "figures", "--clips", 1)
-    assert done.exit_code == 0, done.output
+    monkeypatch.chdir(tmp_path)  # whose aai.yaml is found
+    done = call("eval", "-o", tmp_path / "figures", "--clips", 1)
+    assert done.exit_code == 0 and "with the configuration aai.yaml" in done.output, done.output
     found = json.loads((tmp_path / "figures" / "evaluation.json").read_text())
     assert (found["num_clips"], found["num_images"]) == (4, 12)
 
