@@ -33,8 +33,12 @@ def test_a_training_leaves_weights_a_card_and_curves(trained):
     assert Projector.load(result / "aligner").first.in_features == 128
     card = (result / "aligner" / "README.md").read_text()
     assert "method: trained" in card and "license" in card and "audio encoder" in card
+    num = sum(json.loads((result / "training.json").read_text())["pairs"][part] for part in ("training", "validation"))
+    assert f"- sounds: not known ({num})\n- images: not known ({num})\n" in card
+    assert "| `image_weight` | 1 |" in card and "| `whiten` | yes |" in card
     facts = json.loads((result / "training.json").read_text())
     assert sum(facts["pairs"].values()) == 48 and facts["curve"][-1]["step"] == 40
+    assert facts["passes over the training pairs"] == 40  # of `min_steps`, though `epochs` is 1
     page = (result / "training.html").read_text()
     assert "<polyline" in page and "http" not in page.replace("http-equiv", "")
     assert not (result / "checkpoint.safetensors").exists()
