@@ -203,22 +203,23 @@ def imagine(  # noqa: PLR0913
         "picture.png"
     ),
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Configuration of a bank, for its models and mapper.")
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Configuration of a bank, for its models and mapper; by default ./aai.yaml, if any."
+        ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="Profile to use without a configuration.")] = "tiny",
+    profile: Annotated[
+        str | None, typer.Option(help="Models of this profile instead; tiny where there is no configuration.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")] = 0,
     changes: Changes = None,
 ) -> None:
     """Render one picture of one recording, without fitting: with the models of a profile or of a bank."""
     with sentences():
         from flows.app.imagine import imagine as make_picture
-        from tasks.stages import make_config, open_run
+        from flows.app.imagine import run_of
 
-        if config is None:
-            run = open_run(make_config(**_changed({"profile": profile}, changes)))
-        else:
-            run = _open(config, changes)
-        make_picture(run, clip, prompt, seed, output)
+        make_picture(run_of(config, profile, changes), clip, prompt, seed, output)
     typer.echo(f"wrote {output}")
 
 

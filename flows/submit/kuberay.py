@@ -26,7 +26,7 @@ def _render(submission: Submission) -> str:
 def _check(submission: Submission) -> None:
     if submission.options.image is None:
         raise BadConfig("it is missing: name a container image with AAI (infra/docker builds one)", key="submit.image")
-    check_places(submission.config)
+    check_places(submission)
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:

@@ -24,7 +24,7 @@ def _check(submission: Submission) -> None:
             "it is missing: name a container image with AAI (infra/docker builds one), or install AAI in submit.setup",
             key="submit.image",
         )
-    check_places(submission.config)
+    check_places(submission)
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:

@@ -51,7 +51,7 @@ def _minutes(submission: Submission) -> int:
 def _check(submission: Submission) -> None:
     check_secrets(submission)
     if submission.options.nodes > 1:
-        check_places(submission.config)
+        check_places(submission)
         _check_grace(submission)
     _check_time(submission)
     _check_accepted(submission, SLURM)
@@ -61,7 +61,7 @@ def _check_array(submission: Submission) -> None:
     if submission.command == TRAINING:
         raise BadConfig("a training is no work that independent jobs share: use --to slurm", key="--to slurm-array")
     check_secrets(submission)
-    check_places(submission.config)
+    check_places(submission)
     _check_time(submission)
     _check_accepted(submission, SLURM_ARRAY)
 

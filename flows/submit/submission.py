@@ -1,18 +1,18 @@
 """What is submitted: a command of `aai` with its configuration, and its job file or description of a training."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from aai.errors import BadConfig
 from aai.jobs.jobfile import load_jobs
 from aai.yaml_reader import read_yaml
-from tasks.aligner.config import bank_of, load_training
+from tasks.aligner.config import TrainingConfig, bank_of, load_training
 from tasks.render import RenderSectionOptions
 from tasks.runtime.config import Config, load_keys, merge
 from tasks.runtime.options import SubmitOptions
@@ -25,8 +25,21 @@ FOLDER = "submissions"
 TRAINING = "align train"
 """The command that has a description of a training in place of a configuration."""
 
+OUTPUT = "output"
+"""The key of the folder that a training writes to; it cannot be a bucket."""
+
+_LOCATIONS = ("workspace", "audio", "images", "metadata")
 _CONFIG, _JOBS, _TRAINING = "aai.yaml", "jobs.yaml", "pairs.yaml"
 _JOB_PATHS = ("source_images", "source_masks")
+
+
+class Place(NamedTuple):
+    """A file or folder that a command reads or writes."""
+
+    key: str
+    location: str
+    file: str
+    """The file that has the key."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,8 @@ class Submission:
     contents: Mapping[str, str]
     """The configuration, and the job file or the description of a training, by file name, with absolute paths: for
     nodes that do not see the folder."""
+    places: tuple[Place, ...] = ()
+    """All that it reads and writes besides them."""
     others: tuple[str, ...] = ()
     """Further options of the command."""
 
@@ -50,6 +65,11 @@ class Submission:
     def options(self) -> SubmitOptions:
         """The section `submit` of the configuration."""
         return self.config.submit
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it has a description of a training in place of a configuration."""
+        return self.command == TRAINING
 
     @property
     def title(self) -> str:
@@ -63,7 +83,7 @@ class Submission:
 
     def there(self, folder: str) -> str:
         """The command for a shell, on nodes that have the contents in a folder."""
-        if self.command == TRAINING:
+        if self.is_training:
             return shlex.join(["aai", *TRAINING.split(), f"{folder}/{_TRAINING}"])
         jobs = [f"{folder}/{_JOBS}"] if _JOBS in self.contents else []
         return shlex.join(["aai", self.command, *jobs, "-c", f"{folder}/{_CONFIG}", *self.others])
@@ -124,7 +144,7 @@ def make_submission(
         load_jobs(jobs, loaded.options(RenderSectionOptions).of_jobs)
         content = _with_absolute_paths(read_yaml(jobs, "name a job file"), jobs.absolute().parent)
         contents[_JOBS] = yaml.safe_dump(content, sort_keys=False)
-    return Submission(_name(words), words[0], words, loaded, contents, others)
+    return Submission(_name(words), words[0], words, loaded, contents, tuple(_places(loaded, str(config))), others)
 
 
 def make_training_submission(words: tuple[str, ...], description: Path, changes: Mapping[str, Any]) -> Submission:
@@ -145,7 +165,27 @@ def make_training_submission(words: tuple[str, ...], description: Path, changes:
         contents[_CONFIG] = _config_text(loaded, Path(training.config), {})
         keys["config"] = _CONFIG
     contents[_TRAINING] = yaml.safe_dump(keys, sort_keys=False)
-    return Submission(_name(words), TRAINING, words, loaded, contents)
+    return Submission(
+        _name(words), TRAINING, words, loaded, contents, tuple(_places_of_training(training, description))
+    )
+
+
+def _places(config: Config, file: str, keys: Sequence[str] = _LOCATIONS) -> Iterator[Place]:
+    for key in keys:
+        value = getattr(config, key)
+        yield from (Place(key, each, file) for each in ((value,) if isinstance(value, str) else value))
+
+
+def _places_of_training(training: TrainingConfig, description: Path) -> Iterator[Place]:
+    """Its output, pairs and metadata, and the workspace of the bank whose vectors it takes."""
+    file, pairs = str(description), training.pairs
+    yield Place(OUTPUT, training.output, file)
+    for key in ("folder", "table", "videos"):
+        if location := getattr(pairs, key):
+            yield Place(f"pairs.{key}", location, file)
+    yield from (Place("metadata", each, file) for each in training.metadata)
+    if training.config:
+        yield from _places(load_config(Path(training.config)), training.config, ("workspace",))
 
 
 def _name(words: tuple[str, ...]) -> str:
