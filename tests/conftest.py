@@ -27,8 +27,8 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.cluster import TwoNodes, two_nodes  # noqa: E402
-from tests.loaded import keep_shipped  # noqa: E402
-from tests.models.shrunk import write_sd15, write_sdxl  # noqa: E402
+
+# Fixtures import what loads torch: with several processes, the first one runs no test and needs none.
 
 _LONG = (
     "test_cluster.py",
@@ -60,6 +60,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def models_stay() -> Iterator[None]:
     """Stages that run in this process share the shipped models."""
+    from tests.loaded import keep_shipped
+
     with pytest.MonkeyPatch.context() as patch:
         keep_shipped(patch)
         yield
@@ -68,12 +70,16 @@ def models_stay() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def sd15_folder(tmp_path_factory) -> Path:
     """A shrunk Stable Diffusion 1.5 with random weights; tests must not change it."""
+    from tests.models.shrunk import write_sd15
+
     return write_sd15(tmp_path_factory.mktemp("models") / "shrunk-sd15")
 
 
 @pytest.fixture(scope="session")
 def sdxl_folder(tmp_path_factory) -> Path:
     """A shrunk SDXL with random weights; tests must not change it."""
+    from tests.models.shrunk import write_sdxl
+
     return write_sdxl(tmp_path_factory.mktemp("models") / "shrunk-sdxl")
 
 
