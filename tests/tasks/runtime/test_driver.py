@@ -325,7 +325,7 @@ def test_the_handlers_of_signals_are_restored(run):
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_signal_commits_what_is_finished_and_ends_the_process(run, number):
     ran = driver(run, pause_s=0.05)
     for _ in range(5):
@@ -337,7 +337,7 @@ def test_a_signal_commits_what_is_finished_and_ends_the_process(run, number):
     assert f"align: stopped with {last.split()[1]} of 400 items finished; starting it again does the rest" in err
     num_done = len(ids_in(run, "aligned_vectors")) + len(ids_in(run, "rejects"))
     assert num_done == int(last.split()[1]) < NUM_CLIPS
-    driver(run).communicate(timeout=120)
+    do(run, partial(Measure, bad=BAD))
     check_all_done(run)
 
 

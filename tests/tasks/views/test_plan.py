@@ -116,7 +116,7 @@ def test_changed_metadata_is_noted_and_only_what_was_made_from_labels_is_new(bui
 def test_rejected_items_are_counted_and_not_new(collection):
     (collection / "sounds" / "bad.wav").write_text("not a sound")
     run = run_on(collection)
-    build(run)
+    build(run, until="ingest_audio")
     planned = by_stage(run)["ingest_audio"]
     assert (planned.rejected, planned.done, planned.new) == (1, NUM_CLIPS, 0)
     retried = by_stage(run_on(collection, run={"retry_rejects": True}))["ingest_audio"]
