@@ -56,4 +56,7 @@ KUBERAY = Target(
     watch="kubectl --namespace {namespace} get rayjob {name} --watch\n"
     "  kubectl --namespace {namespace} logs --follow --selector job-name={name}\n"
     "  kubectl --namespace {namespace} delete rayjob {name}",
+    watch_schedule="kubectl --namespace {namespace} get raycronjob {name}\n"
+    "  kubectl --namespace {namespace} get rayjob --watch\n"
+    "  kubectl --namespace {namespace} delete raycronjob {name}",
 )

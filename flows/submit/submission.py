@@ -74,7 +74,7 @@ class Submission:
     @property
     def title(self) -> str:
         """The command as the first line of the file shows it."""
-        return f"Written by `aai submit` for `{self.here}`"
+        return f"Written by `aai submit` for `{self.here}`".replace("\n", "\\n")
 
     @property
     def here(self) -> str:

@@ -22,6 +22,7 @@ _templates = jinja2.Environment(
     keep_trailing_newline=True,
     autoescape=False,  # these are shell and YAML: the templates quote with `shell` and `tojson`
 )
+_templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # YAML does not join surrogates
 _templates.filters["shell"] = lambda value: shlex.quote(str(value))
 
 
@@ -52,6 +53,9 @@ class Target:
 
     watch: str
     """Commands that show and stop the job; `{name}` is its name, `{address}` the option."""
+
+    watch_schedule: str = ""
+    """The same for jobs on a schedule, which end never; empty if the target has no schedules."""
 
     def check_program(self) -> None:
         """Check that the program is installed.

@@ -9,6 +9,9 @@ from aai.options import Options
 
 _Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@,+-]*$")]
 _Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+"""Of an object of Kubernetes."""
+_Cron = r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*"
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _SECRET = re.compile(r"(?i)(secret|token|password|passwd|credential|_key$|_key_id$|apikey)")
 
@@ -120,10 +123,10 @@ class SubmitOptions(Options):
     image: _Word | None = None
     """Container image with AAI, for KubeRay and SkyPilot; infra/docker builds one."""
 
-    namespace: _Word = "default"
+    namespace: _Name = "default"
     """Kubernetes namespace."""
 
-    schedule: str | None = Field(None, pattern=r"^[0-9*/,\- ]+$")
+    schedule: str | None = Field(None, pattern=rf"^{_Cron}( {_Cron}){{4}}$")
     """For KubeRay: submit a RayCronJob with this cron schedule in UTC, such as "0 2 * * *"."""
 
     infra: _Word | None = None
@@ -136,7 +139,7 @@ class SubmitOptions(Options):
     """Whether all nodes see the folders of the configuration under the same paths. Without it only bucket URLs, and
     network file systems that are recognised, are accepted where several nodes work together."""
 
-    volumes: dict[_Word, _Path] = {}
+    volumes: dict[_Name, _Path] = {}
     """For KubeRay: names of persistent volume claims and the paths at which they are mounted."""
 
     env: dict[_Variable, str] = {}

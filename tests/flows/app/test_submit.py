@@ -142,3 +142,22 @@ def test_the_training_of_an_aligner_is_submitted_with_the_nodes_of_its_bank(fold
     ):
         refused = submit("--to", target, "--dry-run", "--", "align", "train", *words)
         assert sentence in " ".join(refused.output.split())
+
+
+def test_a_line_break_in_a_word_does_not_end_the_comment(folder):
+    result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "seed=1\n")
+    assert result.exit_code == 0, result.output
+    [title] = [line for line in result.output.splitlines() if line.startswith("# Written by")]
+    assert title.endswith(r"seed=1\n'`: one Ray cluster over the nodes of one job.")
+
+
+@pytest.mark.parametrize("schedule", ["1", ",,,", " ", "0 2 * *", "0 2 * * * *", "0 2 * * mon"])
+def test_what_is_no_schedule_is_refused(folder, schedule):
+    result = submit("--to", "kuberay", "--dry-run", "--", "build", "--set", f"submit.schedule='{schedule}'")
+    assert result.exit_code != 0 and "submit.schedule" in result.output
+
+
+def test_nobody_waits_for_a_schedule(folder):
+    keys = ("--set", "submit.schedule='0 2 * * *'", "--set", "submit.image=aai:1")
+    result = submit("--to", "kuberay", "--wait", "--", "build", *keys)
+    assert result.exit_code != 0 and "a schedule never ends: leave out --wait" in " ".join(result.output.split())
