@@ -1,6 +1,7 @@
 """Whether other nodes see the folders of a configuration."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -18,11 +19,15 @@ def check_places(submission: Submission) -> None:
     Raises:
         BadConfig: one is on a local disk, and `submit.shared_disk` is not set; `key` is that of the location.
     """
-    if submission.options.shared_disk or submission.options.volumes:
+    options = submission.options
+    if options.shared_disk:
         return
     for place in submission.places:
-        if "://" not in place.location and not _is_network(kind := file_system_of(place.location)):
+        if "://" in place.location or _is_below(place.location, options.volumes.values()):
+            continue
+        if not _is_network(kind := file_system_of(place.location)):
             other = "a folder on a disk that they share" if place.key == OUTPUT else "a bucket URL"
+            other += ", or one below a path of submit.volumes" if options.volumes else ""
             where = " in the file that its key `config` names" if submission.is_training else ""
             raise BadConfig(
                 f"{os.path.abspath(place.location)} is on a disk of this machine ({kind}), which other nodes do not "
@@ -30,6 +35,10 @@ def check_places(submission: Submission) -> None:
                 key=place.key,
                 uri=place.file,
             )
+
+
+def _is_below(location: str, mounts: Iterable[str]) -> bool:
+    return any(Path(os.path.abspath(location)).is_relative_to(mount) for mount in mounts)
 
 
 def file_system_of(location: str) -> str:

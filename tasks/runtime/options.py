@@ -102,6 +102,9 @@ class SubmitOptions(Options):
     memory_gib: int = Field(32, gt=0)
     """Memory per node in GiB."""
 
+    head_memory_gib: int = Field(8, gt=0)
+    """For KubeRay: memory of the head pod, in which the driver works: 2 GiB for a million clips, and Ray."""
+
     accelerator: _Word | None = None
     """Type of the GPUs: H100, L4 and so on for SkyPilot, the type of a generic resource for Slurm."""
 

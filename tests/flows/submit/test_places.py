@@ -63,6 +63,12 @@ def test_a_training_is_refused_with_its_own_keys(mounts, tmp_path):
     assert (error.value.key, error.value.uri) == ("workspace", str(tmp_path / "bank.yaml"))
 
 
-@pytest.mark.parametrize("said", [{"shared_disk": True}, {"volumes": {"claim": "/data"}}])
+@pytest.mark.parametrize("said", [{"shared_disk": True}, {"volumes": {"models": "/models", "claim": "/var"}}])
 def test_the_user_knows_better(mounts, tmp_path, said):
     check_places(submission(tmp_path, workspace="/var/bank", submit=said))
+
+
+def test_a_volume_elsewhere_does_not_make_a_local_disk_shared(mounts, tmp_path):
+    with pytest.raises(BadConfig, match=r"or one below a path of submit\.volumes, or set submit\.shared_disk") as error:
+        check_places(submission(tmp_path, workspace="/var/bank", submit={"volumes": {"models": "/models"}}))
+    assert error.value.key == "workspace"
