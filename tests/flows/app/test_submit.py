@@ -145,10 +145,10 @@ def test_the_training_of_an_aligner_is_submitted_with_the_nodes_of_its_bank(fold
 
 
 def test_a_line_break_in_a_word_does_not_end_the_comment(folder):
-    result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "seed=1\n")
+    result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "seed=1\n\r\x85")
     assert result.exit_code == 0, result.output
     [title] = [line for line in result.output.splitlines() if line.startswith("# Written by")]
-    assert title.endswith(r"seed=1\n'`: one Ray cluster over the nodes of one job.")
+    assert title.endswith(r"seed=1\n\r\x85'`: one Ray cluster over the nodes of one job.")
 
 
 @pytest.mark.parametrize("schedule", ["1", ",,,", " ", "0 2 * *", "0 2 * * * *", "0 2 * * mon"])
