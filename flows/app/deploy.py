@@ -67,10 +67,10 @@ def deploy(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str, 
 
 
 def _check(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str) -> None:
-    """Check what can be checked without a server; a job file may be on the workers' machine alone.
+    """Check what can be checked without a server.
 
     Raises:
-        BadConfig: the schedule or the job file is wrong.
+        BadConfig: the schedule is wrong, or the job file is, or it is not there.
     """
     try:
         CronSchedule(cron=cron)
@@ -78,7 +78,7 @@ def _check(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str) 
         raise BadConfig(
             f"{cron!r} is no schedule: give minute, hour, day, month and weekday, such as '0 2 * * *'", key="--cron"
         ) from error
-    if jobs and jobs.exists():
+    if jobs:
         load_jobs(jobs, load_config(config, changes).options(RenderSectionOptions).of_jobs)
 
 

@@ -219,6 +219,7 @@ def test_a_deployment_is_scheduled_once(client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "aai.yaml"
     config.write_text(f"audio: {ON_BUCKETS['audio']}\nimages: {ON_BUCKETS['images']}\n")
+    config.with_name("jobs.yaml").write_text("- {prompt: a photo of *}")
     for _ in range(2):
         result = deploy("--jobs", "jobs.yaml", "--cron", "0 3 * * *", "--set", "fit.steps=3", "--pool", "mine")
         assert result.exit_code == 0, result.output

@@ -24,6 +24,7 @@ def deploy(*words: str):
     [
         (["--cron", "61 2 * * *"], "aai: --cron: '61 2 * * *' is no schedule"),
         (["--jobs", "wrong.yaml"], "promt"),
+        (["--jobs", "missing.yaml"], "aai: missing.yaml: there is no such file"),
     ],
 )
 def test_options_are_checked_before_the_server_is_asked(config, monkeypatch, words, sentence):
