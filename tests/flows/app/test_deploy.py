@@ -23,6 +23,7 @@ def deploy(*words: str):
     ("words", "sentence"),
     [
         (["--cron", "61 2 * * *"], "aai: --cron: '61 2 * * *' is no schedule"),
+        (["--name", "a/b"], "aai: --name: 'a/b' is no name"),
         (["--jobs", "wrong.yaml"], "promt"),
         (["--jobs", "missing.yaml"], "aai: missing.yaml: there is no such file"),
     ],
