@@ -219,6 +219,7 @@ def test_a_deployment_is_scheduled_once(client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "aai.yaml"
     config.write_text(f"audio: {ON_BUCKETS['audio']}\nimages: {ON_BUCKETS['images']}\n")
+    config.with_name("jobs.yaml").write_text("- {prompt: a photo of *}")
     for _ in range(2):
         result = deploy("--jobs", "jobs.yaml", "--cron", "0 3 * * *", "--set", "fit.steps=3", "--pool", "mine")
         assert result.exit_code == 0, result.output
@@ -243,6 +244,33 @@ def test_a_deployment_is_scheduled_once(client, tmp_path, monkeypatch):
     result = deploy("--pool", "mine", "--kind", "kubernetes")
     assert result.exit_code == 2
     assert "is of kind process: name another" in result.output
+
+
+def test_a_deployment_that_replaces_another_says_so_and_another_name_makes_a_second(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = yaml.safe_dump(ON_BUCKETS)
+    for name in ("aai.yaml", "other.yaml"):
+        Path(name).write_text(keys)
+    Path("jobs.yaml").write_text("- {prompt: a photo of *}")
+    first = deploy("--jobs", "jobs.yaml", "--cron", "0 3 * * *")
+    same = deploy("--jobs", "jobs.yaml", "--cron", "0 3 * * *")
+    reset = deploy()
+    third = deploy("-c", "other.yaml", "--name", "other")
+    replaced = deploy("-c", "other.yaml")
+    found = {each.name: each for each in client.read_deployments()}
+    for each in found.values():
+        client.delete_deployment(each.id)
+    assert [result.exit_code for result in (first, same, reset, third, replaced)] == [0] * 5
+    for result in (first, same, third):
+        assert "replaces" not in result.output and " was " not in result.output, result.output
+    lines = " ".join(reset.output.split())
+    assert f"--jobs was '{tmp_path}/jobs.yaml', now not given" in lines and "'0 3 * * *', now '0 2 * * *'" in lines
+    assert f"replaces the schedule of {tmp_path}/aai.yaml" in " ".join(replaced.output.split())
+    assert "prefect deployment run nightly/other" in third.output
+    assert {name: each.parameters["config"] for name, each in found.items()} == {
+        "nightly": str(tmp_path / "other.yaml"),
+        "other": str(tmp_path / "other.yaml"),
+    }
 
 
 def test_a_server_that_does_not_answer_is_refused_without_its_password(prefect_api):
