@@ -201,7 +201,8 @@ def test_a_signal_ends_a_build_with_a_sentence_and_the_code_that_shells_know(cli
     with pytest.raises(typer.Exit) as ended, stoppable():
         orchestrate("build", lambda run, do: [do("signalled", signalled, run)], run)
     assert ended.value.exit_code == code
-    assert capsys.readouterr().err == "aai: stopped; finished work is committed, and the same command does the rest\n"
+    said = capsys.readouterr().err.splitlines()  # Prefect's log may complain of a stream that another test has closed
+    assert said[-1] == "aai: stopped; finished work is committed, and the same command does the rest"
     assert newest_run(client).state.is_crashed()
 
 
