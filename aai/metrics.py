@@ -23,9 +23,12 @@ JUDGE_TONE = "judge_tone"
 KEPT_PSNR, KEPT_SSIM, KEPT_DISTANCE = "kept_psnr", "kept_ssim", "kept_distance"
 STRUCTURE, MASK_IOU = "structure", "mask_iou"
 
-Role = Literal["image_text", "sounds", "images", "judge", "reward", "pixels"]
+MAX_PSNR_DB = 20 * math.log10(255)
+"""PSNR if all pixels differ by one level, 48.1 dB: what differs less looks the same, and a mean stays finite."""
+
+Role = Literal["image_text", "sounds", "images", "judge", "reward", "patches", "pixels"]
 """What a metric asks: the image-text encoder, the encoder that hears and sees (`models.audio_judge`), the encoder of
-the index, the judge, the reward model, or only pixels."""
+the index, the judge, the reward model, the image-text encoder's patches of an edit and its source, or only pixels."""
 
 
 @dataclass(frozen=True)
@@ -188,25 +191,25 @@ METRICS = {
         Metric(
             KEPT_PSNR,
             "kept PSNR",
-            "PSNR of an edit and its source outside the mask, in dB; higher is better",
+            "PSNR of an edit and its source over the pixels to be kept, in dB; at most 48.1, higher is better",
             source=_DIRECT,
-            high=math.inf,
+            high=MAX_PSNR_DB,
         ),
         Metric(
             KEPT_SSIM,
             "kept SSIM",
-            "SSIM of an edit and its source outside the mask; 1 is best",
+            "SSIM of an edit and its source over the pixels to be kept; 1 is best",
             source=_DIRECT,
             low=-1.0,
         ),
         Metric(
             KEPT_DISTANCE,
             "kept distance",
-            "distance of patch features of an edit and its source outside the mask, as LPIPS; 0 is best",
+            "distance of an edit's and its source's patch features, as LPIPS, where it is to be kept; 0 is best",
             source="after Zhang et al. 2018, arXiv 1801.03924",
             direction="down",
             high=4.0,
-            role="image_text",
+            role="patches",
         ),
         Metric(
             STRUCTURE,
@@ -215,12 +218,15 @@ METRICS = {
             source="Tumanyan et al. 2022, arXiv 2201.00424",
             direction="down",
             high=4.0,
-            role="image_text",
+            role="patches",
         ),
         Metric(MASK_IOU, "mask IoU", "intersection over union of the mask of an edit and the true one; 1 is best"),
     )
 }
 """All metrics, by their names."""
+
+KEPT = (KEPT_PSNR, KEPT_SSIM, KEPT_DISTANCE)
+"""Metrics of edits that need to know which pixels are to be kept."""
 
 DEGREES = {name: metric for name, metric in METRICS.items() if metric.truth}
 """Metrics that are compared with a degree in the clips' metadata."""

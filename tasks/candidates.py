@@ -255,13 +255,14 @@ def _pixels(picture: Picture) -> np.ndarray:
 def _preserved(group: _Group) -> Scores | None:
     """How well each edit preserves its source outside the mask; none for pictures without a source.
 
-    Edits of one photo are compared outside the part of it that at least half of them change.
+    Edits of one photo are compared outside the part of it that more than half of them change: of two, outside what both
+    change.
     """
     edits = [picture for picture in group.pictures if isinstance(picture, Edited)]
     if not edits:
         return None
     masks = np.stack([edit.alpha() for edit in edits]) > 0
     if group.rows[0]["image_id"] is not None:
-        masks[:] = masks.mean(axis=0) >= 0.5
+        masks[:] = masks.mean(axis=0) > 0.5
     pairs = zip(edits, masks, strict=True)
     return np.array([preserved_db(edit.source, edit.small(), ~mask) for edit, mask in pairs])

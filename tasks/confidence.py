@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from aai.align.confidence import confidence_of
+from aai.align.confidence import ImageSpace, confidence_of
 from aai.media import audio, windows
 from aai.media.altered import altered
 from aai.media.files import read_content
@@ -28,8 +28,6 @@ _ROWS = """
     FROM neighbours n JOIN aligned_vectors v ON n.clip_id = v.clip_id
     JOIN present_clips c ON n.clip_id = c.clip_id
 """
-_ALIGNED = "FROM aligned_vectors v SEMI JOIN present_audio_ids p ON v.clip_id = p.id"
-_CHOSEN = "SELECT clip_id, vector FROM aligned_vectors v SEMI JOIN chosen c ON v.clip_id = c.id ORDER BY clip_id"
 
 
 class ConfidenceOptions(Options):
@@ -39,15 +37,15 @@ class ConfidenceOptions(Options):
     """`copies`: altered copies of a clip are encoded and compared with it, which takes about four times as long as
     embedding it. `none`: clips have no confidence."""
 
-    num_others: int = Field(512, ge=1)
-    """Number of other clips of the bank that a clip is compared with: those with the smallest ids."""
+    num_images: int = Field(1024, ge=1)
+    """Number of images of the bank whose differences count when vectors are compared: a random sample."""
 
     batch_size: int = Field(32, gt=0, json_schema_extra=SPEED_ONLY)
     """Batch size in copies; halved after an out-of-memory error. It changes the speed, not the confidence."""
 
 
 class ConfidenceWorker(Batched):
-    """Encoder and aligner, and the vectors of the clips that all others are compared with.
+    """Encoder and aligner, and the subspace in which the bank's images differ.
 
     Args:
         context: the run's.
@@ -62,7 +60,8 @@ class ConfidenceWorker(Batched):
         self.encoder, self.align = open_sounds(context.config), align(context)
         self.images, _ = open_index(context, self)
         self.audio, self.batch_size = context.options(IngestOptions).audio, options.batch_size
-        self.other_ids, self.others = _others(context, options.num_others)
+        sample = self.images.sample(options.num_images)
+        self.space, self.num_images = ImageSpace.of(sample), len(sample)
         self._decoded = RecentResults(self._decode, default_threads())
 
     def __call__(self, rows: pa.Table) -> Outcome:
@@ -80,12 +79,9 @@ class ConfidenceWorker(Batched):
         ids = [
             id for id, is_there in zip(row["image_ids"], self.images.holds(row["image_ids"]), strict=True) if is_there
         ]
-        if not ids:  # all its images were removed
-            return {"clip_id": row["clip_id"], "confidence": 0.0, "agreement": 0.0, "margin": 0.0, "num_others": 0}
-        others = self.others[[clip_id != row["clip_id"] for clip_id in self.other_ids]]
         vector = np.array(row["vector"], np.float32)
-        found = confidence_of(vector, copies, self.images.vectors_by_id(ids), others)
-        return {"clip_id": row["clip_id"], **found._asdict(), "num_others": len(others)}
+        found = confidence_of(vector, copies, self.images.vectors_by_id(ids), self.space)
+        return {"clip_id": row["clip_id"], **found._asdict(), "num_others": self.num_images}
 
     def _aligned(self, waves: Sequence[list[np.ndarray]]) -> Iterator[np.ndarray]:
         """The aligned vectors of each clip's copies."""
@@ -110,25 +106,12 @@ class ConfidenceWorker(Batched):
         return audio.to_mono(recording.samples), recording.rate_hz
 
 
-def _others(context: Context, num: int) -> tuple[list[str], np.ndarray]:
-    """The clips with the smallest ids, which are digests and so random, and their aligned vectors.
-
-    A bank that grows keeps most of them: a new clip is among them with the probability num / clips.
-    """
-    with context.query() as query:
-        ids = query.table(f"SELECT v.clip_id {_ALIGNED} ORDER BY v.clip_id LIMIT {num}")["clip_id"].to_pylist()
-        query.keep_ids("chosen", ids)
-        query.narrow("chosen", "clip_id", _CHOSEN)
-        found = query.table(_CHOSEN)
-    return found["clip_id"].to_pylist(), to_array(found["vector"])
-
-
 def confidence_stage(align: Callable[[Context], Worker]) -> Stage:
     """The stage, with the aligner of the stage that makes aligned vectors."""
     return Stage(
         name="confidence",
         table="confidences",
-        reads=("neighbours", "aligned_vectors"),
+        reads=("neighbours", "aligned_vectors", "index"),
         rows=_ROWS,
         items="SELECT clip_id FROM neighbours n SEMI JOIN present_audio_ids p ON n.clip_id = p.id",
         options=ConfidenceOptions,
@@ -136,6 +119,7 @@ def confidence_stage(align: Callable[[Context], Worker]) -> Stage:
         worker=partial(ConfidenceWorker, align=align),
         is_needed=_is_needed,
         gpu=True,
+        code_version=2,
     )
 
 

@@ -22,6 +22,7 @@ from aai.models.judge import load_judge
 from aai.options import SPEED_ONLY, Options
 from aai.workspace import Schema
 from aai.workspace.shards import read_picture
+from tasks.measure_edits import EDIT, EditMeasurer
 from tasks.runtime.clip_reader import ClipReader
 from tasks.runtime.config import Config
 from tasks.runtime.loader import Loader, Row
@@ -47,8 +48,11 @@ _SCHEMA = Schema(
 ITEM = pa.schema(
     [
         ("item_id", pa.string()),
-        ("kind", pa.string()),  # picture, text or clip
-        ("location", pa.string()),  # of a picture or clip, as JSON: a member of a shard, or a file
+        ("kind", pa.string()),  # picture, edit, text or clip
+        (
+            "location",
+            pa.string(),
+        ),  # as JSON: a member of a shard, or a file; of an edit an EditItem
         ("text", pa.string()),  # a text, or the caption of a picture; null without one
         ("prompt", pa.string()),  # of the picture
         ("label", pa.string()),  # of the picture's clip
@@ -84,17 +88,28 @@ class Measurer(Batched):
         self.judge = load_judge(config.models.judge) if config.models.judge else None
         self.workspace, self.options = context.workspace, context.options(IngestOptions)
         self.batch_size = context.options(MeasureOptions).batch_size
+        self.edits = EditMeasurer(self.encoder, self.workspace, self.options.images)
 
     def __call__(self, rows: pa.Table) -> Outcome:
         """Map a slice."""
         rejects: list[Reject] = []
-        by_kind: dict[str, list[Row]] = {PICTURE: [], TEXT: [], CLIP: []}
+        by_kind: dict[str, list[Row]] = {PICTURE: [], EDIT: [], TEXT: [], CLIP: []}
         for row in rows.to_pylist():
             by_kind[row["kind"]].append(row)
         found = self._texts(by_kind[TEXT], rejects)
         found += self._clips(by_kind[CLIP], rejects)
         found += self._pictures(by_kind[PICTURE], rejects)
+        found += self._edits(by_kind[EDIT], rejects)
         return Outcome(pa.Table.from_pylist(found, schema=_SCHEMA.columns), rejects)
+
+    def _edits(self, rows: Sequence[Row], rejects: list[Reject]) -> Measured:
+        found: Measured = []
+        with closing(Loader(self.edits.load, _rejecting(rejects)).batches(rows, self.batch_size)) as loaded:
+            for batch in loaded:
+                values = self.edits.finish([compared for _, compared in batch])
+                for (row, _), own in zip(batch, values, strict=True):
+                    found += [_value(row, name, value) for name, value in own.items() if not np.isnan(value)]
+        return found
 
     def _texts(self, rows: Sequence[Row], rejects: list[Reject]) -> Measured:
         good = []

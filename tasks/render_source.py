@@ -24,7 +24,7 @@ from tasks.choice import dependence_of
 from tasks.combinations import BLOCK, COMBINATION, COMBINATIONS_AT_ONCE, Combinations
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
-from tasks.sampling import check_sampling
+from tasks.sampling import check_sampling, without_sound
 
 _PICTURES_AT_ONCE = 100_000
 _EXPANDED_FOR_PLANS = 1_000_000
@@ -86,7 +86,7 @@ class RenderSource:
 
     def __init__(self, run: Run, jobs: Sequence[Job]) -> None:
         self._run, self._jobs = run, jobs
-        self._advice = check_sampling(run, jobs)
+        self._advice = check_sampling(run, jobs) + [sentence for job in jobs for sentence in without_sound(job)]
         self._advice += filter(None, (dependence_of(run.config, job) for job in jobs))
         self._selected: dict[CueFilter, pa.Table] = {}
         self._labels: dict[str, int] = {}

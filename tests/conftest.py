@@ -1,7 +1,10 @@
 """Fixtures of several folders of tests."""
 
+import gc
 import os
 import tempfile
+
+gc.disable()  # until all tests are imported
 
 # As in `aai`: threads that wait by spinning take the processor from one another. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -24,8 +27,8 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.cluster import TwoNodes, two_nodes  # noqa: E402
-from tests.loaded import keep_shipped  # noqa: E402
-from tests.models.shrunk import write_sd15, write_sdxl  # noqa: E402
+
+# Fixtures import what loads torch: with several processes, the first one runs no test and needs none.
 
 _LONG = (
     "test_cluster.py",
@@ -48,9 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: (item.path.name not in _LONG, -num_tests[item.path]))
 
 
+def pytest_collection_finish() -> None:
+    """What is imported stays, so that a collection of garbage, which stages ask for, takes half a second less."""
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def models_stay() -> Iterator[None]:
     """Stages that run in this process share the shipped models."""
+    from tests.loaded import keep_shipped
+
     with pytest.MonkeyPatch.context() as patch:
         keep_shipped(patch)
         yield
@@ -59,12 +70,16 @@ def models_stay() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def sd15_folder(tmp_path_factory) -> Path:
     """A shrunk Stable Diffusion 1.5 with random weights; tests must not change it."""
+    from tests.models.shrunk import write_sd15
+
     return write_sd15(tmp_path_factory.mktemp("models") / "shrunk-sd15")
 
 
 @pytest.fixture(scope="session")
 def sdxl_folder(tmp_path_factory) -> Path:
     """A shrunk SDXL with random weights; tests must not change it."""
+    from tests.models.shrunk import write_sdxl
+
     return write_sdxl(tmp_path_factory.mktemp("models") / "shrunk-sdxl")
 
 

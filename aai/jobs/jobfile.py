@@ -77,7 +77,7 @@ def make_jobs(
         position = f"{source}: job {number}{name}"
         job = _make_job(item, defaults, options, {"name": f"job {number}", "position": position})
         if folder:
-            job = job.model_copy(update={key: _resolved(getattr(job, key), folder) for key in _PATHS})
+            job = job.model_copy(update={key: resolved_paths(getattr(job, key), folder) for key in _PATHS})
         if job.name in jobs:
             raise BadConfig(f"an earlier job has the name {job.name!r}: choose another", key=f"{position}: name")
         jobs[job.name] = job
@@ -122,7 +122,8 @@ def _edit_of(mode: Any, defaults: Any, own: Any) -> Any:
     return (STYLISED if mode == "stylise" else {}) | dict(defaults or {}) | dict(own or {})
 
 
-def _resolved(paths: Sequence[str], folder: Path) -> tuple[str, ...]:
+def resolved_paths(paths: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Locations in a file of this folder; URLs stay."""
     return tuple(path if "://" in path else str(folder / os.path.expanduser(path)) for path in paths)
 
 

@@ -16,6 +16,9 @@ from aai.models.checkpoint import load_errors, load_frozen
 from aai.models.device import to_device
 from aai.models.revisions import resolve_revision
 
+_MAX_LAYERS = 4
+"""Layers of which there are features of patches."""
+
 
 class ImageTextEncoder:
     """A frozen CLIP model and its processor from a folder or the hub; safetensors only.
@@ -75,9 +78,25 @@ class ImageTextEncoder:
     @torch.inference_mode()
     def embed_prepared(self, images: UInt8[Tensor, "images 3 height width"]) -> Float32[Tensor, "images dim"]:
         """Unit vectors, on the model's device, of images that `prepare` returned."""
-        scaled = images.to(self.device, non_blocking=True).float() * self._scale
-        pixels = ((scaled - self._mean) / self._std).to(self.dtype)
-        return _unit(self.model.get_image_features(pixel_values=pixels).pooler_output)
+        return _unit(self.model.get_image_features(pixel_values=self._pixels(images)).pooler_output)
+
+    @property
+    def side_px(self) -> int:
+        """Side of the square images that the model sees, in pixels."""
+        return int(self.model.config.vision_config.image_size)
+
+    @torch.inference_mode()
+    def embed_patches(
+        self, images: UInt8[Tensor, "images 3 height width"]
+    ) -> Float32[Tensor, "images layers patches dim"]:
+        """Features of the patches, row by row, of images that `prepare` returned; on the model's device.
+
+        They are those after up to four blocks, evenly spaced, the last one included.
+        """
+        vision = self.model.vision_model(pixel_values=self._pixels(images), output_hidden_states=True)
+        num = len(vision.hidden_states) - 1
+        layers = sorted({round(num * (index + 1) / _MAX_LAYERS) for index in range(_MAX_LAYERS)} - {0})
+        return torch.stack([vision.hidden_states[layer][:, 1:].float() for layer in layers], dim=1)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float32[Tensor, "texts dim"]:
@@ -99,6 +118,10 @@ class ImageTextEncoder:
     def fault_of(self, text: str) -> BadItem | None:
         """The error of a text that is longer than the model's context; none if it can be embedded."""
         return captions.fault_of(text, self.processor.tokenizer, self._context)
+
+    def _pixels(self, images: UInt8[Tensor, "images 3 height width"]) -> Tensor:
+        scaled = images.to(self.device, non_blocking=True).float() * self._scale
+        return ((scaled - self._mean) / self._std).to(self.dtype)
 
     @property
     def _context(self) -> int:

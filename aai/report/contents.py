@@ -74,6 +74,8 @@ class Picture:
     scores: Mapping[str, float]
     candidate: tuple[int, int] | None = None
     """Which candidate it is, counted from 1, and their number; None for a single candidate."""
+    photo: Thumb | None = None
+    """The photo that was edited or stylised; None without one."""
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,10 @@ class ImageIndex:
         """The vectors of images by their ids."""
         return self.vectors_of(np.array([int64_of(image_id) for image_id in ids], np.int64))
 
+    def sample(self, num: int) -> Float32[np.ndarray, "images dim"]:
+        """The vectors of some images: those with the smallest numbers, which are parts of digests and so random."""
+        return self.vectors_of(self._numbers[:num])
+
     def holds(self, ids: Sequence[str]) -> list[bool]:
         """Whether each of some images is in the index."""
         numbers = np.array([int64_of(image_id) for image_id in ids], np.int64)

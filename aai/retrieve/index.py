@@ -4,7 +4,7 @@ Vectors are unit vectors, so the inner product is the cosine. FAISS knows an ima
 """
 
 import math
-from importlib.metadata import distributions
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -228,8 +228,8 @@ def num_lists(num_vectors: int) -> int:
 
 def faiss_build() -> Build:
     """The FAISS package that is installed; `both` is a fault, because they overwrite each other's files."""
-    names = {str(package.metadata["Name"]).lower() for package in distributions()}
-    kinds = {"gpu" if "gpu" in name else "cpu" for name in names if name.startswith("faiss")}
+    found = (info.name.lower() for folder in sys.path for info in Path(folder).glob("[Ff]aiss*-info"))
+    kinds = {"gpu" if "gpu" in name else "cpu" for name in found}
     if len(kinds) == 2:
         return "both"
     if kinds:

@@ -23,6 +23,7 @@ from aai.edit.composite import finish
 from aai.edit.editor import Editor, EditRequest, EditResult, Photos
 from aai.edit.options import STYLISED, EditOptions
 from aai.edit.trajectories import InversionCache
+from aai.models.options import RenderOptions
 from aai.tiny.canvas import SIZE_PX
 from aai.tiny.scenes import Scene, render
 from aai.tiny.sheets import contact_sheet, spectrogram
@@ -37,21 +38,22 @@ _PAIRS = (("waterfall", "waterfall"), ("fire", "fire"), ("rain", "snow"), ("wave
 _STRONG, _BEST = 0.8, ("waves",)
 
 
-def _clips(kinds: Sequence[tuple[str, float]]) -> list[np.ndarray]:
+def clips_of(kinds: Sequence[tuple[str, float]]) -> list[np.ndarray]:
+    """Held-out clips, each a phenomenon and its intensity."""
     return [synthesise(name, level, _SEED + number) for number, (name, level) in enumerate(kinds)]
 
 
-def _edits(
-    world: World, way: str, kinds: Sequence[tuple[str, float, str]], photos: bool
+def edits_of(
+    world: World, way: str, kinds: Sequence[tuple[str, float, str]], photos: bool, options: RenderOptions = RENDER
 ) -> tuple[EditResult, np.ndarray]:
     """Composited edits, and their source images; `kinds` are phenomenon, intensity and background."""
-    options = EditOptions(**STYLISED) if way == "adjective" else EditOptions()
-    editor, places = Editor(world.diffusion, RENDER, options), [place for _, _, place in kinds]
+    edit = EditOptions(**STYLISED) if way == "adjective" else EditOptions()
+    editor, places = Editor(world.diffusion, options, edit), [place for _, _, place in kinds]
     wanted = EditRequest(
         [caption("background", background=place) for place in places],
         [caption(way, background=place) for place in places],
         [_SEED + BACKGROUNDS.index(place) for place in places],
-        world.cues(world.embed_clips(_clips([(name, level) for name, level, _ in kinds]))),
+        world.cues(world.embed_clips(clips_of([(name, level) for name, level, _ in kinds]))),
         [""] * len(kinds),
     )
     if photos:
@@ -63,7 +65,7 @@ def _edits(
     else:
         made = editor.from_prompts(wanted)
         sources = made.sources
-    whole = [finish(*each, options) for each in zip(sources, made.pictures, made.sources, made.masks, strict=True)]
+    whole = [finish(*each, edit) for each in zip(sources, made.pictures, made.sources, made.masks, strict=True)]
     return EditResult(np.stack(whole), sources, made.masks), sources
 
 
@@ -73,7 +75,7 @@ def _mask_image(mask: np.ndarray) -> np.ndarray:
     return np.repeat(np.asarray(levels)[..., None], 3, axis=2)
 
 
-def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Absolute difference of two images, doubled: white is half of the range or more."""
     return np.clip(2 * np.abs(first.astype(int) - second), 0, 255).astype(np.uint8)
 
@@ -82,9 +84,9 @@ def edit_rows(world: World, photos: bool) -> list[list[np.ndarray]]:
     """Source, edit, difference and mask of each phenomenon on two backgrounds."""
     places = [(BACKGROUNDS[number % 5], BACKGROUNDS[(number + 2) % 5]) for number in range(len(PHENOMENA))]
     kinds = [(name, _STRONG, place) for name, both in zip(PHENOMENA, places, strict=True) for place in both]
-    made, sources = _edits(world, "verb", kinds, photos)
+    made, sources = edits_of(world, "verb", kinds, photos)
     parts = [
-        [source, edit, _difference(source, edit), _mask_image(mask)]
+        [source, edit, difference(source, edit), _mask_image(mask)]
         for source, edit, mask in zip(sources, made.pictures, made.masks, strict=True)
     ]
     return [parts[at] + parts[at + 1] for at in range(0, len(parts), 2)]
@@ -100,7 +102,7 @@ def degrees_sheet(world: World) -> Image.Image:
     """One prompt and one seed with clips of increasing intensity."""
     rows = []
     for name in PHENOMENA:
-        waves = _clips([(name, level) for level in _LEVELS])
+        waves = clips_of([(name, level) for level in _LEVELS])
         pictures = world.render([caption("noun")] * _NUM, [_SEED] * _NUM, world.cues(world.embed_clips(waves)))
         rows += [[spectrogram(wave) for wave in waves], list(pictures)]
     labels = [label for name in PHENOMENA for label in ("", name)]
@@ -112,7 +114,7 @@ def styles_sheet(world: World) -> Image.Image:
     rows = []
     for name in PHENOMENA:
         kinds = [(name, level, place) for place in BACKGROUNDS for level in (0.2, 0.9)]
-        rows.append(list(_edits(world, "adjective", kinds, photos=True)[0].pictures))
+        rows.append(list(edits_of(world, "adjective", kinds, photos=True)[0].pictures))
     scenes = [Scene("background", None, place, 0.0, _SEED + number) for number, place in enumerate(BACKGROUNDS)]
     photos = [pixels for pixels in render(scenes).pixels for _ in range(2)]
     labels = [f"{place}, {level}" for place in BACKGROUNDS for level in ("weak", "strong")]
@@ -124,7 +126,7 @@ def blends_sheet(world: World) -> Image.Image:
     dims, rows = world.diffusion.cue_dims, []
     for start, end in _PAIRS:
         levels = (0.05, 0.95) if start == end else (_STRONG, _STRONG)
-        first, last = world.cues(world.embed_clips(_clips(list(zip((start, end), levels, strict=True)))))
+        first, last = world.cues(world.embed_clips(clips_of(list(zip((start, end), levels, strict=True)))))
         cues = torch.stack([between(first, last, at, dims) for at in np.linspace(0, 1, _NUM).tolist()])
         rows.append(list(world.render([caption("noun")] * _NUM, [_SEED] * _NUM, cues)))
     labels = [f"to {end}" if start != end else start for start, end in _PAIRS]

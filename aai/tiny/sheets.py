@@ -24,25 +24,26 @@ from aai.tiny.vocabulary import ADVERBS, BACKGROUNDS, PHENOMENA, TONES, caption
 from aai.tiny.world import World, load_world
 
 _TONES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_GAP_PX, _HEAD_PX, _SIDE_PX, _TEXT_PX = 3, 20, 92, 13
+_GAP_PX, _HEAD_PX, _LINE_PX, _SIDE_PX, _TEXT_PX = 3, 20, 15, 92, 13
 
 
 def contact_sheet(
     rows: Sequence[Sequence[np.ndarray]], row_labels: Sequence[str], column_labels: Sequence[str], scale: int = 2
 ) -> Image.Image:
-    """A grid of images with row and column labels; rows may have different lengths."""
+    """A grid of images with row and column labels of one or more lines; rows may have different lengths."""
     size = SIZE_PX * scale
     step = size + _GAP_PX
     width = _SIDE_PX + step * max(len(row) for row in rows)
-    sheet = Image.new("RGB", (width, _HEAD_PX + step * len(rows)), "white")
+    head = _HEAD_PX + _LINE_PX * max((label.count("\n") for label in column_labels), default=0)
+    sheet = Image.new("RGB", (width, head + step * len(rows)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT_PX)
     for j, label in enumerate(column_labels):
-        draw.text((_SIDE_PX + step * j + size / 2, _HEAD_PX / 2), label, "black", font, anchor="mm")
+        draw.text((_SIDE_PX + step * j + size / 2, head / 2), label, "black", font, anchor="mm", align="center")
     for i, (row, label) in enumerate(zip(rows, row_labels, strict=True)):
-        draw.text((4, _HEAD_PX + step * i + size / 2), label, "black", font, anchor="lm")
+        draw.text((4, head + step * i + size / 2), label, "black", font, anchor="lm")
         for j, pixels in enumerate(row):
             picture = Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
-            sheet.paste(picture, (_SIDE_PX + step * j, _HEAD_PX + step * i))
+            sheet.paste(picture, (_SIDE_PX + step * j, head + step * i))
     return sheet
 
 

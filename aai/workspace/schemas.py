@@ -226,10 +226,10 @@ SCHEMAS = {
     "confidences": _schema(
         "clip_id",
         _CLIP,
-        _column("confidence", _FLOAT, "How sure the encoders are of the clip, 0 to 1: agreement x margin."),
-        _column("agreement", _FLOAT, "Mean cosine of the aligned vectors of the clip and its altered copies."),
-        _column("margin", _FLOAT, "How well the copies find its images: 0 as other clips do, 1 as the clip does."),
-        _column("num_others", _INT, "Number of other clips that it was compared with."),
+        _column("confidence", _FLOAT, "Probability that the encoders know the sound, by the agreement."),
+        _column("agreement", _FLOAT, "Mean cosine of clip and altered copies, in the subspace of images."),
+        _column("margin", _FLOAT, "Copies' similarity to its images: 0 as to all images, 1 as the clip's."),
+        _column("num_others", _INT, "Number of images that span the subspace."),
     ),
     "cues": _schema(
         "clip_id",

@@ -104,6 +104,30 @@ def read_picture(workspace: Workspace, row: Mapping[str, Any]) -> bytes:
     return data
 
 
+def read_next(workspace: Workspace, row: Mapping[str, Any], suffix: str) -> bytes | None:
+    """The member that follows the image file of a row of `renders`, such as its mask; none if it has another suffix.
+
+    Raises:
+        BadItem: the shard does not exist.
+        Transient: the store failed.
+    """
+    store, end = workspace.store, row["offset"] + row["num_bytes"]
+    start = end + -end % tarfile.BLOCKSIZE
+    try:
+        with store_errors(f"reading {store.uri(row['shard'])}"):
+            path, first = store.path(row["shard"]), start + tarfile.BLOCKSIZE
+            block = store.filesystem.cat_file(path, start=start, end=first)
+            header = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "strict")
+            if header.name != f"{row['key']}.{suffix}":
+                return None
+            data: bytes = store.filesystem.cat_file(path, start=first, end=first + header.size)
+    except FileNotFoundError as error:
+        raise _missing(store, row["shard"]) from error
+    except tarfile.HeaderError as error:
+        raise BadItem("the shard is damaged: copy it again", uri=store.uri(row["shard"])) from error
+    return data
+
+
 def remove_unnamed(workspace: Workspace, table: str, recipe: str, rows: Sequence[pa.Table]) -> None:
     """Remove those shards of some rows that no committed row names: another run has committed the same items first.
 

@@ -33,7 +33,8 @@ def train(
         Path | None, typer.Option(help="Train from a text file of captions instead, without any pair.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="For --text-only: configuration of the bank to align.")
+        Path | None,
+        typer.Option("--config", "-c", help="For --text-only: the bank's configuration; by default ./aai.yaml."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="For --text-only: folder to write to; trained by default.")
@@ -98,7 +99,7 @@ def _show_use(folder: Path, encoder: Path | None = None) -> None:
 
 
 def _from_captions(path: Path, config: Path | None, output: Path, changes: list[str] | None) -> None:
-    from flows.app.opening import changed
+    from flows.app.opening import changed, nearby
     from tasks.aligner.captions import read_captions, train_on_captions
     from tasks.aligner.config import ALIGNED, check_output, read_text_training
     from tasks.aligner.result import check_way
@@ -108,6 +109,7 @@ def _from_captions(path: Path, config: Path | None, output: Path, changes: list[
 
     check_output(output)
     check_way(output, "captions")
+    config = nearby(config, "with the encoders of the profile tiny, and no bank")
     keys = changed({}, changes)
     own: dict[str, object] = {name: keys.pop(name) for name in ("text_only", "train") if name in keys}
     keys = merge(keys, ALIGNED)
@@ -130,7 +132,10 @@ def _from_captions(path: Path, config: Path | None, output: Path, changes: list[
 def evaluate(  # noqa: PLR0913
     pairs: Annotated[Path | None, typer.Argument(help="The file of the training: its held-out pairs are used.")] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Configuration of a bank with labels, instead of pairs.")
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Configuration of a labelled bank, instead of pairs; by default ./aai.yaml."
+        ),
     ] = None,
     aligner: Annotated[
         Path | None, typer.Option(help="Folder of another aligner to evaluate on the held-out pairs.")
@@ -143,9 +148,10 @@ def evaluate(  # noqa: PLR0913
 ) -> None:
     """Measure an aligner: recall, class precision, hubness, abstention; as a table, JSON and a page."""
     with sentences():
+        from flows.app.opening import DEFAULT, nearby
         from tasks.aligner.evaluate import evaluate_bank, evaluate_pairs
 
-        if (pairs is None) == (config is None):
+        if pairs is not None and config is not None or pairs is config is None and not DEFAULT.exists():
             fail("name either the file of a training, or -c with the configuration of a bank")
         if config is not None and aligner is not None:
             fail("--aligner is for the pairs of a training: for a bank use --set models.aligner=FOLDER, and build it")
@@ -159,8 +165,8 @@ def evaluate(  # noqa: PLR0913
         else:
             from flows.app.opening import open_at
 
-            assert config is not None, "checked"
-            where, found = output, evaluate_bank(open_at(config, changes), output, clips)
+            run = open_at(nearby(config, "") or DEFAULT, changes)
+            where, found = output, evaluate_bank(run, output, clips)
     _show_evaluation(found)
     typer.echo(f"wrote {where / 'evaluation.json'} and {where / 'evaluation.html'}")
 

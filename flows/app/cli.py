@@ -203,22 +203,23 @@ def imagine(  # noqa: PLR0913
         "picture.png"
     ),
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Configuration of a bank, for its models and mapper.")
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Configuration of a bank, for its models and mapper; by default ./aai.yaml, if any."
+        ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="Profile to use without a configuration.")] = "tiny",
+    profile: Annotated[
+        str | None, typer.Option(help="Models of this profile instead; tiny where there is no configuration.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")] = 0,
     changes: Changes = None,
 ) -> None:
     """Render one picture of one recording, without fitting: with the models of a profile or of a bank."""
     with sentences():
         from flows.app.imagine import imagine as make_picture
-        from tasks.stages import make_config, open_run
+        from flows.app.imagine import run_of
 
-        if config is None:
-            run = open_run(make_config(**_changed({"profile": profile}, changes)))
-        else:
-            run = _open(config, changes)
-        make_picture(run, clip, prompt, seed, output)
+        make_picture(run_of(config, profile, changes), clip, prompt, seed, output)
     typer.echo(f"wrote {output}")
 
 
@@ -276,6 +277,7 @@ def deploy(  # noqa: PLR0913
     cron: Annotated[str, typer.Option(help="Schedule in UTC: minute, hour, day, month, weekday.")] = "0 2 * * *",
     pool: Annotated[str, typer.Option(help="Prefect work pool; it is created if it is not there.")] = "aai",
     kind: Annotated[Literal["process", "kubernetes"], typer.Option(help="Kind of a new work pool.")] = "process",
+    name: Annotated[str, typer.Option(help="Name of the schedule: each bank needs one of its own.")] = "nightly",
 ) -> None:
     """Schedule bank, pictures, scores and report on the Prefect server at PREFECT_API_URL."""
     with sentences():
@@ -283,12 +285,13 @@ def deploy(  # noqa: PLR0913
 
         keys = _changed({}, changes)
         load_config(config, keys)
-        from flows.app.deploy import DEPLOYMENT
+        from flows.app.deploy import FLOW
         from flows.app.deploy import deploy as make_deployment
 
-        make_deployment(config, keys, jobs, cron, pool, kind)
-    typer.echo(f"scheduled {DEPLOYMENT} at {cron!r} UTC; start a worker where AAI is installed, and a run at once:")
-    typer.echo(f"  prefect worker start --pool {pool}\n  prefect deployment run {DEPLOYMENT}")
+        for line in make_deployment(name, config, keys, jobs, cron, pool, kind):
+            remark(line)
+    typer.echo(f"scheduled {FLOW}/{name} at {cron!r} UTC; start a worker where AAI is installed, and a run at once:")
+    typer.echo(f"  prefect worker start --pool {pool}\n  prefect deployment run {FLOW}/{name}")
 
 
 @app.command(epilog="Example: `aai doctor -c aai.yaml`")

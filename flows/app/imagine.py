@@ -13,17 +13,32 @@ from aai.media import audio, images, provenance, windows
 from aai.media.options import IngestOptions
 from aai.options import PLACEHOLDER
 from aai.workspace import SCHEMAS
+from flows.app.opening import changed, nearby, open_at
 from flows.app.output import check_output, write_output
 from tasks.render import RenderSectionOptions
 from tasks.runtime.arrow import to_array, to_lists
 from tasks.runtime.caption_cues import CaptionCues
 from tasks.runtime.run import Run
+from tasks.stages import make_config, open_run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_OUTPUT = "--output"
+_OUTPUT, _PROFILE = "--output", "tiny"
 _KINDS: dict[str, Literal["png", "jpeg", "webp"]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+def run_of(config: Path | None, profile: str | None, changes: list[str] | None) -> Run:
+    """The run with the models of a configuration file, or of a profile; without both, that of ./aai.yaml or tiny.
+
+    Raises:
+        BadConfig: both are named, or one of them or a change is wrong.
+    """
+    if config and profile:
+        raise BadConfig(f"{config} has a profile of its own: leave one of -c and --profile out", key="--profile")
+    if not profile and (found := nearby(config, f"with the models of the profile {_PROFILE}")):
+        return open_at(found, changes)
+    return open_run(make_config(**changed({"profile": profile or _PROFILE}, changes)))
 
 
 def imagine(run: Run, clip: Path, prompt: str, seed: int, output: Path) -> None:

@@ -18,6 +18,22 @@ Changes = Annotated[
 DEFAULT = Path("aai.yaml")
 
 
+def nearby(path: Path | None, otherwise: str) -> Path | None:
+    """The configuration that a command works with whose `-c` may be left out: then ./aai.yaml, if it is there.
+
+    What is used without having been named is said in a line, with what `otherwise` says where there is no file.
+    """
+    from flows.app.terminal import remark
+
+    if path is not None:
+        return path
+    if not DEFAULT.exists():
+        remark(f"{otherwise}: there is no {DEFAULT} here, and -c names none")
+        return None
+    remark(f"with the configuration {DEFAULT} of this folder")
+    return DEFAULT
+
+
 def open_at(path: Path, changes: list[str] | None) -> "Run":
     """The run of a configuration file.
 

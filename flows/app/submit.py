@@ -109,6 +109,8 @@ def hand_in(target: Target, submission: Submission, wait: bool) -> int:
     Raises:
         BadConfig: the target lacks something or refuses the submission, or the file cannot be written.
     """
+    if wait and submission.options.schedule and target.watch_schedule:
+        raise BadConfig("a schedule never ends: leave out --wait, or submit.schedule", key="--wait")
     target.check_program()
     target.check(submission)
     if wait:
@@ -127,5 +129,6 @@ def hand_in(target: Target, submission: Submission, wait: bool) -> int:
 def _watching(target: Target, submission: Submission) -> str:
     """How to watch a job."""
     options = submission.options
-    commands = target.watch.format(name=submission.name, address=options.address, namespace=options.namespace)
+    shown = options.schedule and target.watch_schedule or target.watch
+    commands = shown.format(name=submission.name, address=options.address, namespace=options.namespace)
     return f"{submission.name}; to watch and to stop it:\n  {commands}"

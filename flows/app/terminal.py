@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tasks.views.plan import BuildPlan
     from tasks.views.results import Result
 
+_UNITS = "each stage counts its own items: files, tars, images, clips or pictures"
+
 _SIGNALLED = 128
 """Exit codes above this are those of signals."""
 
@@ -130,7 +132,7 @@ def progress(run: "Run") -> Iterator[None]:
             bar = bars.add_task(stage, total=None, rate="")
 
             def update(finished: int, total: int, rate: float) -> None:
-                bars.update(bar, completed=finished, total=total, rate=f"{rate:,.1f}/s")
+                bars.update(bar, completed=finished, total=total, rate=f"{rate:,.1f}/s" if finished else "")
 
             return update
 
@@ -167,6 +169,7 @@ def show_plan(planned: "BuildPlan") -> None:
         numbers = [f"{number:,}" for number in (stage.done, stage.new, stage.stale, stage.rejected)]
         table.add_row(stage.stage, *numbers, estimate)
     Console().print(table)
+    typer.echo(_UNITS)
     if planned.is_empty:
         typer.echo("nothing to do: everything is done")
     for note in (*planned.placement, *planned.notes):
@@ -177,12 +180,13 @@ def show_summaries(done: "Sequence[StageSummary]") -> None:
     """A table of what the stages of a command did."""
     from rich.console import Console
 
-    table = _table("stage", "before", "new", "rejected", "time", "per second")
+    table = _table("stage", "done before", "new", "rejected", "time", "per second")
     for summary in done:
         rate = f"{summary.rate:,.1f}" if summary.new else ""
         numbers = [f"{number:,}" for number in (summary.done, summary.new, summary.rejected)]
         table.add_row(summary.stage, *numbers, duration(summary.took_s), rate)
     Console().print(table)
+    typer.echo(_UNITS)
     if any(summary.rejected for summary in done):
         typer.echo("the table `rejects` and `aai report` say which items were rejected, and why")
 

@@ -1,35 +1,55 @@
 """Whether other nodes see the folders of a configuration."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+import fsspec
 import psutil
 
 from aai.errors import BadConfig
-from tasks.runtime.config import Config
+from flows.submit.submission import OUTPUT, Place, Submission
 
-_KEYS = ("workspace", "audio", "images", "metadata")
 _NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "gluster", "weka", "panfs", "orangefs", "fuse.")
 """File systems that are mounted on many nodes, by the beginnings of their names."""
 
 
-def check_places(config: Config) -> None:
-    """Check that every location of a configuration is a bucket, or on a file system that other nodes see.
+def check_places(submission: Submission) -> None:
+    """Check that every location of a submission is a bucket, or on a file system that other nodes see.
 
     Raises:
         BadConfig: one is on a local disk, and `submit.shared_disk` is not set; `key` is that of the location.
     """
-    if config.submit.shared_disk or config.submit.volumes:
+    options = submission.options
+    if options.shared_disk:
         return
-    for key in _KEYS:
-        value = getattr(config, key)
-        for location in (value,) if isinstance(value, str) else value:
-            if "://" not in location and not _is_network(file_system_of(location)):
-                raise BadConfig(
-                    f"{os.path.abspath(location)} is on a disk of this machine ({file_system_of(location)}), which "
-                    "other nodes do not see: name a bucket URL, or set submit.shared_disk if they do",
-                    key=key,
-                )
+    for place in submission.places:
+        location = place.location.removeprefix("file://")
+        if "://" in location or _is_below(location, options.volumes.values()):
+            _check_known(place)
+            continue
+        if not _is_network(kind := file_system_of(location)):
+            other = "a folder on a disk that they share" if place.key == OUTPUT else "a bucket URL"
+            other += ", or one below a path of submit.volumes" if options.volumes else ""
+            where = " in the file that its key `config` names" if submission.is_training else ""
+            raise BadConfig(
+                f"{os.path.abspath(location)} is on a disk of this machine ({kind}), which other nodes do not "
+                f"see: name {other}, or set submit.shared_disk{where} if they do",
+                key=place.key,
+                uri=place.file,
+            )
+
+
+def _check_known(place: Place) -> None:
+    scheme, separator, _ = place.location.partition("://")
+    if separator and scheme not in fsspec.available_protocols():
+        raise BadConfig(
+            f"{scheme}:// is no kind of place that is known: name a bucket URL", key=place.key, uri=place.file
+        )
+
+
+def _is_below(location: str, mounts: Iterable[str]) -> bool:
+    return any(Path(os.path.abspath(location)).is_relative_to(mount) for mount in mounts)
 
 
 def file_system_of(location: str) -> str:

@@ -30,7 +30,7 @@ def _check(submission: Submission) -> None:
             "Ray stores the environment of a job readable: set these variables on the cluster's nodes instead",
             key="submit.secrets",
         )
-    check_places(submission.config)
+    check_places(submission)
     _check_cluster(options.address)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from aai.errors import BadConfig
 from flows.submit.places import check_places
 from flows.submit.submission import FOLDER, Submission
-from flows.submit.target import Target, check_secrets, fill
+from flows.submit.target import Target, check_secrets, check_setup, fill
 
 _THERE = "/tmp/aai"
 
@@ -18,13 +18,14 @@ def _render(submission: Submission) -> str:
 
 def _check(submission: Submission) -> None:
     check_secrets(submission)
+    check_setup(submission)
     options = submission.options
     if options.image is None and not options.setup:
         raise BadConfig(
             "it is missing: name a container image with AAI (infra/docker builds one), or install AAI in submit.setup",
             key="submit.image",
         )
-    check_places(submission.config)
+    check_places(submission)
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:

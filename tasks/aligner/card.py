@@ -7,6 +7,9 @@ import yaml
 
 from aai.align.made_for import card_metadata
 
+LICENCES = "licences"
+"""The fact with the number of sounds and of images by licence."""
+
 _FROZEN = "both of which are frozen. It fits these encoders"
 _TUNED = """which is frozen. The last blocks of the
 audio encoder were trained with it, and are in the folder `audio` beside this one: it fits that encoder"""
@@ -28,14 +31,15 @@ def aligner_card(
         encoders: name and revision of the encoders that it is to be used with, by role.
         version: of AAI.
     """
-    rows = "\n".join(f"| {name} | {_plain(value)} |" for name, value in facts.items())
+    rows = "\n".join(f"| {name} | {_plain(value)} |" for name, value in facts.items() if name != LICENCES)
     settings = "\n".join(f"| `{name}` | {_plain(value)} |" for name, value in options.items())
     left_out = "".join(f"- {note}\n" for note in notes) or "- nothing\n"
     is_tuned = bool(options.get("tower_blocks"))
     return f"""\
 ---
 license: other
-license_name: as-the-training-data
+license_name: of-encoders-and-training-data
+license_link: README.md
 library_name: aai
 tags: [audio, image-retrieval, aai]
 {yaml.safe_dump(card_metadata(encoders), sort_keys=False)}---
@@ -52,6 +56,9 @@ only. Trained by AAI {version}.
 Left out or missing in the training:
 
 {left_out}
+## Licence
+
+{_licences(facts.get(LICENCES))}
 ## Use
 
 ```yaml
@@ -72,6 +79,20 @@ align:
 It knows what its training data show. `aai align eval` measures it on pairs that it was not trained on; sounds of other
 kinds still get some image.
 """
+
+
+def _licences(counts: Mapping[str, Mapping[str, int]] | None) -> str:
+    """What is known of the licences of the files that it was trained on."""
+    if not counts:
+        return "AAI sets none: the encoders' licences apply, and the captions' one.\n"
+    lines = [
+        f"- {kind}: {', '.join(f'{_plain(name)} ({num:,})' for name, num in by_licence.items())}\n"
+        for kind, by_licence in counts.items()
+    ]
+    return f"""\
+AAI sets none: the encoders' licences apply, and those of the files that it was trained on, as their metadata say:
+
+{"".join(lines)}"""
 
 
 def encoder_card(facts: Mapping[str, Any], options: Mapping[str, Any], version: str) -> str:
@@ -99,5 +120,7 @@ sounds with captions (`align.method: labels`, `fit.method: captions`) use the or
 def _plain(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {_plain(own)}" for name, own in value.items())
-    text = f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 else f"{value}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else f"{value}"
     return text.replace("|", r"\|").replace("\n", " ")

@@ -245,7 +245,7 @@ def _cards(run: Run, named: Named, found: Found, chosen: list[int]) -> list[Quer
 
     def thumb(number: int) -> Any:
         row = images[named.image_ids[number]]
-        return files.neighbour(row["image_id"], tuple(row[name] for name in columns), row["uri"].rsplit("/", 1)[-1])
+        return files.image(row["image_id"], tuple(row[name] for name in columns), row["uri"].rsplit("/", 1)[-1])
 
     cards = []
     for clip in chosen:

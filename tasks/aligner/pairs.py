@@ -23,6 +23,7 @@ from aai.identity import content_id
 from aai.workspace import Query
 from tasks.aligner.split import shared_images, split
 from tasks.aligner.tables import USED, read_table, unused_columns
+from tasks.aligner.unpaired import rows_without_pair, tars_without
 from tasks.runtime.arrow import to_array
 from tasks.runtime.run import Run
 
@@ -48,11 +49,6 @@ _SEVERAL = """
     SELECT count(*) FROM (
         SELECT 1 FROM listed GROUP BY audio, image HAVING count(DISTINCT label) > 1 OR count(DISTINCT caption) > 1
     )
-"""
-_MISSING = """
-    SELECT count(*) FROM listed t
-    WHERE t.audio NOT IN (SELECT uri FROM ({sounds})) OR t.image NOT IN (SELECT uri FROM ({pictures}))
-       OR t.audio IS NULL OR t.image IS NULL
 """
 
 
@@ -101,15 +97,16 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
         num_images = query.number(
             "SELECT count(*) FROM image_vectors v SEMI JOIN present_image_ids p ON v.image_id = p.id"
         )
-        missing = query.number(_MISSING.format(sounds=_SOUNDS, pictures=_PICTURES)) if options.table else 0
+        missing = rows_without_pair(query, _SOUNDS, _PICTURES) if options.table else []
         several = query.number(_SEVERAL) if options.table else 0
-    notes = _unpaired(found, num_sounds, num_images, missing)
+    notes = _unpaired(found, num_sounds, num_images) + missing + (tars_without(run) if options.folder else [])
     notes += _of_table(options.table, several) if options.table else []
     notes += _shared_names(found) if options.folder else []
     if not found.num_rows:
         how = "no row names files that could be read" if options.table else "no sound and image have the same name"
         key = "pairs.table" if options.table else "pairs.folder" if options.folder else "pairs.videos"
-        raise BadConfig(f"{how}, among {num_sounds:,} clips and {num_images:,} images", key=key)
+        known = "".join(f"; {note}" for note in missing)
+        raise BadConfig(f"{how}, among {num_sounds:,} clips and {num_images:,} images{known}", key=key)
     return found, notes
 
 
@@ -122,14 +119,12 @@ def _shared_names(found: pa.Table) -> list[str]:
     return [f"{num:,} names up to the first dot are of several sounds, each of which is paired with all their images"]
 
 
-def _unpaired(found: pa.Table, num_sounds: int, num_images: int, missing: int) -> list[str]:
+def _unpaired(found: pa.Table, num_sounds: int, num_images: int) -> list[str]:
     notes = []
     for name, num in (("clip", num_sounds), ("image", num_images)):
         alone = num - pc.count_distinct(found[f"{name}_id"]).as_py()
         if alone:
             notes.append(f"{alone:,} of {num:,} {name}s have no partner, and are left out")
-    if missing:
-        notes.append(f"{missing:,} rows of the table have no pair: a file is missing, rejected, or not named")
     return notes
 
 

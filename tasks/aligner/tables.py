@@ -9,6 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from aai.errors import BadConfig
+from aai.format import without_secrets
 from aai.media.metadata import Metadata, metadata_from
 
 _KEY = "pairs.table"
@@ -77,10 +78,23 @@ def folders_of(path: str) -> tuple[list[str], list[str]]:
     rows = read_table(path)
     if not rows.num_rows:
         raise BadConfig("it has no rows: add pairs", key=_KEY, uri=path)
-    audio, image = (sorted({uri.rpartition("/")[0] for uri in rows[name].to_pylist() if uri}) for name in _FILES)
-    if not (audio and image):
+    return _folders(rows["audio"].to_pylist(), path, "audio"), _folders(rows["image"].to_pylist(), path, "image")
+
+
+def _folders(uris: list[str | None], path: str, column: str) -> list[str]:
+    """The folders of a column's files; those that do not exist are left out, and their rows have no pair.
+
+    Raises:
+        BadConfig: there are none.
+    """
+    named = sorted({uri.rpartition("/")[0] for uri in uris if uri})
+    if not named:
         raise BadConfig("its rows name no pair of files: write paths into both columns", key=_KEY, uri=path)
-    return _outermost(audio), _outermost(image)
+    found = [folder for folder in named if "://" in folder or os.path.isdir(folder)]
+    if not found:
+        reason = f"of the files in its column {column} not even the folders exist, as {without_secrets(named[0])}"
+        raise BadConfig(f"{reason}: correct the paths, which are relative to the table", key=_KEY, uri=path)
+    return _outermost(found)
 
 
 def _outermost(folders: list[str]) -> list[str]:

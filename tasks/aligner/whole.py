@@ -1,23 +1,28 @@
 """A whole training of an aligner from pairs: vectors, training, and the files that it writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
 from aai.align.pair_vectors import HELD_OUT, TRAIN, VALIDATION
+from aai.errors import BadConfig
+from tasks.aligner.card import LICENCES
 from tasks.aligner.config import ALIGNER, AUDIO, CHECKPOINT, VECTORS, TrainingConfig
 from tasks.aligner.inputs import INPUTS, write_inputs
+from tasks.aligner.licences import licences_of
 from tasks.aligner.pairs import Pairs, pairs_of
 from tasks.aligner.result import Result, finished, publish
 from tasks.aligner.reuse import reuse_vectors
 from tasks.aligner.tower import TowerJob
 from tasks.aligner.train import Job, run_training
+from tasks.aligner.unpaired import refused
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 
 if TYPE_CHECKING:
+    from aai.align.checkpoints import Progress
     from aai.align.training import Watch
 
 UNTIL = ("embed_images", "embed_audio")
@@ -55,7 +60,10 @@ def embed(
         if stage.is_needed(run.config):
             if bank and stage.name in UNTIL:
                 reuse_vectors(run, bank, stage)
-            done.append(do(stage.name, lambda run, stage=stage: run.do(stage), run))  # type: ignore[misc]
+            try:
+                done.append(do(stage.name, lambda run, stage=stage: run.do(stage), run))  # type: ignore[misc]
+            except BadConfig as error:
+                raise refused(run, stage.name, error) from error
             if done[-1].stopped:
                 break
     return done
@@ -91,9 +99,19 @@ def train_aligner(run: Run, training: TrainingConfig, pairs: Pairs, watch: "Watc
     if not trained.is_finished:
         return replace(outcome, is_finished=False)
     result = Result(job.name, trained.progress, trained.steps, training.train.settings(), pairs.notes, trained.tower)
-    publish(run, output, trained.projector, result, {"pairs": outcome.counts, "digest of the pairs": job.digest})
+    facts = {"pairs": outcome.counts, "passes over the training pairs": _passes(job, outcome.counts, trained.progress)}
+    facts |= {"digest of the pairs": job.digest, LICENCES: licences_of(run, pairs)}
+    publish(run, output, trained.projector, result, facts)
     job.checkpoint.unlink(missing_ok=True)
     return outcome
+
+
+def _passes(job: Job, counts: Mapping[str, int], progress: "Progress") -> float:
+    """How often each training pair was used; more than `train.epochs` where `train.min_steps` asks for more."""
+    from aai.align.training import Plan
+
+    plan = Plan.of(counts["training"], job.options, job.num_workers)
+    return round(progress.step / plan.steps_per_epoch, 1)
 
 
 def _job(run: Run, training: TrainingConfig, pairs: Pairs) -> Job:

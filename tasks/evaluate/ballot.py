@@ -26,7 +26,7 @@ from aai.report import media
 from aai.report.ballot import Ballot, BallotPair, ballot_page
 
 CELLS = "cells.parquet"
-_COLUMNS = ("clip_id", "method", "prompt", "seed", "image", "sound")
+_COLUMNS = ("clip_id", "method", "prompt", "seed", "photo", "image", "sound")
 _SOUND_TYPES = {".mp3": "audio/mpeg", ".wav": "audio/wav", ".ogg": "audio/ogg", ".flac": "audio/flac"}
 _ID_BYTES = 6
 
@@ -126,9 +126,9 @@ def _read_cells(folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
 
 def _candidates(cells: Sequence[Mapping[str, Any]], seed: int) -> list[list[tuple[str, str, Side, Side]]]:
     """For each two methods all pairs of their pictures, in random order, on random sides."""
-    shown: dict[tuple[str, str], dict[str, list[Side]]] = {}
+    shown: dict[tuple[str, str, str], dict[str, list[Side]]] = {}
     for row in sorted(cells, key=lambda row: (row["clip_id"], row["prompt"], row["seed"])):
-        by_method = shown.setdefault((row["clip_id"], row["prompt"]), {})
+        by_method = shown.setdefault((row["clip_id"], row["prompt"], row["photo"] or ""), {})
         by_method.setdefault(row["method"], []).append(Side(row["method"], row["image"], row["seed"]))
     methods = sorted({row["method"] for row in cells})
     rng = np.random.default_rng(seed)
@@ -136,7 +136,7 @@ def _candidates(cells: Sequence[Mapping[str, Any]], seed: int) -> list[list[tupl
     for first, second in combinations(methods, 2):
         pairs = [
             (clip_id, prompt, *(sides if rng.random() < 0.5 else sides[::-1]))
-            for (clip_id, prompt), by_method in shown.items()
+            for (clip_id, prompt, _), by_method in shown.items()
             for sides in zip(by_method.get(first, ()), by_method.get(second, ()), strict=False)
         ]
         found.append([pairs[index] for index in rng.permutation(len(pairs))])

@@ -4,9 +4,8 @@ Pictures have the ids that jobs would give them, so that what has been rendered 
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -22,6 +21,7 @@ from aai.jobs.jobfile import make_jobs
 from aai.jobs.selection import CueFilter
 from tasks.combinations import BLOCK, COMBINATION, Combinations
 from tasks.evaluate.options import ComparisonOptions, Method
+from tasks.evaluate.prompts import Prompt, is_edit, job_keys, name_of, text_of
 from tasks.render import RenderSectionOptions
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
@@ -36,6 +36,9 @@ _WORDS = {"label": "{label}", "caption": "{caption}"}
 """What a method has in place of the cue."""
 
 _LOCATION = ("shard", "key", "offset", "num_bytes", "checksum", "format")
+Location = dict[str, Any]
+"""Of a picture: a member of a shard, or an image file."""
+
 _CUE = pa.schema(
     [
         ("num_tokens", pa.int32()),
@@ -56,6 +59,19 @@ _ROW = pa.schema(
 """What the worker of the stage `render` gets."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """What an edit is made from."""
+
+    id: str
+    """Of a photo the digest of its contents; of a generated picture its own id."""
+    name: str
+    """File name of a photo, or the prompt."""
+    is_photo: bool
+    location: Location | None
+    """None if there is no picture."""
+
+
 @dataclass
 class Cell:
     """A clip's picture by one method for one prompt and seed."""
@@ -63,16 +79,36 @@ class Cell:
     clip_id: str
     method: str
     prompt: str
-    """As the comparison has it, with `*`."""
+    """Name of the prompt: its text with `*`, unless it has another."""
+    text: str
+    """Text of the prompt, with `*`."""
     seed: int
     picture_id: str
     """Id of the picture; of an image of the collection its own."""
     fault: str | None = None
     """Why there is no picture."""
-    location: dict[str, Any] | None = None
-    """Of the picture: a member of a shard, or an image file; none if there is no picture."""
+    location: Location | None = None
+    """None if there is no picture."""
     request: dict[str, Any] = field(default_factory=dict)
     """What renders it."""
+    chosen_seed: int | None = None
+    """Seed of the candidate that was kept; none for a single candidate."""
+    source: Source | None = None
+    """Of an edit."""
+
+    @property
+    def is_edit(self) -> bool:
+        """Whether it is made from a source image."""
+        return self.request.get("edit") is not None
+
+    @property
+    def photo(self) -> str:
+        """Id of the photo that it is made from; empty without one."""
+        return str(self.request.get("image_id") or "")
+
+
+SeedsOf = Callable[[str], Sequence[int]]
+"""The seeds of a clip's pictures."""
 
 
 def seeds_of(options: ComparisonOptions, run_seed: int, clip_id: str) -> list[int]:
@@ -80,11 +116,6 @@ def seeds_of(options: ComparisonOptions, run_seed: int, clip_id: str) -> list[in
     if isinstance(options.seeds, tuple):
         return list(options.seeds)
     return [seed_of(run_seed, "evaluate", clip_id, "noise", number) for number in range(options.seeds)]
-
-
-def text_of(prompt: str | dict[str, Any]) -> str:
-    """The text of a prompt."""
-    return prompt if isinstance(prompt, str) else str(prompt["prompt"])
 
 
 def caption_of(prompt: str, clip: dict[str, Any]) -> tuple[str | None, str]:
@@ -99,21 +130,11 @@ def caption_of(prompt: str, clip: dict[str, Any]) -> tuple[str | None, str]:
 
 
 class RenderedCells:
-    """The pictures that a method renders; a source for the stage `render`.
+    """Cells that are rendered; a source for the stage `render`."""
 
-    Raises:
-        BadConfig: a prompt cannot be a job.
-    """
-
-    def __init__(self, run: Run, method: Method, options: ComparisonOptions, clips: pa.Table) -> None:
-        self._run, self._method, self._options = run, method, options
-        self._jobs = _jobs(run, method, options)
-        self._clips = clips.filter(pc.is_in(clips["clip_id"], self._with_cues(clips)))
-
-    @cached_property
-    def cells(self) -> list[Cell]:
-        """All cells of the method, in the order in which they are best rendered."""
-        return [cell for job in self._jobs for cell in self._of_job(job)]
+    def __init__(self, run: Run, cells: Sequence[Cell], needs_cues: bool) -> None:
+        self.cells = list(cells)
+        self._run, self._needs_cues = run, needs_cues
 
     def pending(self, retry_rejects: bool = False) -> Pending:
         """The pictures that are not rendered yet.
@@ -134,37 +155,17 @@ class RenderedCells:
         Raises:
             Transient: the store failed.
         """
-        ids = {cell.picture_id for cell in self.cells if cell.location is None}
-        rows = {row["render_id"]: row for row in look_up(self._run, "renders", ids, _LOCATION)} if ids else {}
+        ids, columns = {cell.picture_id for cell in self.cells if cell.location is None}, (*_LOCATION, "chosen_seed")
+        rows = {row["render_id"]: row for row in look_up(self._run, "renders", ids, columns)} if ids else {}
         for cell in self.cells:
             if row := rows.get(cell.picture_id):
                 cell.location = {name: row[name] for name in _LOCATION}
-
-    def _with_cues(self, clips: pa.Table) -> pa.Array:
-        ids = clips["clip_id"].to_pylist()
-        if self._method.needs_cues:
-            ids = [row["clip_id"] for row in look_up(self._run, "cues", ids, ())]
-        return pa.array(ids, pa.string())
+                cell.chosen_seed = row["chosen_seed"]
 
     def _rejected(self) -> set[str]:
         with self._run.query({"rejects": self._run.recipe("renders")}) as query:
             found = query.table("SELECT DISTINCT id FROM rejects WHERE part_of IS NULL AND error <> 'Unavailable'")
         return set(found["id"].to_pylist())
-
-    def _of_job(self, job: Job) -> Iterator[Cell]:
-        """The cells of one prompt; combinations come in the order of the clips."""
-        if not self._clips.num_rows:
-            return
-        combinations = Combinations(self._run, [job], {CueFilter(): self._clips})
-        prompt = job.name
-        for block in combinations.blocks():
-            shared = {name: value for name, value in block.shared().items() if name != "block"}
-            for row in (row for table in combinations.of(block) for row in table.to_pylist()):
-                clip_id = row["clip_ids"][0]
-                address, fault = row.pop("address").encode(), row["fault"]
-                for seed in seeds_of(self._options, self._run.config.seed, clip_id):
-                    picture_id = blake2b(address + b"%d" % seed, digest_size=_ID_BYTES).hexdigest()
-                    yield Cell(clip_id, self._method.name, prompt, seed, picture_id, fault, None, shared | row)
 
     def _rows(self, cells: Sequence[Cell]) -> Iterator[pa.Table]:
         for start in range(0, len(cells), _ROWS_AT_ONCE):
@@ -178,15 +179,66 @@ class RenderedCells:
 
     def _cues(self, clip_ids: set[str]) -> dict[str, dict[str, Any]]:
         """What a row says of each clip's cue."""
-        if not self._method.needs_cues:
+        if not self._needs_cues:
             return {clip_id: {"vectors": []} for clip_id in clip_ids}
         names = ("num_tokens", "dim", "method")
         rows = look_up(self._run, "cues", clip_ids, (*names, "vector"))
         return {row["clip_id"]: {name: row[name] for name in names} | {"vectors": [row["vector"]]} for row in rows}
 
 
+def rendered_cells(run: Run, method: Method, options: ComparisonOptions, clips: pa.Table) -> RenderedCells:
+    """The pictures that a method renders, in the order in which they are best rendered.
+
+    Raises:
+        BadConfig: a prompt cannot be a job, or its photos do not exist.
+        Transient: the store failed.
+    """
+    ids = clips["clip_id"].to_pylist()
+    if method.needs_cues:
+        ids = [row["clip_id"] for row in look_up(run, "cues", ids, ())]
+    some = clips.filter(pc.is_in(clips["clip_id"], pa.array(ids, pa.string())))
+    cells: list[Cell] = []
+    for job, prompt in zip(jobs_of(run, method, options), options.prompts, strict=True):
+        own = cells_of(run, job, some, lambda clip_id: seeds_of(options, run.config.seed, clip_id))
+        named = (replace(cell, method=method.name, text=text_of(prompt)) for cell in own)
+        cells += some_photos(named, options.photos_per_clip, run.config.seed)
+    return RenderedCells(run, cells, method.needs_cues)
+
+
+def cells_of(run: Run, job: Job, clips: pa.Table, seeds: SeedsOf) -> Iterator[Cell]:
+    """The cells of a job; combinations come in the order of the clips.
+
+    Raises:
+        BadConfig: its photos do not exist.
+        Transient: the store failed.
+    """
+    if not clips.num_rows:
+        return
+    every = clips["clip_id"].to_pylist()
+    combinations = Combinations(run, [job], {CueFilter(): clips})
+    for block in combinations.blocks():
+        shared = {name: value for name, value in block.shared().items() if name != "block"}
+        for row in (row for table in combinations.of(block) for row in table.to_pylist()):
+            address, fault = row.pop("address").encode(), row["fault"]
+            for clip_id in row["clip_ids"] or every:  # a prompt that names nothing of a clip is the same for all
+                for seed in [0] if job.is_seedless else seeds(clip_id):
+                    picture_id = blake2b(address + b"%d" % seed, digest_size=_ID_BYTES).hexdigest()
+                    yield Cell(clip_id, "", job.name, "", seed, picture_id, fault, None, shared | row)
+
+
+def some_photos(cells: Iterable[Cell], num: int | None, seed: int) -> Iterator[Cell]:
+    """The cells without those of photos beyond so many for a clip, which are drawn for each clip."""
+    cells = list(cells)
+    photos = sorted({cell.photo for cell in cells if cell.photo})
+    drawn: dict[str, set[str]] = {}
+    for clip_id in {cell.clip_id for cell in cells}:
+        order = sorted(photos, key=lambda photo: seed_of(seed, "evaluate", clip_id, f"photo {photo}"))
+        drawn[clip_id] = {"", *order[:num]}
+    return (cell for cell in cells if cell.photo in drawn[cell.clip_id])
+
+
 def collection_cells(run: Run, method: Method, options: ComparisonOptions, clips: pa.Table) -> list[Cell]:
-    """Images of the collection in place of pictures: random ones, or the nearest to each clip.
+    """Images of the collection in place of pictures: random ones, or the nearest to each clip; none in place of edits.
 
     Raises:
         BadConfig: the collection has no images.
@@ -207,16 +259,17 @@ def collection_cells(run: Run, method: Method, options: ComparisonOptions, clips
     columns = ("uri", "offset", "num_bytes")
     images = {row["image_id"]: row for row in look_up(run, "known_images", chosen.values(), columns, key="image_id")}
     return [
-        _collection_cell(clip_id, method, text_of(prompt), seed, images[image_id])
+        _collection_cell(clip_id, method, prompt, seed, images[image_id])
         for prompt in options.prompts
+        if not is_edit(prompt)
         for (clip_id, seed), image_id in chosen.items()
         if image_id in images
     ]
 
 
-def _collection_cell(clip_id: str, method: Method, prompt: str, seed: int, image: dict[str, Any]) -> Cell:
+def _collection_cell(clip_id: str, method: Method, prompt: Prompt, seed: int, image: dict[str, Any]) -> Cell:
     location = {name: image[name] for name in ("uri", "offset", "num_bytes")} | {"content_id": image["image_id"]}
-    return Cell(clip_id, method.name, prompt, seed, image["image_id"], None, location)
+    return Cell(clip_id, method.name, name_of(prompt), text_of(prompt), seed, image["image_id"], None, location)
 
 
 def image_ids(run: Run, num: int) -> list[str]:
@@ -251,12 +304,15 @@ def item_of(cell: Cell, caption: str | None, prompt: str, label: str | None) -> 
     }
 
 
-def _jobs(run: Run, method: Method, options: ComparisonOptions) -> tuple[Job, ...]:
-    """A job for each prompt, whose name is the prompt's text."""
+def jobs_of(run: Run, method: Method, options: ComparisonOptions) -> tuple[Job, ...]:
+    """A job for each prompt, with the prompt's name.
+
+    Raises:
+        BadConfig: a prompt cannot be a job.
+    """
     given = []
     for prompt in options.prompts:
-        keys = {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
         text = text_of(prompt)
         words = text if method.prompt == "cue" else parse(text).in_words({UNNAMED: _WORDS[method.prompt]})
-        given.append(keys | method.job | {"prompt": words, "name": text})
+        given.append(job_keys(prompt, method.job) | {"prompt": words, "name": name_of(prompt)})
     return make_jobs(given, run.config.options(RenderSectionOptions).of_jobs, "prompts")

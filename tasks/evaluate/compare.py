@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from aai.errors import BadConfig
 from aai.identity import content_id
-from tasks.evaluate.cells import Cell, RenderedCells, collection_cells, image_ids, text_of
+from tasks.evaluate.cells import Cell, collection_cells, image_ids, jobs_of, rendered_cells
 from tasks.evaluate.clips import chosen_clips, own_images, truths_of
+from tasks.evaluate.edits import Edits, generated_sources, set_generated, set_photos
 from tasks.evaluate.figures import SECONDS, Sample, figures_of
 from tasks.evaluate.measuring import Items, measured_cells, vectors_by_method
 from tasks.evaluate.options import ComparisonOptions, Method
 from tasks.evaluate.output import Comparison, Results, stored, write
+from tasks.evaluate.prompts import name_of
 from tasks.fit import CUES
 from tasks.measure import MEASURES
 from tasks.render import RENDERS
@@ -60,13 +62,16 @@ class Opened:
         own = own_images(self.base, clips, self._notes) if self.options.own_images == "names" else {}
         items = Items(self.base, clips, own)
         item_ids = [items.add(cell) for cell in cells]
+        edit_ids = self._add_edits(items, cells)
         self._do(self.base, MEASURES, items)
         self._note_faults(cells)
         mark = self._mark(items, cells, clips)
         if found := stored(Path(self.options.output), mark):
             return found
         items.read()
-        return write(self._results(clips, cells, items, item_ids), self.base, clips, cells, mark)
+        if unmeasured := sum(item_id not in items.values for item_id in edit_ids.values()):
+            self._notes.append(f"{unmeasured:,} edits could not be compared with their source: see the rejects")
+        return write(self._results(clips, cells, items, item_ids, edit_ids), self.base, clips, cells, mark)
 
     def _cells(self, method: Method, clips: pa.Table) -> list[Cell]:
         """The pictures of a method, which are rendered if they are not there yet."""
@@ -82,10 +87,29 @@ class Opened:
             with run.query(extra={"selected": clips.select(["clip_id"])}) as query:
                 some = query.table("SELECT n.* FROM neighbours n SEMI JOIN selected s ON n.clip_id = s.clip_id")
             self._do(run, CUES, QuerySource(run, CUES, {"neighbours": some}))
-        source = RenderedCells(run, method, self.options, clips)
+        source = rendered_cells(run, method, self.options, clips)
         self._do(run, RENDERS, source)
         source.locate()
+        self._set_sources(method, source.cells, clips)
         return source.cells
+
+    def _set_sources(self, method: Method, cells: list[Cell], clips: pa.Table) -> None:
+        """Note what edits are made from; generated sources are rendered, once for all methods if the model is one."""
+        set_photos(cells)
+        own = self.runs[method.name]
+        run = self.base if own.recipes["renders"].models == self.base.recipes["renders"].models else own
+        sources = generated_sources(run, jobs_of(own, method, self.options), cells, clips)
+        if sources.cells:
+            self._do(run, RENDERS, sources)
+            sources.locate()
+            set_generated(cells, sources.cells)
+
+    def _add_edits(self, items: Items, cells: Sequence[Cell]) -> dict[int, str]:
+        """The items of edits that are compared with their sources, by the number of their cell."""
+        edits = Edits(self.options, items.clips)
+        found = edits.items(cells)
+        self._notes += edits.left_out() + edits.notes(cells, found)
+        return {number: items.add_edit(item) for number, item in found.items()}
 
     def _make(self, run: Run, tables: Iterable[str]) -> None:
         """Make tables and artifacts with all that they are made from, unless this call has looked after them."""
@@ -106,7 +130,14 @@ class Opened:
         for (method, fault), num in faults.most_common():
             self._notes.append(f"{method}: {num:,} pictures are missing: {fault}")
 
-    def _results(self, clips: pa.Table, cells: Sequence[Cell], items: Items, item_ids: Sequence[str | None]) -> Results:
+    def _results(
+        self,
+        clips: pa.Table,
+        cells: Sequence[Cell],
+        items: Items,
+        item_ids: Sequence[str | None],
+        edit_ids: Mapping[int, str],
+    ) -> Results:
         rows = measured_cells(self.base, items, cells, item_ids)
         seconds = {name: self._seconds(name, clips) for name in self.runs}
         known = {row["clip_id"]: row for row in clips.to_pylist()}
@@ -114,7 +145,8 @@ class Opened:
             {"clip_id": cell.clip_id, "method": cell.method, "prompt": cell.prompt, "seed": cell.seed}
             | {SECONDS: seconds[cell.method].get(cell.clip_id)}
             | row
-            for cell, row in zip(cells, rows, strict=True)
+            | items.values.get(edit_ids.get(number, ""), {})
+            for number, (cell, row) in enumerate(zip(cells, rows, strict=True))
         ]
         sample = Sample(
             clip_ids=list(known),
@@ -122,7 +154,7 @@ class Opened:
             truths=truths_of(clips),
             methods=list(self.runs),
             reference=self.options.compared_with,
-            prompts=[text_of(prompt) for prompt in self.options.prompts],
+            prompts=[name_of(prompt) for prompt in self.options.prompts],
             rows=table,
             vectors=vectors_by_method(self.base, items, cells, item_ids),
             images=self._images(),
@@ -177,6 +209,7 @@ def open_comparison(options: ComparisonOptions, changes: Mapping[str, Any]) -> O
     for method in options.methods:
         try:
             runs[method.name] = open_run(make_config(**merge(keys, method.changes)))
+            jobs_of(runs[method.name], method, options)  # before any work
         except BadConfig as error:
             raise BadConfig(f"{error.key}: {error.sentence}", key=f"methods.{method.name}") from error
     return Opened(options, base, runs)

@@ -91,7 +91,11 @@ def figures_of(sample: Sample, seed: int = 0) -> list[Figure]:
 
 
 def matrix(sample: Sample, name: str, prompt: str | None) -> np.ndarray | None:
-    """A metric's mean over seeds and prompts, clips x methods; NaN where it is missing, none if it is everywhere."""
+    """A metric's mean over seeds and prompts, clips x methods; NaN where it is missing, none if it is everywhere.
+
+    Over all prompts a method is missing that lacks one of those that others have: means over other prompts than theirs
+    would be no comparison.
+    """
     clips = {clip_id: number for number, clip_id in enumerate(sample.clip_ids)}
     methods = {method: number for number, method in enumerate(sample.methods)}
     prompts = {text: number for number, text in enumerate(sample.prompts)}
@@ -105,7 +109,9 @@ def matrix(sample: Sample, name: str, prompt: str | None) -> np.ndarray | None:
     if not num.any():
         return None
     by_prompt = np.divide(total, num, out=np.zeros_like(total), where=num > 0)
-    has = (num > 0).sum(axis=0)
+    is_there: np.ndarray = num.sum(axis=1) > 0  # prompts x methods
+    lacks_one = (is_there.any(axis=1, keepdims=True) & ~is_there).any(axis=0)
+    has = np.where(lacks_one, 0, (num > 0).sum(axis=0))
     return np.divide(by_prompt.sum(axis=0), has, out=np.full(has.shape, math.nan), where=has > 0)
 
 
@@ -147,10 +153,12 @@ def _of_sets(sample: Sample, metric: Metric, prompt: str | None) -> list[Figure]
     """Distances of all pictures of a method; intervals are jackknives over the clips."""
     if len(sample.images) < 2:
         return []
-    distances = {}
+    distances, shown = {}, {text for _, text in sample.vectors}
     for method in sample.methods:
         prompts = sample.prompts if prompt is None else [prompt]
         own = [sample.vectors[method, text] for text in prompts if (method, text) in sample.vectors]
+        if len(own) < len(shown.intersection(prompts)):
+            continue
         if own and sum(len(vectors) for vectors, _ in own) > 1:
             vectors, clips = (np.concatenate(parts) for parts in zip(*own, strict=True))
             distances[method] = SetDistance(vectors, clips, sample.images, metric.name)

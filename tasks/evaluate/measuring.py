@@ -14,6 +14,7 @@ from aai.evaluate.similarities import best_label, ranks_within, z_scores
 from aai.identity import content_id
 from tasks.evaluate.cells import Cell, caption_of, item_of
 from tasks.measure import CLIP, ITEM, TEXT
+from tasks.measure_edits import EditItem
 from tasks.runtime.models import image_role
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Pending
@@ -45,10 +46,14 @@ class Items:
             return None
         clip = self.clips[cell.clip_id]
         try:
-            caption, prompt = caption_of(cell.prompt, clip)
+            caption, prompt = caption_of(cell.text, clip)
         except BadItem:
             caption, prompt = None, ""
         return self._add(item_of(cell, caption, prompt, clip["label"]))
+
+    def add_edit(self, edit: EditItem) -> str:
+        """The item of an edit and its source."""
+        return self._add(dict(edit.row()))
 
     def pending(self, retry_rejects: bool = False) -> Pending:
         """The items that are not measured yet.
@@ -167,10 +172,10 @@ def _compare_labels(items: Items, cells: Sequence[Cell], item_ids: Sequence[str 
 
 
 def _add_diversity(items: Items, cells: Sequence[Cell], item_ids: Sequence[str | None], rows: list[Row]) -> None:
-    groups: dict[tuple[str, str, str], list[int]] = {}
+    groups: dict[tuple[str, ...], list[int]] = {}
     for index, (cell, item_id) in enumerate(zip(cells, item_ids, strict=True)):
         if (item_id, "image_text") in items.vectors:
-            groups.setdefault((cell.clip_id, cell.method, cell.prompt), []).append(index)
+            groups.setdefault((cell.clip_id, cell.method, cell.prompt, cell.photo), []).append(index)
     for group in groups.values():
         value = diversity(np.stack([items.vectors[item_ids[index] or "", "image_text"] for index in group]))
         if not np.isnan(value):

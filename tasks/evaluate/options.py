@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aai.errors import BadConfig, BadItem
-from aai.inject.prompt import UNNAMED, parse
+from aai.errors import BadConfig
 from aai.jobs.job import checked_seeds
 from aai.jobs.selection import CueFilter
-from aai.options import PLACEHOLDER, Options
+from aai.options import Options
 from aai.yaml_reader import read_yaml
+from tasks.evaluate.prompts import Prompt, checked, resolved
 from tasks.runtime.config import read_options
 
 _KEYS = "docs/EVALUATE.md lists all there are"
@@ -98,8 +98,11 @@ class ComparisonOptions(Options):
     reference: str | None = None
     """The method that the others are compared with; by default the first."""
 
-    prompts: tuple[str | dict[str, Any], ...] = Field(("a photo of *",), min_length=1)
+    prompts: tuple[Prompt, ...] = Field(("a photo of *",), min_length=1)
     """Prompts with `*` for the sound. A prompt may be a job with further keys, such as mode, source_prompt and edit."""
+
+    photos_per_clip: int | None = Field(None, gt=0)
+    """Photos that each clip's edits of photos are made of, drawn for each clip; null: all of the prompt's."""
 
     clips: ComparedClips = ComparedClips()
     """Which clips: labels, clip_ids, where, and limit."""
@@ -136,11 +139,8 @@ class ComparisonOptions(Options):
 
     @field_validator("prompts", mode="after")
     @classmethod
-    def _have_a_cue(cls, prompts: tuple[str | dict[str, Any], ...]) -> tuple[str | dict[str, Any], ...]:
-        for given in prompts:
-            text = given.get("prompt") if isinstance(given, dict) else given
-            if not isinstance(text, str) or _names(text) != (UNNAMED,):
-                raise ValueError(f"{text!r}: write one prompt with one {PLACEHOLDER} for the sound")
+    def _have_a_cue(cls, prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
+        checked(prompts)
         return prompts
 
     @field_validator("seeds", mode="before")
@@ -153,6 +153,13 @@ class ComparisonOptions(Options):
         names = [method.name for method in self.methods]
         if self.reference is not None and self.reference not in names:
             raise ValueError(f"reference: there is no method {self.reference!r}: choose from {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_photos_to_draw(self) -> "ComparisonOptions":
+        has_photos = any(isinstance(prompt, dict) and prompt.get("source_images") for prompt in self.prompts)
+        if self.photos_per_clip is not None and not has_photos:
+            raise ValueError("photos_per_clip: no prompt has source_images to draw from: leave it out")
         return self
 
     @property
@@ -179,19 +186,9 @@ def load_comparison(path: Path | None, given: Mapping[str, Any]) -> ComparisonOp
     for name in ("config", "output"):
         if isinstance(keys[name], str) and "://" not in keys[name]:
             keys[name] = str(folder / os.path.expanduser(keys[name]))
+    if "prompts" in keys:
+        keys["prompts"] = resolved(keys["prompts"], folder)
     return read_options(ComparisonOptions, keys | dict(given), _KEYS, str(path) if path else None)
-
-
-def _names(prompt: str) -> tuple[str, ...]:
-    """The cue names of a prompt.
-
-    Raises:
-        ValueError: a strength in it is not a number.
-    """
-    try:
-        return parse(prompt).names
-    except BadItem as error:
-        raise ValueError(error.sentence) from error
 
 
 def _method(given: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,16 +18,18 @@ from aai.media import images
 from aai.media.files import read_content
 from aai.media.options import IngestOptions
 from aai.metrics import METRICS
-from aai.workspace.shards import read_picture
+from aai.workspace.shards import read_next, read_picture
 from aai.workspace.store import write_whole
-from tasks.evaluate.cells import Cell
+from tasks.evaluate.cells import Cell, Location
 from tasks.evaluate.figures import SECONDS, Figure, Sample
 from tasks.evaluate.options import ComparisonOptions
 from tasks.evaluate.sounds import write_sounds
 from tasks.evaluate.tables import markdown
+from tasks.pictures import MASK
 from tasks.runtime.run import Run
 
-JSON, MARKDOWN, PAGE, CELLS, PICTURES = "results.json", "results.md", "index.html", "cells.parquet", "pictures"
+JSON, MARKDOWN, PAGE, CELLS = "results.json", "results.md", "index.html", "cells.parquet"
+PICTURES, SOURCES, MASKS = "pictures", "sources", "masks"
 _QUALITY = 90
 
 
@@ -90,11 +92,9 @@ def write(results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], ma
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / JSON).unlink(missing_ok=True)
-        paths = _write_pictures(folder, run, cells)
-        sounds = write_sounds(folder, run, clips.to_pylist())
-        table = _cells_table(results, clips, cells, paths).append_column(
-            "sound", pa.array([sounds.get(cell.clip_id) for cell in cells], pa.string())
-        )
+        table = _cells_table(results, clips, cells)
+        for name, values in _written(folder, run, clips, cells).items():
+            table = table.append_column(name, pa.array(values, pa.string()))
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
         write_whole(folder / CELLS, buffer.getvalue())
@@ -124,28 +124,53 @@ def picture_bytes(run: Run, location: Mapping[str, Any]) -> tuple[bytes, str]:
     return images.encode(pixels, "webp", _QUALITY), "webp"
 
 
-def _write_pictures(folder: Path, run: Run, cells: Sequence[Cell]) -> dict[str, str]:
-    """Write the pictures that are not there; their paths relative to the folder, by id."""
-    (folder / PICTURES).mkdir(exist_ok=True)
-    known = {cell.picture_id: cell.location for cell in cells if cell.location}
-    there = {path.stem: path for path in (folder / PICTURES).iterdir()}
+def _written(folder: Path, run: Run, clips: pa.Table, cells: Sequence[Cell]) -> dict[str, list[str | None]]:
+    """Write the files of all cells that are not there; columns with their paths relative to the folder."""
+    pictures = {cell.picture_id: cell.location for cell in cells if cell.location}
+    sources = {cell.source.id: cell.source.location for cell in cells if cell.source and cell.source.location}
+    edits = {cell.picture_id: cell.location for cell in cells if cell.location and cell.is_edit}
+    images = _write(folder, PICTURES, pictures, lambda location: picture_bytes(run, location))
+    of_source = _write(folder, SOURCES, sources, lambda location: picture_bytes(run, location))
+    masks = _write(folder, MASKS, edits, lambda location: (read_next(run.workspace, location, MASK), "png"))
+    sounds = write_sounds(folder, run, clips.to_pylist())
+    return {
+        "image": [images.get(cell.picture_id) if cell.location else None for cell in cells],
+        "source": [of_source.get(cell.source.id) if cell.source else None for cell in cells],
+        "mask": [masks.get(cell.picture_id) for cell in cells],
+        "sound": [sounds.get(cell.clip_id) for cell in cells],
+    }
 
-    def put(picture_id: str) -> str | None:
-        if picture_id in there:
-            return f"{PICTURES}/{there[picture_id].name}"
+
+def _write(
+    folder: Path,
+    name: str,
+    known: Mapping[str, Location],
+    read: Callable[[Location], tuple[bytes | None, str]],
+) -> dict[str, str]:
+    """Write the files that are not there into a folder of this name; the paths of those that can be read, by id."""
+    if not known:
+        return {}
+    (folder / name).mkdir(exist_ok=True)
+    there = {path.stem: path for path in (folder / name).iterdir()}
+
+    def put(key: str) -> str | None:
+        if key in there:
+            return f"{name}/{there[key].name}"
         try:
-            data, kind = picture_bytes(run, known[picture_id])
+            data, kind = read(known[key])
         except BadItem:
             return None
-        write_whole(folder / PICTURES / f"{picture_id}.{kind}", data)
-        return f"{PICTURES}/{picture_id}.{kind}"
+        if data is None:
+            return None
+        write_whole(folder / name / f"{key}.{kind}", data)
+        return f"{name}/{key}.{kind}"
 
     with ThreadPoolExecutor() as threads:
         paths = dict(zip(known, threads.map(put, known), strict=True))
-    return {picture_id: path for picture_id, path in paths.items() if path}
+    return {key: path for key, path in paths.items() if path}
 
 
-def _cells_table(results: Results, clips: pa.Table, cells: Sequence[Cell], paths: Mapping[str, str]) -> pa.Table:
+def _cells_table(results: Results, clips: pa.Table, cells: Sequence[Cell]) -> pa.Table:
     known = {row["clip_id"]: row for row in clips.to_pylist()}
     names = [name for name in METRICS if any(name in row for row in results.sample.rows)]
     positions = {clip_id: number for number, clip_id in enumerate(results.sample.clip_ids)}
@@ -157,7 +182,7 @@ def _cells_table(results: Results, clips: pa.Table, cells: Sequence[Cell], paths
         ("method", text, [cell.method for cell in cells]),
         ("prompt", text, [cell.prompt for cell in cells]),
         ("seed", pa.int64(), [cell.seed for cell in cells]),
-        ("image", text, [paths.get(cell.picture_id) if cell.location else None for cell in cells]),
+        ("photo", text, [cell.photo or None for cell in cells]),
         (SECONDS, real, [row[SECONDS] for row in results.sample.rows]),
     ]
     columns += [(name, real, [row.get(name) for row in results.sample.rows]) for name in names]

@@ -24,10 +24,11 @@ from aai.report.comparison import (
     comparison_page,
 )
 from aai.report.plots import Plot, Series
-from tasks.evaluate.cells import Cell
+from tasks.evaluate.cells import Cell, Location
 from tasks.evaluate.figures import BIAS, RANK, SLOPE, Figure, matrix
 from tasks.evaluate.options import Method
 from tasks.evaluate.output import Results, picture_bytes
+from tasks.evaluate.prompts import Prompt, is_edit, name_of, text_of
 from tasks.evaluate.tables import Line, lines_of, number
 from tasks.runtime.run import Run
 from tasks.views.clip_cards import Files
@@ -203,37 +204,70 @@ class _Gathered:
             if not math.isnan(values[self._positions[clip["clip_id"]]])
         ]
         prompts = [
-            (prompt, [self._pictures(clip, method, prompt, own) for method in sample.methods])
-            for prompt in sample.prompts
+            (_title(prompt), self._sources(name_of(prompt), own) + self._by_method(clip, prompt, own))
+            for prompt in self._results.options.prompts
         ]
         name = clip["uri"].rsplit("/", 1)[-1]
         values = {method: _means([row for cell, row in own if cell.method == method]) for method in sample.methods}
         return ClipRow(clip["clip_id"], clip["label"], name, degrees, self._files.sound(clip), prompts, values)
 
+    def _by_method(self, clip: Row, prompt: Prompt, own: Sequence[tuple[Cell, Row]]) -> list[MethodPictures]:
+        """The pictures of all methods; those that edit nothing are left out of edits."""
+        methods = [each for each in self._results.options.methods if each.pictures == "rendered" or not is_edit(prompt)]
+        return [self._pictures(clip, method.name, name_of(prompt), own) for method in methods]
+
     def _pictures(self, clip: Row, method: str, prompt: str, own: Sequence[tuple[Cell, Row]]) -> MethodPictures:
         mine = [(cell, row) for cell, row in own if (cell.method, cell.prompt) == (method, prompt) and cell.location]
         shown = [
-            Shown(self._thumb(cell, f"{clip['label'] or 'clip'} by {method}"), _scores(row))
+            Shown(self._thumb(cell.location, cell.picture_id, f"{clip['label'] or 'clip'} by {method}"), _scores(row))
             for cell, row in mine[:_MAX_PICTURES]
         ]
         return MethodPictures(method, shown, max(0, len(mine) - _MAX_PICTURES))
 
-    def _thumb(self, cell: Cell, alt: str) -> Thumb:
+    def _sources(self, prompt: str, own: Sequence[tuple[Cell, Row]]) -> list[MethodPictures]:
+        """What the edits of a clip that are shown are made from; the methods are named where their sources differ."""
+        edits = [cell for cell, _ in own if cell.prompt == prompt and cell.source and cell.location]
+        methods: dict[str, list[str]] = {}
+        for method in self._results.sample.methods:
+            for cell in [each for each in edits if each.method == method][:_MAX_PICTURES]:
+                methods.setdefault(cell.source.id if cell.source else "", []).append(method)
+        sources = {cell.source.id: cell.source for cell in edits if cell.source}
+        all_share = len(set(map(tuple, methods.values()))) <= 1
+        shown = [
+            Shown(
+                self._thumb(sources[key].location, key, f"source: {sources[key].name}"),
+                [("photo" if sources[key].is_photo else "prompt", sources[key].name)]
+                + ([] if all_share else [("of", ", ".join(dict.fromkeys(names)))]),
+            )
+            for key, names in methods.items()
+        ]
+        return [MethodPictures("source", shown, 0)] if shown else []
+
+    def _thumb(self, location: Location | None, name: str, alt: str) -> Thumb:
         try:
-            data, _ = picture_bytes(self._run, cell.location or {})
-            pixels = images.decode(data, cell.picture_id, images.RENDERED).pixels
+            data, _ = picture_bytes(self._run, location or {})
+            pixels = images.decode(data, name, images.RENDERED).pixels
         except (BadItem, Transient) as error:
             return Thumb(alt, problem=error.sentence)
         return Thumb(alt, media.data_uri("image/webp", media.thumbnail(pixels)))
+
+
+def _title(prompt: Prompt) -> str:
+    name, text = name_of(prompt), text_of(prompt)
+    return name if name == text else f"{name}: {text}"
 
 
 def _scores(row: Row) -> list[tuple[str, str]]:
     found = []
     for name, metric in METRICS.items():
         if (value := row.get(name)) is not None and not metric.of_set:
-            text = ("right" if value >= 0.5 else "wrong") if metric.is_share else f"{value:.2f}"
+            text = ("right" if value >= 0.5 else "wrong") if metric.is_share else _short(value)
             found.append((metric.label, text))
     return found
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float]:

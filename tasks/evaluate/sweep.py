@@ -17,7 +17,7 @@ from aai.errors import BadConfig
 from aai.evaluate.curves import Curve, curve_of
 from aai.evaluate.intervals import Draws
 from aai.jobs.job import MAX_CANDIDATES, Measure
-from aai.metrics import CLIP_SCORE, DEGREES, JUDGE_PHENOMENON, METRICS
+from aai.metrics import CLIP_SCORE, DEGREES, JUDGE_PHENOMENON, KEPT_PSNR, METRICS
 from aai.options import Options
 from aai.yaml_reader import read_yaml
 from tasks.evaluate.compare import Opened, open_comparison
@@ -71,7 +71,8 @@ class SweepOptions(Options):
     """Keys of the configuration that all have in common, such as `fit.method: inversion`."""
 
     metrics: tuple[str, ...] = ()
-    """Metrics of quality; of a degree its rank correlation. By default what the judge reads, else CLIPScore."""
+    """Metrics of quality; of a degree its rank correlation. By default what the judge reads, else CLIPScore; of edits
+    also the kept PSNR."""
 
     chosen_by: Measure | None = None
     """Measure of the best candidate; as in jobs."""
@@ -242,12 +243,12 @@ def _seconds(options: SweepOptions, setting: Setting, comparison: Comparison) ->
 
 
 def _qualities(options: SweepOptions, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The metrics of a sweep: what the judge reads, where it does, else CLIPScore."""
+    """The metrics of a sweep: what the judge reads, where it does, else CLIPScore; and what edits keep."""
     if options.metrics:
         return list(options.metrics)
     judged = [JUDGE_PHENOMENON, *DEGREES]
     has_judge = any(row.get(name) is not None for row in rows for name in judged)
-    return judged if has_judge else [CLIP_SCORE]
+    return [*(judged if has_judge else [CLIP_SCORE]), KEPT_PSNR]
 
 
 def _curve(options: SweepOptions, setting: Setting, name: str, rows: Sequence[Mapping[str, Any]]) -> SweptCurve | None:

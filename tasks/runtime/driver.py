@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from threading import Event
@@ -103,9 +103,14 @@ def run_stage(
     start_s = time.monotonic()
     stop = stop or Event()
     pending = stage.source.pending(options.retry_rejects)
+    kept = stage.workers or Workers(keeps_actors=False)
+    if pending.num:
+        if progress:
+            progress(0, pending.num, 0.0)
+        start_s += kept.connect(pool)  # Ray's start is no part of the stage
     buffer = CommitBuffer(workspace, stage, options, pending, ceil(pending.num / pool.slice_size))
     if pending.num:
-        _work(stage, pending, pool, buffer, progress, stop)
+        _work(replace(stage, workers=kept), pending, pool, buffer, progress, stop)
     return StageSummary(
         stage.name,
         stage.recipe,
@@ -125,8 +130,8 @@ def _work(
     progress: Progress | None,
     stop: Event,
 ) -> None:
-    kept = stage.workers or Workers(keeps_actors=False)
-    workers = kept.open(stage.make_worker, buffer.id_column, pool, stage.gpu)
+    assert stage.workers, "the stage has some by now"
+    workers = stage.workers.open(stage.make_worker, buffer.id_column, pool, stage.gpu)
     size = _slice_size(pool, pending.num, workers)
     with stopping_on_signals(stop):
         with buffer.presence as presence:

@@ -1,8 +1,11 @@
 """The workers of a command. A stage's processes are kept for the next one, so that models are loaded once."""
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from aai.format import duration
 from tasks.runtime.loaded import LoadedModels
 from tasks.runtime.options import PoolOptions
 from tasks.runtime.placement import Node
@@ -10,6 +13,8 @@ from tasks.runtime.work import LocalPool, Pool, Worker
 
 if TYPE_CHECKING:
     from tasks.runtime.ray_actors import IdleActors
+
+_log = logging.getLogger(__name__)
 
 
 class Workers:
@@ -25,6 +30,25 @@ class Workers:
         self._keeps_actors = keeps_actors
         self._models = LoadedModels()
         self._idle: IdleActors | None = None
+        self._is_connected = False
+
+    def connect(self, options: PoolOptions) -> float:
+        """Join or start Ray, and say so, if a stage needs it and it is not there; the seconds that it took.
+
+        Raises:
+            BadConfig: the Ray cluster does not answer.
+            Transient: Ray does not start on this machine.
+        """
+        if options.num_workers == 0 or self._is_connected:
+            return 0.0
+        start_s = time.monotonic()
+        _log.warning("starting Ray")
+        from tasks.runtime.ray_cluster import connect  # importing Ray takes a second
+
+        connect(options.address)
+        self._is_connected, took_s = True, time.monotonic() - start_s
+        _log.warning("Ray is ready after %s", duration(took_s))
+        return took_s
 
     def open(
         self, make_worker: Callable[[], Worker], id_column: str, options: PoolOptions, has_model: bool = False

@@ -37,6 +37,7 @@ _CLIP_COLUMNS = (
 _CUE_COLUMNS = ("method", "steps", "stop_reason", "loss_before", "loss_after", "loss_curve")
 _RENDER_COLUMNS = (
     *("render_id", "clip_ids", "job", "prompt", "seed", "chosen_seed", "candidate_seeds"),
+    *("image_id", "image_uri"),
     *("shard", "key", "offset", "num_bytes", "checksum"),
 )
 
@@ -99,7 +100,7 @@ class Files:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self.neighbour = lru_cache(_MAX_CACHED_THUMBS)(self._neighbour)
+        self.image = lru_cache(_MAX_CACHED_THUMBS)(self._image)
 
     def sound(self, row: Row) -> Sound:
         """A clip, cut from its recording."""
@@ -125,7 +126,13 @@ class Files:
         except (BadItem, Transient) as error:
             return Thumb(alt, problem=error.sentence)
 
-    def _neighbour(self, image_id: str, location: tuple[Any, ...], alt: str) -> Thumb:
+    def photo(self, row: Row) -> Thumb | None:
+        """The photo that a picture was made from; none without one."""
+        if row["image_id"] is None:
+            return None
+        return self.image(row["image_id"], (row["image_uri"], None, None), f"photo: {_file_name(row['image_uri'])}")
+
+    def _image(self, image_id: str, location: tuple[Any, ...], alt: str) -> Thumb:
         try:
             data = read_content(location[0], location[1], location[2], image_id)
             return _thumb(data, location[0], alt, self._run.config.options(IngestOptions).images)
@@ -163,7 +170,7 @@ def _neighbour(tables: _Tables, files: Files, image_id: str, cosine: float) -> T
     if row is None:
         return Thumb("retrieved image", problem="the image is no longer in the table of images")
     alt = f"retrieved image: {row['caption'] or row['label'] or _file_name(row['uri'])}"
-    return files.neighbour(image_id, tuple(row[name] for name in _LOCATION), alt)
+    return files.image(image_id, tuple(row[name] for name in _LOCATION), alt)
 
 
 def _cue(row: Row, lowest: float) -> Cue:
@@ -183,6 +190,7 @@ def _by_job(
                 row["seed"],
                 scores.get(row["render_id"], {}),
                 _candidate(row),
+                files.photo(row),
             )
             for row in own_rows[:_MAX_PICTURES]
         ]
@@ -214,13 +222,13 @@ def _rows(run: Run, table: str, ids: Iterable[str], columns: Sequence[str], key:
 
 
 def _renders_of(run: Run, generation: Generation, clip_ids: Sequence[str]) -> dict[str, list[Row]]:
-    """The pictures of some clips in one generation, sorted by job, prompt and seed."""
+    """The pictures of some clips in one generation, sorted by job, prompt, photo and seed."""
     names = ", ".join(f'r."{name}"' for name in _RENDER_COLUMNS)
     selected = pa.table({"id": pa.array(clip_ids, pa.string())})
     with run.query({"renders": generation.renders}, {"selected": selected}) as query:
         rows = query.table(
             f"SELECT {names} FROM renders r WHERE list_has_any(clip_ids, (SELECT list(id) FROM selected)) "
-            "ORDER BY job, prompt, seed"
+            "ORDER BY job, prompt, image_uri, seed"
         )
     by_clip: dict[str, list[Row]] = defaultdict(list)
     for row in rows.to_pylist():

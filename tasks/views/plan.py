@@ -71,10 +71,10 @@ def plan(run: Run) -> BuildPlan:
         if stage.command != "build" or not stage.is_needed(run.config):
             continue
         if stage.table in listings:
-            stage_plan = _plan_listing(stage, listings[stage.table])
+            stage_plan = _plan_listing(stage, listings[stage.table], rates.get(stage.name))
         elif found := members.get(stage.table):
-            num_new = found.changes.num_rows
-            stage_plan = StagePlan(stage.name, found.num - num_new, num_new, 0, 0, None)
+            num_new, rate = found.changes.num_rows, rates.get(stage.name)
+            stage_plan = StagePlan(stage.name, found.num - num_new, num_new, 0, 0, num_new / rate if rate else None)
         elif stage.rows:
             # What a listing found is among the pending items already.
             upstream = [name for name in stage.upstream(run.config)[:1] if name in plans.keys() - listings]
@@ -146,8 +146,9 @@ def _look_at_members(run: Run, listings: dict[str, Listing]) -> dict[str, Member
     return {table: listing for table, listing in found.items() if listing.num}
 
 
-def _plan_listing(stage: Stage, listing: Listing) -> StagePlan:
-    return StagePlan(stage.name, listing.num_unchanged, listing.changes.num_rows, 0, 0, None)
+def _plan_listing(stage: Stage, listing: Listing, rate: float | None) -> StagePlan:
+    new = listing.changes.num_rows
+    return StagePlan(stage.name, listing.num_unchanged, new, 0, 0, new / rate if rate else None)
 
 
 def _plan(run: Run, stage: Stage, coming: int, rate: float | None, extra: dict[str, pa.Table]) -> StagePlan:

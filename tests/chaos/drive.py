@@ -24,7 +24,9 @@ def do(run: Run, name: str) -> StageSummary:
 
 
 def wait(finished: int, total: int, rate: float) -> None:
-    """Print the progress, and go on with the next line of the input, or at its end."""
+    """Print the progress, and go on with the next line of the input, or at its end; before any there is nothing."""
+    if not finished:
+        return
     sys.stdout.write(f"{MARK}{finished} {total}\n")
     sys.stdout.flush()
     sys.stdin.readline()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ import pytest
 from deltalake import DeltaTable
 
 from aai.errors import Transient
-from aai.workspace import Workspace, table
+from aai.workspace import Workspace, artifacts, shards, table
 from aai.workspace.table import Table
 from flows.steps import build
 from tasks.render import render
@@ -36,11 +37,12 @@ IS_FORK_SERVER = "AAI_CHAOS_FORKS" in os.environ
 JOB = {"seeds": 2, "prompt": "a photo of *"}
 ENDED = 3
 """Exit code of a driver that ended with `Transient`; its sentence is the last line of its journal."""
+shards.os, artifacts.os = (SimpleNamespace(**vars(os)) for _ in range(2))  # others rename files, too
 POINTS: dict[str, tuple[object, str]] = {
     "create": (DeltaTable, "create"),
     "commit": (table, "write_deltalake"),
-    "shard": (os, "replace"),
-    "artifact": (os, "rename"),
+    "shard": (shards.os, "replace"),
+    "artifact": (artifacts.os, "rename"),
 }
 """What a driver may be killed before or after: a new table, a commit of rows, a published shard or artifact."""
 

@@ -33,7 +33,7 @@ TABLES = (
     "image_files", "images", "audio_files", "clips", "image_vectors", "audio_vectors", "aligned_vectors",
     "neighbours", "cues", "renders",
 )  # fmt: skip
-QUICK_FIT = {"steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
+QUICK_FIT = {"method": "adapter", "steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
 TOLERANCE = 1e-4
 PATIENCE_S = 300
 
@@ -63,7 +63,7 @@ def before(folder) -> dict[str, Path]:
     run = open_run(make_config(**keys_of(folder, folder / "bank")))
     copies = {}
     for stage in run.stages:
-        if stage.command == "score":
+        if stage.command not in ("build", "render"):
             continue
         if stage.name in STAGES_KILLED:
             copies[stage.name] = Path(shutil.copytree(folder / "bank", folder / f"before-{stage.name}"))

@@ -18,10 +18,15 @@ from aai.tiny.vocabulary import BACKGROUNDS, PHENOMENA
 from aai.tiny.world import load_world
 from tests.models.shrunk import SIZE
 
-QUICK = RenderOptions(steps=5, guidance=4)
-SHORT = RenderOptions(steps=6, guidance=4)
+QUICK = RenderOptions(steps=3, guidance=4)
+SHORT = RenderOptions(steps=4, guidance=4)
+LONG = RenderOptions(steps=10, guidance=4)
 PLAIN = {"cross_fraction": 0.0, "self_fraction": 0.0, "preserve": "none"}
 SAMPLERS = [None, "ddim", "dpm++2m", "euler-a"]
+WHATEVER_MODEL = pytest.mark.parametrize(
+    "diffusion", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow)], indirect=True, scope="module"
+)
+"""Of tests of what does not depend on the kind of the model."""
 
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
@@ -63,13 +68,14 @@ def same(first: np.ndarray, second: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_source_equals_the_render_without_an_edit(diffusion, cues, sampler):
-    options = RenderOptions(steps=5, guidance=4, scheduler=sampler)
+    options = RenderOptions(steps=QUICK.steps, guidance=4, scheduler=sampler)
     negatives = ["", "dark", "the style"]
     made = Editor(diffusion, options, EditOptions()).from_prompts(request_of(cues, negative_prompts=negatives))
     assert same(made.sources, diffusion.render(["a city"] * 3, [1, 1, 2], None, negatives, options))
     assert distance(made.sources[0], made.sources[2]) > 5
 
 
+@WHATEVER_MODEL
 def test_every_bit_of_a_seed_counts_in_an_edit(diffusion, cues):
     made = Editor(diffusion, QUICK, EditOptions()).from_prompts(request_of(cues, seeds=(1, 2**32 + 1, 2)))
     assert distance(made.sources[0], made.sources[1]) > 5 and distance(made.pictures[0], made.pictures[1]) > 5
@@ -77,7 +83,7 @@ def test_every_bit_of_a_seed_counts_in_an_edit(diffusion, cues):
 
 @pytest.mark.parametrize(("sampler", "guidance"), [*((sampler, 4) for sampler in SAMPLERS), ("ddim", 1)])
 def test_an_edit_without_injection_equals_the_render_of_its_prompt(diffusion, cues, sampler, guidance):
-    options = RenderOptions(steps=5, guidance=guidance, scheduler=sampler)
+    options = RenderOptions(steps=QUICK.steps, guidance=guidance, scheduler=sampler)
     made = Editor(diffusion, options, EditOptions(**PLAIN)).from_prompts(request_of(cues))
     assert same(made.pictures, diffusion.render(["a * city"] * 3, [1, 1, 2], cues, options=options))
     assert bool((made.masks == 1).all())
@@ -107,15 +113,15 @@ def test_an_edit_is_the_same_alone_and_in_a_batch(diffusion, cues, of_photos):
 
 
 def test_edits_of_one_source_share_its_predictions(diffusion, cues, monkeypatch):
-    sizes, predict, options = [], diffusion.predict, RenderOptions(steps=5, guidance=4, scheduler="ddim")
+    sizes, predict, options = [], diffusion.predict, RenderOptions(steps=QUICK.steps, guidance=4, scheduler="ddim")
     monkeypatch.setattr(Diffusion, "predict", lambda _, noisy, *rest: sizes.append(len(noisy)) or predict(noisy, *rest))
     Editor(diffusion, options, EditOptions()).from_prompts(request_of(cues))
-    assert sizes == [2 * 2 + 2 * 3] * 5
+    assert sizes == [2 * 2 + 2 * 3] * QUICK.steps
     sizes.clear()
     inversions, photos = InversionCache(), Photos(photos_of(), ["a", "b"], [0, 0, 1])
     for _ in range(2):
         Editor(diffusion, QUICK, EditOptions(inversion="direct")).from_photos(request_of(cues), photos, inversions)
-    assert sizes == [2] * 5 + [2 + 2 * 3] * 10
+    assert sizes == [2] * QUICK.steps + [2 + 2 * 3] * 2 * QUICK.steps
 
 
 def test_an_edit_equals_its_source_outside_its_mask(diffusion, cues):
@@ -126,13 +132,15 @@ def test_an_edit_equals_its_source_outside_its_mask(diffusion, cues):
     assert changed[~inside].mean() < changed[inside].mean() / 2
 
 
+@WHATEVER_MODEL
 @pytest.mark.parametrize("inversion", ["direct", "virtual"])
 def test_a_users_mask_limits_an_edit(diffusion, cues, inversion):
     masks = np.zeros((3, SIZE, SIZE), np.float32)
     masks[0, :, : SIZE // 2], masks[1] = 1, 1
     options = EditOptions(inversion=inversion, blend_from=0)
     photos = Photos(photos_of(), ["a", "b"], [0, 0, 1], masks)
-    made = Editor(diffusion, QUICK, options).from_photos(request_of(cues), photos, InversionCache())
+    sampling = RenderOptions(steps=5, guidance=4)  # after fewer steps an edit with a random model has hardly begun
+    made = Editor(diffusion, sampling, options).from_photos(request_of(cues), photos, InversionCache())
     assert np.array_equal(np.kron(made.masks, np.ones((1, 8, 8))), masks)
     assert same(made.pictures[2], made.sources[2]) and distance(made.pictures[1], made.sources[1]) > 1
     left, right = (slice(None, SIZE // 2), slice(SIZE // 2, None))
@@ -152,6 +160,7 @@ def test_photos_of_any_shape_are_rebuilt_from_their_latents(diffusion, cues):
         assert same(made.sources, diffusion.decode(clean)[[1, 0, 1]])
 
 
+@WHATEVER_MODEL
 def test_seeds_matter_under_virtual_inversion_alone(diffusion, cues):
     def made_with(inversion: str, seed: int) -> np.ndarray:
         editor = Editor(diffusion, QUICK, EditOptions(inversion=inversion))
@@ -173,6 +182,7 @@ def test_an_edit_of_a_photo_that_says_nothing_gives_the_photo_back(diffusion):
     assert same(made.pictures, made.sources) and not same(changed.pictures, changed.sources)
 
 
+@WHATEVER_MODEL
 def test_edits_are_led_from_the_source_under_virtual_inversion_alone(diffusion, cues):
     photos, request = Photos(photos_of(1), ["a"], [0] * 3), request_of(cues)
     made = [
@@ -186,6 +196,7 @@ def test_edits_are_led_from_the_source_under_virtual_inversion_alone(diffusion, 
     assert not any(np.array_equal(made[3].pictures, other.pictures) for other in made[4:])
 
 
+@WHATEVER_MODEL
 def test_a_negative_prompt_is_what_guidance_leads_from(diffusion, cues):
     photos, request = Photos(photos_of(1), ["a"], [0] * 3), request_of(cues, negative_prompts=["dark", "", "dark"])
     led, empty = (
@@ -272,7 +283,13 @@ def plain(tiny_request) -> EditResult:
 
 
 @pytest.mark.parametrize(
-    "options", [{"cross_fraction": 0.8}, {"self_fraction": 0.8}, {"preserve": "latents"}, {"strength": 0.7}]
+    "options",
+    [
+        pytest.param({"cross_fraction": 0.8}, marks=pytest.mark.slow),
+        pytest.param({"self_fraction": 0.8}, marks=pytest.mark.slow),
+        {"preserve": "latents"},
+        {"strength": 0.7},
+    ],
 )
 def test_every_kind_of_injection_brings_an_edit_closer_to_its_source(tiny_request, plain, options):
     made = Editor(load_world().diffusion, SHORT, EditOptions(**PLAIN | options)).from_prompts(tiny_request)
@@ -280,14 +297,18 @@ def test_every_kind_of_injection_brings_an_edit_closer_to_its_source(tiny_reques
     assert distance(made.pictures, made.sources) < 0.97 * distance(plain.pictures, plain.sources)
 
 
-@pytest.mark.parametrize("mask", ["difference", "attention"])
-def test_an_edit_shows_the_phenomenon_and_keeps_the_rest(tiny_request, mask):
-    options, diffusion = RenderOptions(steps=10, guidance=4), load_world().diffusion
-    made = Editor(diffusion, options, EditOptions(mask=mask)).from_prompts(tiny_request)
+@pytest.fixture(scope="module")
+def drawn(tiny_request) -> np.ndarray:
+    """The pictures of the prompts without a source."""
+    return load_world().diffusion.render(tiny_request.prompts, tiny_request.seeds, options=LONG)
+
+
+@pytest.mark.parametrize("mask", ["difference", pytest.param("attention", marks=pytest.mark.slow)])
+def test_an_edit_shows_the_phenomenon_and_keeps_the_rest(tiny_request, drawn, mask):
+    made = Editor(load_world().diffusion, LONG, EditOptions(mask=mask)).from_prompts(tiny_request)
     assert np.mean(judge(made.pictures, tiny_request)) >= 7 / 8
     outside = np.kron(made.masks, np.ones((1, 4, 4))) == 0
-    plain = diffusion.render(tiny_request.prompts, tiny_request.seeds, options=options)
-    assert decibels(made.pictures, made.sources, outside) > decibels(plain, made.sources, outside) + 6
+    assert decibels(made.pictures, made.sources, outside) > decibels(drawn, made.sources, outside) + 6
 
 
 @pytest.mark.parametrize(
@@ -311,12 +332,12 @@ def test_attention_maps_are_computed_for_attention_masks_alone(tiny_request, mon
     assert bool(recorded) == records
 
 
-@pytest.mark.parametrize("inversion", ["direct", "virtual"])
+@pytest.mark.parametrize("inversion", [pytest.param("direct", marks=pytest.mark.slow), "virtual"])
 def test_a_photo_is_edited(tiny_request, inversion):
     photos = paint(
         [Scene("background", None, prompt.split()[-1], 0.0, 5) for prompt in tiny_request.source_prompts]
     ).pixels
-    editor = Editor(load_world().diffusion, RenderOptions(steps=10, guidance=4), EditOptions(inversion=inversion))
+    editor = Editor(load_world().diffusion, LONG, EditOptions(inversion=inversion))
     made = editor.from_photos(tiny_request, Photos(photos, list(range(4)), list(range(4))), InversionCache())
     assert np.mean(judge(made.pictures, tiny_request)) >= 7 / 8
     assert decibels(made.sources, photos, np.ones(photos.shape[:3], bool)) > 26
@@ -325,7 +346,5 @@ def test_a_photo_is_edited(tiny_request, inversion):
 def test_a_restyled_picture_keeps_its_layout(tiny_request):
     prompts = [f"{prompt} in the style of fire" for prompt in tiny_request.source_prompts]
     request = EditRequest(tiny_request.source_prompts, prompts, tiny_request.seeds, None, tiny_request.negative_prompts)
-    made = Editor(load_world().diffusion, RenderOptions(steps=10, guidance=4), EditOptions(**STYLISED)).from_prompts(
-        request
-    )
+    made = Editor(load_world().diffusion, LONG, EditOptions(**STYLISED)).from_prompts(request)
     assert np.mean(judge(made.pictures, request)) >= 7 / 8

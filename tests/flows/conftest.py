@@ -14,6 +14,9 @@ import pytest
 
 from tests.flows.site import QUIET
 
+_IDLE_SERVICES = ("CANCELLATION_CLEANUP", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "REPOSSESSOR", "SCHEDULER")
+"""What no test here waits for."""
+
 _START_S = 300  # it creates its database; the machine may be busy
 _FLUSH_S = 10
 
@@ -28,15 +31,16 @@ def prefect_home(tmp_path_factory) -> Iterator[Path]:
     """Prefect's folder, set before it is imported, so that no test writes to the user's."""
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (QUIET | {"PREFECT_HOME": str(home)}).items():
+        idle = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _IDLE_SERVICES}
+        for name, value in (QUIET | idle | {"PREFECT_HOME": str(home)}).items():
             patch.setenv(name, value)
         patch.delenv("PREFECT_API_URL", raising=False)
         yield home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect_url(prefect_home) -> Iterator[str]:
-    """The API of `prefect server start`."""
+    """The API of `prefect server start`, which ends with its module: it takes processor time while nothing asks."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]

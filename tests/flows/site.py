@@ -71,6 +71,14 @@ class Site:
         """Start a worker of the pool."""
         self.worker = self._start("worker", "worker", "start", "--pool", "aai")
 
+    def stop_worker(self) -> None:
+        """Ask the worker to end; one of Prefect 3 sometimes waits for ever, which schedulers cut short as well."""
+        self.worker.terminate()
+        try:
+            self.worker.wait(60)
+        except subprocess.TimeoutExpired:
+            kill(self.worker)
+
     def log(self, name: str) -> str:
         """What a program has printed."""
         return (self.folder / f"{name}.log").read_text()

@@ -23,7 +23,7 @@ TWICE = ("ingest_images", "embed_images")
 TABLES = ("images", "clips", "image_vectors", "audio_vectors", "aligned_vectors", "neighbours", "cues")
 HEALTHY = Health(orphan_files=[], orphan_shards=[], missing_shards=[], leftovers=[], duplicates={})
 QUICK_TRAINING = {"method": "learned", "steps": 2, "batch_size": 4}
-QUICK_FIT = {"steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
+QUICK_FIT = {"method": "adapter", "steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
-"""A build on a real Prefect server: what the server shows afterwards, what is retried, and how a build ends early.
+"""Flows on a real Prefect server: what it shows, what is retried, how a build ends early, and what is scheduled.
 
-Then builds without a server, which load no Prefect at all.
+They are in one module, because starting a server takes long. Then builds without one, which load no Prefect at all.
 """
 
+import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +21,6 @@ import yaml
 from typer.testing import CliRunner
 
 from aai.errors import BadConfig, Transient
-from aai.media.images import encode
-from aai.tiny.scenes import render, sample_scenes
 from aai.workspace import Health
 from flows.app.cli import app
 from flows.app.terminal import stoppable
@@ -28,7 +28,8 @@ from flows.steps import build
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.stages import load_config, open_run
-from tests.collection import NUM_CLIPS, NUM_IMAGES, write_collection
+from tests.collection import NUM_CLIPS, write_collection, write_many_images
+from tests.flows.submit.submissions import ON_BUCKETS
 
 ROOT = Path(__file__).parents[2]
 NOTHING = StageSummary.nothing("nothing", "ab12", done=1)
@@ -38,19 +39,41 @@ HEALTHY = Health(orphan_files=[], orphan_shards=[], missing_shards=[], leftovers
 IDLE = {"read_image_tars", "read_audio_tars", "describe_image_members", "describe_audio_members"}
 
 
-@pytest.fixture
-def config(tmp_path) -> Path:
-    """A small collection and the file that names it."""
-    write_collection(tmp_path / "collection")
+def write_config(folder: Path) -> Path:
+    """Write a small collection and the file that names it; the path of that file."""
     keys = {"audio": "sounds", "images": "images", "fit": {"method": "mapper"}, "pool": {"num_workers": 0}}
-    path = tmp_path / "collection" / "aai.yaml"
+    path = write_collection(folder) / "aai.yaml"
     path.write_text(yaml.safe_dump(keys))
     return path
 
 
 @pytest.fixture
+def config(tmp_path) -> Path:
+    """The file of a small collection."""
+    return write_config(tmp_path / "collection")
+
+
+@pytest.fixture
 def run(config) -> Run:
     return open_run(load_config(config))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """A copy of a collection with its bank, which was built at `collection` in the same folder."""
+    folder = tmp_path_factory.mktemp("original")
+    config = write_config(folder / "collection")
+    build(open_run(load_config(config)))
+    return Path(shutil.copytree(folder / "collection", folder / "original"))
+
+
+@pytest.fixture
+def built(original) -> Run:
+    """A run on that collection and its bank, both of which a test may change; always at the same place."""
+    folder = original.with_name("collection")
+    shutil.rmtree(folder)
+    shutil.copytree(original, folder)
+    return open_run(load_config(folder / "aai.yaml"))
 
 
 @pytest.fixture
@@ -91,13 +114,11 @@ def artifacts_of(client, flow_run):
     return {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=mine)}
 
 
-def test_a_real_server_shows_the_flow_its_stages_and_what_they_did(client, config):
-    from flows.prefect import build_bank
-
-    build_bank(str(config), {"retrieve": {"num_neighbours": 2}})
+def test_where_a_server_is_configured_a_command_is_a_flow_on_it_which_shows_what_its_stages_did(client, config, run):
+    app(["build", "-c", str(config)], standalone_mode=False)  # Prefect's logs go on to the stderr of its first flow
     first = newest_run(client)
     assert client.read_flow(first.flow_id).name == "build" and first.state.is_completed()
-    assert first.parameters == {"config": str(config), "changes": {"retrieve": {"num_neighbours": 2}}}
+    assert len(run.workspace.table("cues").ids(run.recipe("cues"))) == NUM_CLIPS
     tasks = tasks_of(client, first, len(BUILD))
     assert sorted(task.name.rsplit("-", 1)[0] for task in tasks) == sorted(BUILD)
     assert all(task.state.is_completed() for task in tasks)
@@ -113,15 +134,26 @@ def test_a_real_server_shows_the_flow_its_stages_and_what_they_did(client, confi
     assert "`aai report` writes it" in artifacts["build-report"].data
 
 
-def test_another_run_shows_that_there_was_nothing_to_do_and_links_the_report(client, run):
+def test_a_flow_has_the_parameters_that_it_was_called_with(client, built):
+    from flows.prefect import build_bank
+
+    config, changes = str(Path(built.workspace.uri).with_name("aai.yaml")), {"retrieve": {"num_neighbours": 2}}
+    build_bank(config, changes)
+    first = newest_run(client)
+    assert client.read_flow(first.flow_id).name == "build" and first.state.is_completed()
+    assert first.parameters == {"config": config, "changes": changes}
+    rows = yaml.safe_load(artifacts_of(client, first)["build-stages"].data)
+    assert {row["stage"] for row in rows if row["new"]} == {"retrieve", "fit", "confidence"}
+
+
+def test_another_run_shows_that_there_was_nothing_to_do_and_links_the_report(client, built):
     from flows.prefect import orchestrate
 
-    build(run)
-    Path(run.workspace.uri, "report.html").write_text("<p>a report</p>")
-    assert {summary.new for summary in orchestrate("build", build, run)} == {0}
+    Path(built.workspace.uri, "report.html").write_text("<p>a report</p>")
+    assert {summary.new for summary in orchestrate("build", build, built)} == {0}
     artifacts = artifacts_of(client, newest_run(client))
     assert set(artifacts) == {"build-stages", "build-report"}
-    assert f"{run.workspace.uri}/report.html" in artifacts["build-report"].data
+    assert f"{built.workspace.uri}/report.html" in artifacts["build-report"].data
 
 
 def test_what_is_transient_is_tried_again_and_what_is_wrong_is_not(client, run):
@@ -167,8 +199,77 @@ def test_a_signal_ends_a_build_with_a_sentence_and_the_code_that_shells_know(cli
     with pytest.raises(typer.Exit) as ended, stoppable():
         orchestrate("build", lambda run, do: [do("signalled", signalled, run)], run)
     assert ended.value.exit_code == code
-    assert capsys.readouterr().err == "aai: stopped; finished work is committed, and the same command does the rest\n"
+    said = capsys.readouterr().err.splitlines()  # Prefect's log may complain of a stream that another test has closed
+    assert said[-1] == "aai: stopped; finished work is committed, and the same command does the rest"
     assert newest_run(client).state.is_crashed()
+
+
+def deploy(*words: str):
+    return CliRunner().invoke(app, ["deploy", *words])
+
+
+def crash_rule():
+    from prefect.automations import Automation
+
+    return asyncio.run(Automation.aread(name="aai: a run without heartbeats has crashed"))
+
+
+def test_a_deployment_is_scheduled_once(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "aai.yaml"
+    config.write_text(f"audio: {ON_BUCKETS['audio']}\nimages: {ON_BUCKETS['images']}\n")
+    config.with_name("jobs.yaml").write_text("- {prompt: a photo of *}")
+    for _ in range(2):
+        result = deploy("--jobs", "jobs.yaml", "--cron", "0 3 * * *", "--set", "fit.steps=3", "--pool", "mine")
+        assert result.exit_code == 0, result.output
+    assert "prefect worker start --pool mine" in result.output
+    found = client.read_deployment_by_name("nightly/nightly")
+    pool = client.read_work_pool("mine")
+    assert len(client.read_deployments()) == 1
+    client.delete_deployment(found.id)  # else its runs would stand among those of other tests
+    [schedule] = found.schedules
+    assert (schedule.schedule.cron, schedule.schedule.timezone, schedule.active) == ("0 3 * * *", "UTC", True)
+    assert found.parameters == {
+        "config": str(config),
+        "jobs": str(tmp_path / "jobs.yaml"),
+        "changes": '{"fit": {"steps": 3}}',
+    }
+    assert found.global_concurrency_limit is None  # its leases would end with the server
+    assert (found.entrypoint, found.work_pool_name) == ("flows.app.nightly.nightly", "mine")
+    assert pool.type == "process"
+    variables = found.job_variables["env"]
+    heartbeat_s = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert crash_rule().trigger.within.total_seconds() == 10 * heartbeat_s
+    result = deploy("--pool", "mine", "--kind", "kubernetes")
+    assert result.exit_code == 2
+    assert "is of kind process: name another" in result.output
+
+
+def test_a_deployment_that_replaces_another_says_so_and_another_name_makes_a_second(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = yaml.safe_dump(ON_BUCKETS)
+    for name in ("aai.yaml", "other.yaml"):
+        Path(name).write_text(keys)
+    Path("jobs.yaml").write_text("- {prompt: a photo of *}")
+    first = deploy("--jobs", "jobs.yaml", "--cron", "0 3 * * *")
+    same = deploy("--jobs", "jobs.yaml", "--cron", "0 3 * * *")
+    reset = deploy()
+    third = deploy("-c", "other.yaml", "--name", "other")
+    replaced = deploy("-c", "other.yaml")
+    found = {each.name: each for each in client.read_deployments()}
+    for each in found.values():
+        client.delete_deployment(each.id)
+    assert [result.exit_code for result in (first, same, reset, third, replaced)] == [0] * 5
+    for result in (first, same, third):
+        assert "replaces" not in result.output and " was " not in result.output, result.output
+    lines = " ".join(reset.output.split())
+    assert f"--jobs was '{tmp_path}/jobs.yaml', now not given" in lines and "'0 3 * * *', now '0 2 * * *'" in lines
+    assert f"replaces the schedule of {tmp_path}/aai.yaml" in " ".join(replaced.output.split())
+    assert "prefect deployment run nightly/other" in third.output
+    assert {name: each.parameters["config"] for name, each in found.items()} == {
+        "nightly": str(tmp_path / "other.yaml"),
+        "other": str(tmp_path / "other.yaml"),
+    }
 
 
 def test_a_server_that_does_not_answer_is_refused_without_its_password(prefect_api):
@@ -237,14 +338,6 @@ def test_a_failure_of_the_server_is_told_without_the_password():
     )
 
 
-def test_where_a_server_is_configured_a_command_is_a_flow_on_it(client, config, run):
-    done = CliRunner().invoke(app, ["build", "-c", str(config)])
-    assert done.exit_code == 0, done.output
-    flow_run = newest_run(client)
-    assert client.read_flow(flow_run.flow_id).name == "build" and flow_run.state.is_completed()
-    assert len(run.workspace.table("cues").ids(run.recipe("cues"))) == NUM_CLIPS
-
-
 def test_a_configured_server_that_does_not_answer_ends_a_command_with_a_sentence(config, prefect_api):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -265,12 +358,12 @@ def aai(*arguments: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
-def test_without_a_server_no_prefect_is_loaded_and_with_nothing_to_embed_no_torch_and_no_ray(config, run):
-    build(run)
-    (config.parent / "sounds" / "fire-0.2.flac").unlink()
-    first, second = (aai("build", "-c", str(config)) for _ in range(2))
-    assert first[-2:] == [f"the bank is {run.workspace.uri}", ""]
-    assert second == [f"nothing to do: {run.workspace.uri} is up to date", ""]
+def test_without_a_server_no_prefect_is_loaded_and_with_nothing_to_embed_no_torch_and_no_ray(built):
+    folder = Path(built.workspace.uri).parent
+    (folder / "sounds" / "fire-0.2.flac").unlink()
+    first, second = (aai("build", "-c", str(folder / "aai.yaml")) for _ in range(2))
+    assert first[-2:] == [f"the bank is {built.workspace.uri}", ""]
+    assert second == [f"nothing to do: {built.workspace.uri} is up to date", ""]
 
 
 @pytest.mark.slow
@@ -295,13 +388,6 @@ def test_after_a_ctrl_c_the_next_build_does_the_rest(config, run):
     assert (done["embed_images"].done, done["embed_images"].new) == (before, many - before)
     assert done["fit"].new == NUM_CLIPS
     assert run.workspace.health() == HEALTHY
-
-
-def write_many_images(folder: Path, num: int = 80) -> int:
-    """Add images to a collection; the number that it has then."""
-    for number, pixels in enumerate(render(sample_scenes(num, 77)).pixels):
-        (folder / "images" / f"many {number}.png").write_bytes(encode(pixels, "png"))
-    return num + NUM_IMAGES
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:

@@ -32,7 +32,7 @@ KEYS = {
     "images": "images",
     "retrieve": {"num_neighbours": 2},
     "confidence": {"method": "none"},
-    "fit": {"steps": 4, "eval_every": 2, "rows_per_step": 1, "eval_rows": 2},
+    "fit": {"method": "adapter", "steps": 4, "eval_every": 2, "rows_per_step": 1, "eval_rows": 2},
     "render": {"steps": 2, "guidance": 1},
     "run": {"commit_slices": 1},
     "pool": {"num_workers": 0, "slice_size": 1},
@@ -88,7 +88,7 @@ def bank(site, folder, request) -> Iterator[Path]:
     site.start_worker()
     yield folder / name
     if site.worker.poll() is None:
-        kill(site.worker, signal.SIGTERM)
+        site.stop_worker()
     for process in site.processes():
         process.kill()
 
@@ -134,7 +134,7 @@ def test_each_scheduled_run_is_shown_and_the_second_has_nothing_to_do(site, fold
 
     wait_for(two_have_ended)
     deploy(site, folder, "scheduled", SELDOM)
-    kill(site.worker, signal.SIGTERM)
+    site.stop_worker()
     completed = [run for run in ended if run["state_name"] == "Completed"]
     assert all(run["auto_scheduled"] for run in completed)
     assert {run["state_name"] for run in ended} <= {"Completed", "Cancelled"}  # left out while the first was at work

@@ -26,7 +26,7 @@ NUM_TAKES = 6
 ON_RAY = ("embed_audio", "fit", "render")
 """Stages with workers on both nodes; the others run in the driver, as a worker takes seconds to start."""
 TABLES = ("images", "clips", "image_vectors", "audio_vectors", "aligned_vectors", "neighbours", "cues")
-QUICK_FIT = {"steps": 2, "eval_every": 1, "rows_per_step": 1, "eval_rows": 2}
+QUICK_FIT = {"method": "adapter", "steps": 24, "eval_every": 8, "rows_per_step": 1, "eval_rows": 2}
 QUICK_TRAINING = {"method": "learned", "steps": 2, "batch_size": 4}
 JOB = {"prompt": "a photo of *", "steps": 2}
 BUSY = "ray::_RayWorkerRunner.run"

@@ -11,7 +11,7 @@ from tasks.stages import make_config, open_run
 
 RECORDINGS = Path(__file__).parents[3] / "shared/data/esc10"
 CLASSES = ("fire_crackling", "rain", "sea_waves", "helicopter", "clock_tick")
-PER_CLASS, NUM_IMAGES = 8, 60
+PER_CLASS, NUM_IMAGES = 3, 20
 
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="needs the recordings of ESC-10")
 

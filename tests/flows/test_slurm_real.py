@@ -40,7 +40,7 @@ KEYS = {
     "images": "images",
     "retrieve": {"num_neighbours": 2},
     "confidence": {"method": "none"},
-    "fit": {"steps": 24, "eval_every": 8, "rows_per_step": 1, "eval_rows": 2},
+    "fit": {"method": "adapter", "steps": 48, "eval_every": 8, "rows_per_step": 1, "eval_rows": 2},
     "render": {"guidance": 1},
     "pool": {"slice_size": 1},
     "run": {"commit_slices": 1},

@@ -57,15 +57,25 @@ def built(collection) -> Run:
     return run
 
 
-@pytest.fixture
-def mine(built, collection, tmp_path) -> Path:
-    """The collection and its bank in another folder, where a test may change both.
+@pytest.fixture(scope="module")
+def original(built, collection, tmp_path_factory) -> Path:
+    """The collection and its bank as they were built at `mine` in the same folder.
 
-    The files have other addresses there, but the same bytes, so only listing and ingest are to be done again.
+    The files have other addresses there, but the same bytes, so only listing and ingest are done again.
     """
-    folder = Path(shutil.copytree(collection, tmp_path / "mine"))
-    build(run_on(folder))
-    return folder
+    folder = tmp_path_factory.mktemp("original")
+    shutil.copytree(collection, folder / "mine")
+    build(run_on(folder / "mine"))
+    shutil.copytree(folder / "mine", folder / "original")
+    return folder / "original"
+
+
+@pytest.fixture
+def mine(original) -> Path:
+    """A collection and its bank, both of which a test may change; always at the same place."""
+    mine = original.with_name("mine")
+    shutil.rmtree(mine)
+    return Path(shutil.copytree(original, mine))
 
 
 def new_of(run: Run) -> dict[str, int]:
@@ -119,7 +129,7 @@ def test_a_build_without_locations_says_which_key_to_set(tmp_path):
     assert error.value.key == "images"
 
 
-def test_moved_files_cost_no_vector(built, mine):
+def test_moved_files_cost_no_vector(mine):
     run = run_on(mine)
     assert new_of(run) == {} and plan(run).is_empty
     shutil.move(mine / "sounds", mine / "moved")

@@ -57,6 +57,19 @@ def test_image_embeddings_equal_the_librarys(folder, encoder):
     assert (expected[0] - expected[1]).abs().max() > 0.01  # the images differ
 
 
+def test_patches_have_the_librarys_hidden_states_row_by_row(folder, encoder):
+    images = np.random.default_rng(1).integers(0, 256, size=(2, 32, 32, 3), dtype=np.uint8)
+    prepared = torch.from_numpy(np.stack([encoder.prepare(image) for image in images]))
+    patches = encoder.embed_patches(prepared)
+    model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder, backend="pil")
+    with torch.inference_mode():
+        inputs = processor(images=[Image.fromarray(image) for image in images], return_tensors="pt")
+        states = model.vision_model(pixel_values=inputs["pixel_values"], output_hidden_states=True).hidden_states
+    assert patches.shape == (2, 2, 16, 32) and encoder.side_px == 32  # two blocks, 4 x 4 patches
+    assert torch.allclose(patches, torch.stack(states[1:], dim=1)[:, :, 1:], atol=1e-5)
+    assert torch.allclose(encoder.embed_patches(prepared[:1]), patches[:1], atol=1e-5)
+
+
 def test_text_embeddings_equal_the_librarys(folder, encoder):
     model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)
     with torch.inference_mode():

@@ -66,7 +66,7 @@ def test_freed_memory_is_reused_without_page_faults():
         pytest.skip("this C library has no such setting")
     ran = subprocess.run([sys.executable, "-c", _WORK], capture_output=True, text=True, check=True)
     num_faults = int(ran.stdout)
-    assert num_faults < 8 * 64 * 2**20 // resource.getpagesize() / 10
+    assert num_faults < 8 * 64 * 2**20 // resource.getpagesize() / 4  # the system may take a block away
 
 
 _WORK = """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers.configuration_utils import FrozenDict
 
 from aai.models.diffusion import Diffusion, load_diffusion
 from aai.models.options import RenderOptions, Scheduler
@@ -46,26 +47,37 @@ def diffusion(folder) -> Diffusion:
 @pytest.mark.parametrize("name", [*NAMES, None])
 def test_a_picture_is_the_same_alone_and_in_a_batch(diffusion, name):
     """Stochastic schedulers draw each picture's noise from its own seed."""
-    options = RenderOptions(steps=5, guidance=4, scheduler=name)
+    options = RenderOptions(steps=4, guidance=4, scheduler=name)
     together = diffusion.render(PROMPTS, [1, 2, 3], options=options).astype(float)
-    for i, seed in enumerate([1, 2, 3]):
+    for i, seed in ((0, 1), (2, 3)):
         alone = diffusion.render(PROMPTS[i : i + 1], [seed], options=options)[0]
         assert np.abs(together[i] - alone).max() <= 1  # rounding may decide between two levels
         assert np.abs(together[i] - alone).mean() < 1e-3 * 255
     assert np.abs(together[0] - diffusion.render(PROMPTS[:1], [4], options=options)[0]).mean() > 5
 
 
-@pytest.mark.parametrize("folder", ["sd15", "sdxl"], indirect=True, scope="module")
-@pytest.mark.parametrize("name", NAMES)
-def test_a_scheduler_is_the_librarys_with_the_checkpoints_settings(folder, diffusion, name):
+@pytest.fixture(scope="module")
+def library(folder) -> tuple[DiffusionPipeline, FrozenDict]:
+    """The library's pipeline, and the settings of its checkpoint's scheduler."""
     pipeline = DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = getattr(diffusers, CLASSES[name]).from_config(pipeline.scheduler.config)
+    return pipeline, pipeline.scheduler.config
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [*(("sd15", name) for name in NAMES), ("sdxl", "ddim"), ("sdxl", "euler-a")],
+    indirect=["folder"],
+    scope="module",
+)
+def test_a_scheduler_is_the_librarys_with_the_checkpoints_settings(library, diffusion, name):
+    pipeline, config = library
+    pipeline.scheduler = getattr(diffusers, CLASSES[name]).from_config(config)
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
     expected = pipeline(
-        PROMPTS, num_inference_steps=5, guidance_scale=4.0, generator=generators, output_type="np"
+        PROMPTS, num_inference_steps=4, guidance_scale=4.0, generator=generators, output_type="np"
     ).images
-    rendered = diffusion.render(PROMPTS, [1, 2, 3], options=RenderOptions(steps=5, guidance=4, scheduler=name))
+    rendered = diffusion.render(PROMPTS, [1, 2, 3], options=RenderOptions(steps=4, guidance=4, scheduler=name))
     assert np.abs(expected * 255 - rendered).max() < 0.51
 
 
@@ -98,9 +110,9 @@ def test_v_prediction_and_zero_terminal_snr_are_kept():
 def test_every_scheduler_renders_the_prompt(name):
     """A v-prediction model with zero terminal SNR: the judge recognises each prompt's phenomenon."""
     options = RenderOptions(steps=12, guidance=4, scheduler=name)
-    pictures = load_world().render([caption("noun", name) for name in PHENOMENA[:4]], [0] * 4, None, options)
+    pictures = load_world().render([caption("noun", name) for name in PHENOMENA[:2]], [0] * 2, None, options)
     read = load_judge().read(pictures).phenomenon.argmax(dim=1).tolist()
-    assert read == [0, 1, 2, 3]
+    assert read == [0, 1]
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)

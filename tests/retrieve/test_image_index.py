@@ -127,3 +127,10 @@ def test_a_mean_that_is_not_finite_is_refused(whole, tmp_path):
     with pytest.raises(BadConfig) as error:
         ImageIndex(folder)
     assert error.value.uri == str(folder / "query_mean.npy")
+
+
+def test_a_sample_does_not_depend_on_the_order_of_the_images(whole, tmp_path):
+    smallest = np.argsort(NUMBERS)[:20]
+    assert np.allclose(whole.sample(20), VECTORS[smallest], atol=1e-3)
+    grown = write(tmp_path / "grown", 0, NUM, size=7)
+    assert np.array_equal(grown.sample(20), whole.sample(20)) and len(whole.sample(NUM + 1)) == NUM

@@ -230,10 +230,10 @@ def test_a_run_without_candidates_has_no_note():
     assert note(Counter()) == ""
 
 
-def edited(changed: int, by: int) -> Edited:
-    """An edit that brightens the first so many columns; its mask has four."""
+def edited(changed: int, by: int, masked: int = 4) -> Edited:
+    """An edit that brightens the first columns; its mask has others."""
     source, mask = grey(100), np.zeros((8, 8), np.float32)
-    mask[:, :4] = 1
+    mask[:, :masked] = 1
     edit = source.copy()
     edit[:, :changed] += np.uint8(by)
     return Edited(source, source, edit, source, mask, EditOptions(preserve="none"))
@@ -247,6 +247,15 @@ def test_of_edits_that_show_the_sound_the_one_that_keeps_the_rest_is_kept(image_
     [row], [picture] = choosing.take()
     assert row["choice"]["chosen_seed"] == rows[1]["seed"] and picture.edit[0, 6, 0] == 100
     assert row["choice"]["candidate_preserved_db"] == pytest.approx([14.15, 18.92, 100.0], abs=0.01)
+
+
+def test_of_two_edits_of_a_photo_that_show_the_sound_the_one_with_the_smaller_mask_is_kept():
+    choosing = Choosing(lambda measure, rows, pixels: np.ones(2))
+    rows = [row for row, _ in expanded([(ROW | {"image_id": "photo", "candidates": 2}, None)])]
+    choosing.add(rows, [edited(6, 50, masked=6), edited(4, 50)])
+    [row], _ = choosing.take()
+    assert row["choice"]["chosen_seed"] == rows[1]["seed"]
+    assert row["choice"]["candidate_preserved_db"] == pytest.approx([18.92, 100.0], abs=2.0)
 
 
 def test_edits_are_chosen_with_what_they_preserve(run, tmp_path):

@@ -1,9 +1,11 @@
 """Confidence: copies of a clip that are heard alike, and find its images, make it sure."""
 
+import shutil
+
 import numpy as np
 import pytest
 
-from aai.align.confidence import LOW, confidence_of
+from aai.align.confidence import LOW, ImageSpace, confidence_of
 from aai.jobs.selection import CueFilter, select_cues
 from aai.media.altered import altered
 from flows.app.doctor import examine
@@ -15,28 +17,40 @@ from tests.bank import append, rows_of
 from tests.collection import NUM_CLIPS, build, run_on
 
 RATE_HZ = 8_000
-EAST, NORTH = np.eye(2, dtype=np.float32)
-MANY = np.tile(NORTH, (9, 1))
+SURE = pytest.approx(0.953, abs=1e-3)
+EAST, NORTH, UP = np.eye(3, dtype=np.float32)
+IMAGES = np.stack([EAST, NORTH, -EAST, -NORTH])
+SPACE = ImageSpace.of(IMAGES)
 
 
-def test_a_clip_whose_copies_are_heard_alike_and_find_its_images_is_sure():
-    sure = confidence_of(EAST, np.tile(EAST, (4, 1)), EAST[None], MANY)
-    assert sure == (1, 1, 1)
+def test_a_clip_whose_copies_are_heard_alike_is_sure():
+    sure = confidence_of(EAST, np.tile(EAST, (4, 1)), EAST[None], SPACE)
+    assert sure == (SURE, 1, 1)
+    assert confidence_of(EAST, np.tile(EAST, (4, 1)), np.empty((0, 3), np.float32), SPACE) == (SURE, 1, 0)
 
 
 def test_copies_that_are_heard_as_something_else_make_it_unsure():
-    half = confidence_of(EAST, np.stack([EAST, NORTH, EAST, NORTH]), EAST[None], MANY)
+    half = confidence_of(EAST, np.stack([EAST, NORTH, EAST, NORTH]), EAST[None], SPACE)
     assert half.margin == 0.5 and half.agreement == pytest.approx(0.4)  # four of ten pairs
-    assert half.confidence == half.agreement * half.margin < LOW
-    assert confidence_of(EAST, np.tile(NORTH, (4, 1)), EAST[None], MANY).confidence == 0
+    assert half.confidence < 0.05
+    even = np.float32(np.cos(np.pi / 6)) * EAST + np.float32(0.5) * NORTH  # 30 degrees
+    assert confidence_of(EAST, even[None], EAST[None], SPACE).confidence == pytest.approx(LOW, abs=1e-5)
 
 
-def test_images_that_other_clips_match_better_make_it_unsure():
-    own, copies = NORTH * 0.8 + EAST * 0.6, np.tile(NORTH * 0.8 + EAST * 0.6, (3, 1))
-    alone = confidence_of(own, copies, EAST[None], MANY)
-    beside = confidence_of(own, copies, EAST[None], np.vstack([MANY, np.tile(EAST, (4, 1))]))
-    assert alone.margin == pytest.approx(1) and beside.margin == pytest.approx(0.6)
-    assert confidence_of(own, copies, EAST[None], np.empty((0, 2), np.float32)).margin == pytest.approx(1)
+def test_what_images_have_in_common_and_what_sets_sounds_apart_from_them_does_not_count():
+    """Encoders' vectors crowd into a cone, and those of sounds beside those of images; neither makes copies alike."""
+    common, gap = 5 * UP, 2 * UP
+    copies = np.stack([EAST, NORTH, EAST, NORTH])
+    shifted = confidence_of(
+        EAST + common + gap, copies + common + gap, EAST[None] + common, ImageSpace.of(IMAGES + common)
+    )
+    assert shifted == pytest.approx(confidence_of(EAST, copies, EAST[None], SPACE), abs=1e-5)
+
+
+def test_images_that_do_not_differ_leave_the_whole_space():
+    space = ImageSpace.of(np.tile(UP, (3, 1)))
+    assert confidence_of(EAST, EAST[None], UP[None], space).agreement == 1
+    assert confidence_of(EAST, NORTH[None], UP[None], space).agreement == 0
 
 
 def test_silence_beside_a_sound_makes_no_copy():
@@ -52,7 +66,7 @@ def test_silence_beside_a_sound_makes_no_copy():
 
 @pytest.fixture(scope="module")
 def measured(shared_collection) -> Run:
-    run = run_on(shared_collection, confidence={"method": "copies", "num_others": 3})
+    run = run_on(shared_collection, confidence={"method": "copies", "num_images": 11})
     build(run)
     assert run.do(CONFIDENCES).new == NUM_CLIPS
     return run
@@ -61,8 +75,23 @@ def measured(shared_collection) -> Run:
 def test_every_clip_of_the_tiny_world_is_sure(measured):
     rows = rows_of(measured, "confidences")
     assert len(rows) == NUM_CLIPS and all(row["confidence"] > 0.6 for row in rows)
-    assert {row["num_others"] for row in rows} == {2, 3}, "a clip is not compared with itself"
+    assert {row["num_others"] for row in rows} == {11}
     assert measured.do(CONFIDENCES).new == 0 and low_confidences(measured) == ""
+
+
+def test_it_does_not_depend_on_which_clips_were_there_before(measured, shared_collection, tmp_path):
+    """Rain on the first day, fire on the second: compared with rain alone, no rain stands out."""
+    for name in ("images", "said.csv"):
+        (tmp_path / name).symlink_to(shared_collection / name)
+    (tmp_path / "sounds").mkdir()
+    for phenomenon in ("rain", "fire"):
+        for path in (shared_collection / "sounds").glob(f"{phenomenon}*"):
+            shutil.copy(path, tmp_path / "sounds")
+        run = run_on(tmp_path, confidence={"method": "copies", "num_images": 11})
+        assert build(run, until="confidence")["confidence"].new == NUM_CLIPS / 2
+    found, expected = rows_of(run, "confidences"), rows_of(measured, "confidences")
+    assert [row["clip_id"] for row in found] == [row["clip_id"] for row in expected]
+    assert [row["confidence"] for row in found] == pytest.approx([row["confidence"] for row in expected], abs=1e-5)
 
 
 def test_a_clip_has_the_same_confidence_alone_as_among_others(measured):
@@ -90,7 +119,7 @@ def test_without_measuring_the_confidence_of_a_cue_is_unknown(measured, shared_c
 
 
 def test_plan_and_doctor_count_clips_of_which_it_is_not_sure(measured, shared_collection):
-    run = run_on(shared_collection, confidence={"method": "copies", "num_others": 2})
+    run = run_on(shared_collection, confidence={"method": "copies", "num_images": 2})
     rows = rows_of(measured, "confidences")
     append(run, "confidences", [row | {"confidence": 0.1 + 0.3 * number} for number, row in enumerate(rows)])
     sentence = "2 of 4 clips have a confidence below 0.5"

@@ -19,6 +19,7 @@ from tasks.runtime.arrow import to_array
 from tasks.runtime.run import Run
 from tasks.runtime.work import WorkerRunner
 from tasks.stages import make_config
+from tasks.train_mapper import MAPPER
 from tests.bank import rows_of
 from tests.collection import NUM_CLIPS, build, run_on
 
@@ -66,9 +67,8 @@ def image_paths(run: Run) -> dict[str, str]:
     return {row["image_id"]: row["uri"] for row in rows}
 
 
-def test_a_clip_whose_images_are_partly_unreadable_is_fitted_to_the_others(collection):
+def test_a_clip_whose_images_are_partly_unreadable_is_fitted_to_the_others(built, collection):
     run = run_on(collection, fit=QUICK | {"method": "adapter"})
-    build(run, until="retrieve")
     paths, neighbours = image_paths(run), rows_of(run, "neighbours")
     lost = neighbours[0]
     partial = next(row for row in neighbours if not set(row["image_ids"]) & set(lost["image_ids"]))
@@ -92,9 +92,8 @@ def test_a_clip_whose_images_are_partly_unreadable_is_fitted_to_the_others(colle
     assert run.do(CUES).new == 0
 
 
-def test_an_image_that_left_the_source_folders_is_a_rejected_part(collection):
+def test_an_image_that_left_the_source_folders_is_a_rejected_part(built, collection):
     run = run_on(collection, fit=QUICK | {"method": "adapter"})
-    build(run, until="retrieve")
     [first, *_] = rows_of(run, "neighbours")
     paths = image_paths(run)
     Path(paths[first["image_ids"][0]]).unlink()
@@ -172,8 +171,7 @@ def test_shrunk_models_of_the_real_shapes_train_and_fit(shared_collection, model
         train_mapper={"method": "learned", "steps": 1, "batch_size": 2},
         fit=QUICK | {"method": "adapter"},
     )
-    done = build(run)
-    assert (done["train_mapper"].new, done["fit"].new) == (NUM_CLIPS, NUM_CLIPS)
+    assert (run.do(MAPPER).new, run.do(CUES).new) == (NUM_CLIPS, NUM_CLIPS)
     dim = {"sd15_folder": 32, "sdxl_folder": 32 + 48}[model]
     assert {(cue["num_tokens"], cue["dim"]) for cue in rows_of(run, "cues")} == {(2, dim)}
 

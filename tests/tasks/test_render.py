@@ -149,8 +149,8 @@ def test_a_changed_prompt_renders_its_own_pictures_alone(run):
 
 
 def test_a_picture_is_the_same_alone_and_in_a_batch(run, tmp_path):
-    strong = {"prompt": "a *fire:1.5 and *", "steps": 3}
-    jobs = jobs_of(run, {"seeds": 2, "guidance": 4, "steps": 3}, strong, {"prompt": "a *snow of *rain", "steps": 3})
+    strong = {"prompt": "a *fire:1.5 and *", "limit": 3}
+    jobs = jobs_of(run, {"seeds": 2, "guidance": 4, "limit": 3}, strong, {"prompt": "a *snow of *rain"})
     render(run, jobs)
     alone = add_cues(run_on(tmp_path / "alone", render={"guidance": 1, "batch_size": 1}))
     render(alone, jobs)

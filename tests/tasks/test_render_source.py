@@ -161,6 +161,16 @@ def test_a_prompt_with_metadata_and_no_cue_is_a_picture_of_the_plain_model_per_c
     assert [prompt for prompt, is_good in found if not is_good] == ["a photo of {label}"], "one clip has no label"
 
 
+def test_a_prompt_that_takes_nothing_from_a_clip_is_named_for_a_star_may_be_forgotten(run):
+    prompts = ["a photo of *", "a photo of a", "a photo of {label}"]
+    source = RenderSource(run, jobs_of(run, {"prompt": prompts, "name": "x"}))
+    assert source.warnings() == [
+        "jobs: job 1 (x): 'a photo of a' has no * for a sound: the plain model renders it",
+        "1 of the pictures cannot be rendered: the clip has no label, which the prompt 'a photo of {label}' asks for: "
+        "add it to the metadata",
+    ]
+
+
 def test_prompts_are_filled_with_the_metadata_of_the_first_clip(tmp_path):
     attributes = ['{"place": "Oslo"}', "{}", None, "{}", "{}"]
     run = add_cues(run_on(tmp_path / "bank"), attributes=attributes)

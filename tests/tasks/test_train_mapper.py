@@ -13,6 +13,7 @@ from aai.cues.mapper import CueMapper
 from aai.cues.train_mapper import MapperTraining
 from aai.errors import BadConfig
 from tasks import train_mapper
+from tasks.fit import CUES
 from tasks.runtime.models import open_mapper
 from tasks.runtime.run import Run
 from tasks.runtime.work import WorkerRunner
@@ -43,7 +44,7 @@ def test_a_bank_trains_its_own_mapper_once(shared_collection):
     assert run.do(MAPPER).new == 3
     assert (run.do(MAPPER).new, run.do(MAPPER).done) == (0, 1)
     assert open_mapper(run.context()).num_tokens == 2
-    assert build(run)["fit"].new == NUM_CLIPS
+    assert run.do(CUES).new == NUM_CLIPS
     shipped = run_on(shared_collection)
     assert shipped.recipe("cues") != run.recipe("cues") and shipped.do(MAPPER).new == 0
 
@@ -179,9 +180,8 @@ def test_a_bank_without_neighbours_has_nothing_to_train_on(tmp_path):
     assert error.value.key == "train_mapper"
 
 
-def test_a_sample_without_any_readable_image_ends_the_build(collection):
+def test_a_sample_without_any_readable_image_ends_the_build(built, collection):
     run = run_with(collection)
-    build(run, until="retrieve")
     for path in (collection / "images").iterdir():
         path.write_bytes(path.read_bytes() + b"damage")
     with pytest.raises(BadConfig, match="no clip has an image that can be read") as error:

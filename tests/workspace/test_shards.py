@@ -11,7 +11,7 @@ from botocore.exceptions import ConnectionClosedError
 from aai.errors import BadItem, Transient
 from aai.workspace import Workspace
 from aai.workspace.maintenance import remove_garbage
-from aai.workspace.shards import MemberLocation, ShardWriter, read_picture
+from aai.workspace.shards import MemberLocation, ShardWriter, read_next, read_picture
 
 RECIPE = "ab12"
 PICTURES = {f"{number:032x}": bytes([number]) * (300 + 400 * number) for number in range(5)}
@@ -42,6 +42,21 @@ def test_every_picture_is_found_by_its_row_and_by_its_name(workspace):
         assert read_picture(workspace, vars(location)) == PICTURES[location.key]
         assert members[f"{location.key}.png"] == PICTURES[location.key]
         assert members[f"{location.key}.json"] == b"{}"
+
+
+def test_the_member_after_a_picture_is_found_by_its_suffix(workspace):
+    with ShardWriter(workspace, "renders", RECIPE, "masked-png") as shard:
+        location = vars(shard.add("0", "png", b"p" * 600))
+        shard.add("0", "mask.png", b"m" * 700)
+        other = vars(shard.add("1", "png", b"p" * 512))
+        shard.add("1", "json", b"{}")
+    assert read_next(workspace, location, "mask.png") == b"m" * 700
+    assert read_next(workspace, other, "mask.png") is None
+    with pytest.raises(BadItem) as error:
+        read_next(workspace, location | {"shard": "shards/gone.tar"}, "mask.png")
+    assert error.value.uri.endswith("gone.tar")
+    with pytest.raises(BadItem, match="damaged"):
+        read_next(workspace, location | {"offset": location["offset"] + 512}, "mask.png")
 
 
 def test_two_shards_never_have_the_same_name(workspace):

@@ -248,8 +248,8 @@ w = Workspace(sys.argv[1]); w.table("cues").read(); w.health()
 with w.query({"cues": "ab12"}) as query: query.number("SELECT count(*) FROM cues")
 """
     command = [sys.executable, "-c", read, workspace.uri]
-    readers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(8)]
-    assert [reader.communicate(timeout=60) and reader.returncode for reader in readers] == [0] * 8
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    assert [reader.communicate(timeout=60) and reader.returncode for reader in readers] == [0] * 4
 
 
 def test_a_full_disk_is_said_and_leaves_the_table_as_it_was(workspace):

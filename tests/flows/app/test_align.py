@@ -33,8 +33,12 @@ def test_a_training_leaves_weights_a_card_and_curves(trained):
     assert Projector.load(result / "aligner").first.in_features == 128
     card = (result / "aligner" / "README.md").read_text()
     assert "method: trained" in card and "license" in card and "audio encoder" in card
+    num = sum(json.loads((result / "training.json").read_text())["pairs"][part] for part in ("training", "validation"))
+    assert f"- sounds: not known ({num})\n- images: not known ({num})\n" in card
+    assert "| `image_weight` | 1 |" in card and "| `whiten` | yes |" in card
     facts = json.loads((result / "training.json").read_text())
     assert sum(facts["pairs"].values()) == 48 and facts["curve"][-1]["step"] == 40
+    assert facts["passes over the training pairs"] == 40  # of `min_steps`, though `epochs` is 1
     page = (result / "training.html").read_text()
     assert "<polyline" in page and "http" not in page.replace("http-equiv", "")
     assert not (result / "checkpoint.safetensors").exists()
@@ -148,7 +152,7 @@ def test_options_of_the_other_way_are_refused(trained, tmp_path):
     assert refused.exit_code == 2 and "models.aligner" in refused.output
 
 
-def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(trained, tmp_path):
+def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(trained, tmp_path, monkeypatch):
     folder = write_collection(tmp_path / "here")
     aligner = trained / "trained" / "aligner"
     run = run_on(folder, models={"aligner": str(aligner)})
@@ -161,8 +165,9 @@ def test_a_bank_uses_a_trained_aligner_and_its_recipe_follows_from_the_weights(t
     lines = [f"audio: {folder / 'sounds'}", f"images: {folder / 'images'}", f"metadata: {folder / 'said.csv'}"]
     lines += [f"workspace: {folder / 'bank'}", "pool: {num_workers: 0}", f"models: {{aligner: {aligner}}}"]
     config.write_text("\n".join(lines))
-    done = call("eval", "-c", config, "-o", tmp_path / "figures", "--clips", 1)
-    assert done.exit_code == 0, done.output
+    monkeypatch.chdir(tmp_path)  # whose aai.yaml is found
+    done = call("eval", "-o", tmp_path / "figures", "--clips", 1)
+    assert done.exit_code == 0 and "with the configuration aai.yaml" in done.output, done.output
     found = json.loads((tmp_path / "figures" / "evaluation.json").read_text())
     assert (found["num_clips"], found["num_images"]) == (4, 12)
 

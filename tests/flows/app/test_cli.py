@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from aai.workspace.shards import read_picture
 from flows.app.cli import app
@@ -26,6 +26,8 @@ jobs:
   - {name: hail, prompt: "a * city", cues: {labels: hail}}
 """
 NUM_PICTURES = 2 * len(CLIPS) + 2
+QUICK = ("--set", "fit.method=mapper", "--set", "pool.num_workers=0", "--set", "metadata=said.csv")
+CHANGES = ("--set", "retrieve.num_neighbours=2", "--set", "pools.fit.slice_size=1")
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -50,21 +52,47 @@ ARGUMENTS = {
 CONFIGURED = [name for name, command in COMMANDS.items() if "config" in {param.name for param in command.params}]
 
 
-def call(*arguments: str):
+def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
+
+
+def write_folder(folder: Path) -> Path:
+    """Write a collection and a configuration."""
+    write_collection(folder)
+    keys = {"audio": "sounds", "images": "images", "metadata": "said.csv"}
+    keys |= {"fit": {"method": "mapper"}, "pool": {"num_workers": 0}}
+    (folder / "aai.yaml").write_text(yaml.safe_dump(keys))
+    (folder / "jobs.yaml").write_text(JOBS)
+    (folder / "sweep.yaml").write_text("vary: {steps: [0, 8]}")
+    return folder
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """A folder with a collection and a configuration, in which commands are called."""
-    write_collection(tmp_path / "here")
-    monkeypatch.chdir(tmp_path / "here")
-    keys = {"audio": "sounds", "images": "images", "metadata": "said.csv"}
-    keys |= {"fit": {"method": "mapper"}, "pool": {"num_workers": 0}}
-    Path("aai.yaml").write_text(yaml.safe_dump(keys))
-    Path("jobs.yaml").write_text(JOBS)
-    Path("sweep.yaml").write_text("vary: {steps: [0, 8]}")
+    monkeypatch.chdir(write_folder(tmp_path / "here"))
     return tmp_path / "here"
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory) -> tuple[Path, list[Result]]:
+    """A folder, and what `init`, `plan`, `build` and a second `build` said there; two rows of metadata name no file."""
+    folder = write_folder(tmp_path_factory.mktemp("built") / "here")
+    (folder / "aai.yaml").unlink()
+    with (folder / "said.csv").open("a") as table:
+        table.write("sounds/gone.flac,rain,0.5\nfire-0.9.flac,fire,0.5\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = [call("init", "--profile", "tiny")]
+        done += [call(command, *QUICK, *CHANGES) for command in ("plan", "build", "build")]
+    return folder, done
+
+
+@pytest.fixture
+def built(calls, monkeypatch) -> Path:
+    """That folder, in which commands are called that change nothing."""
+    monkeypatch.chdir(calls[0])
+    return calls[0]
 
 
 # Help
@@ -107,21 +135,23 @@ def test_every_command_with_a_configuration_takes_changes_and_names_a_wrong_key(
     assert "fit.step: there is no such key" in " ".join(done.output.split())
 
 
-def test_a_change_replaces_a_key_and_leaves_the_others(folder):
-    assert planned(folder)["fit"] == NUM_CLIPS
-    build = call("build", "--set", "retrieve.num_neighbours=2", "--set", "pools.fit.slice_size=1")
-    assert build.exit_code == 0, build.output
-    assert planned(folder, "--set", "retrieve.num_neighbours=2") == {}
-    assert planned(folder).keys() == {"retrieve", "fit", "confidence"}
-    assert planned(folder, "--set", "retrieve={num_neighbours: 2}") == {}
-    assert planned(folder, "--set", "retrieve.num_neighbours=1", "--set", "retrieve.num_neighbours=2") == {}
+def test_a_change_replaces_a_key_and_leaves_the_others(built):
+    assert planned("--set", "retrieve.num_neighbours=2") == {}
+    assert planned().keys() == {"retrieve", "fit", "confidence"}
+    assert planned("--set", "retrieve={num_neighbours: 2}") == {}
+    assert planned("--set", "retrieve.num_neighbours=1", "--set", "retrieve.num_neighbours=2") == {}
 
 
-def planned(folder: Path, *changes: str) -> dict[str, int]:
+def planned(*changes: str) -> dict[str, int]:
     """The new items of each stage that has any, as `aai plan` prints them."""
-    done = call("plan", *changes)
+    done = call("plan", *QUICK, *changes)
     assert done.exit_code == 0, done.output
-    rows = [line.replace("│", " ").split() for line in done.output.splitlines() if line.startswith("│")]
+    return counts(done)
+
+
+def counts(plan: Result) -> dict[str, int]:
+    """The new items of each stage that has any in a printed plan."""
+    rows = [line.replace("│", " ").split() for line in plan.output.splitlines() if line.startswith("│")]
     return {row[0]: int(row[2]) for row in rows if row[2] != "0"}
 
 
@@ -165,31 +195,28 @@ def test_a_configuration_is_written_with_its_folder_but_not_below_a_file(tmp_pat
 # Build
 
 
-def test_a_bank_is_planned_built_and_examined(folder):
-    Path("aai.yaml").unlink()
+def test_a_bank_is_planned_built_and_examined(calls, built):
+    _, (init, plan, build, again) = calls
+    assert [done.exit_code for done in (init, plan, build, again)] == [0] * 4, build.output
+    assert counts(plan)["fit"] == NUM_CLIPS
+    assert f"the bank is {built}/bank" in build.output.replace("\n", "")
+    assert "nothing to do" in again.output
+    assert call("doctor", *QUICK).exit_code == 1, "rows of metadata name no file"
+    assert call("doctor", *QUICK, "--set", "metadata=[]").exit_code == 0
+
+
+def test_a_configuration_is_asked_for_and_never_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     missing = call("plan")
     assert missing.exit_code == 2 and "aai.yaml: there is no such file: `aai init` writes one" in missing.output
-    assert call("init", "--profile", "tiny").exit_code == 0
-    quick = ("--set", "fit.method=mapper", "--set", "pool.num_workers=0")
-    assert planned(folder, *quick)["fit"] == NUM_CLIPS
-    done = call("build", *quick)
-    assert done.exit_code == 0, done.output
-    assert f"the bank is {folder}/bank" in done.output.replace("\n", "")
-    again = call("build", *quick)
-    assert again.exit_code == 0 and "nothing to do" in again.output
-    assert call("doctor", *quick).exit_code == 0
+    assert call("init").exit_code == 0
     second = call("init")
     assert second.exit_code == 2 and "aai.yaml exists" in second.output
 
 
-def test_metadata_that_matches_no_file_is_noted_by_plan_and_build(folder):
-    with Path("said.csv").open("a") as table:
-        table.write("sounds/gone.flac,rain,0.5\nfire-0.9.flac,fire,0.5\n")
-    note = "rows name a file that is there; for example line"
-    for command in ("plan", "build", "build"):  # the second build has nothing to do
-        done = call(command)
-        assert done.exit_code == 0 and note in " ".join(done.output.split()), command
-        assert " ".join(done.output.split()).count(note) == 1
+def test_metadata_that_matches_no_file_is_noted_by_plan_and_build(calls):
+    for done in calls[1][1:]:  # the second build has nothing to do
+        assert " ".join(done.output.split()).count("rows name a file that is there; for example line") == 1
 
 
 # Render

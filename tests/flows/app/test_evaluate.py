@@ -58,7 +58,7 @@ def test_the_terminal_shows_figures_and_what_is_missing(first, folder):
 
 def test_there_is_a_cell_for_each_clip_and_method(cells, folder):
     assert len(cells) == NUM_CLIPS * len(METHODS)
-    columns = ["clip_id", "clip_uri", "label", "method", "prompt", "seed", "image", "seconds"]
+    columns = ["clip_id", "clip_uri", "label", "method", "prompt", "seed", "photo", "seconds"]
     assert list(cells[0])[: len(columns)] == columns
     for cell in cells:
         is_missing = cell["method"] == "label" and cell["label"] is None

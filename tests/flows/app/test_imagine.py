@@ -88,6 +88,7 @@ def cue_of(run: Run, file: str) -> torch.Tensor:
 def test_without_a_configuration_the_models_of_a_profile_draw_what_is_heard(here):
     done = call(str(here / "sounds" / "fire-0.9.flac"), "a photo of *", "-o", "fire.png")
     assert done.exit_code == 0 and "wrote fire.png" in done.output, done.output
+    assert "note: with the models of the profile tiny: there is no aai.yaml here, and -c names none" in done.output
     assert PHENOMENA[int(load_judge().read(pixels_of("fire.png")[None]).phenomenon.argmax())] == "fire"
     with Image.open("fire.png") as picture:
         xmp = picture.info["xmp"]
@@ -112,6 +113,21 @@ def test_every_name_of_a_prompt_gets_the_whole_cue_of_the_clip(here):
     cue = cue_of(run, "rain-0.9.flac")
     assert cue.shape[0] > 1  # so that vectors of different names could be mixed up
     assert difference(pixels_of("all.png"), rendered(run, prompt, torch.cat([cue] * 3))) <= ROUNDING
+
+
+def test_a_configuration_in_the_folder_is_used_and_named(here, monkeypatch):
+    """As every other command does; a profile that is asked for goes before it."""
+    sound = "sounds/rain-0.9.flac"
+    monkeypatch.chdir(here)
+    done = call(sound, "a * city", "-o", "found.png")
+    assert done.exit_code == 0 and "note: with the configuration aai.yaml of this folder" in done.output
+    expected = rendered(run_of(here), "a * city", cue_of(run_of(here), sound))
+    assert difference(pixels_of("found.png"), expected) <= ROUNDING
+    done = call(sound, "a * city", "-o", "profile.png", "--profile", "tiny", "--set", "render.steps=2")
+    assert done.exit_code == 0 and "note" not in done.output
+    assert difference(pixels_of("profile.png"), pixels_of("found.png")) > 20
+    done = call(sound, "-c", "aai.yaml", "--profile", "tiny")
+    assert done.exit_code == 2 and "aai: --profile: aai.yaml has a profile of its own" in " ".join(done.output.split())
 
 
 def test_changes_apply_with_and_without_a_configuration(here):

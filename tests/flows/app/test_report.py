@@ -184,6 +184,23 @@ def test_on_a_phone_nothing_sticks_out(opened):
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.parametrize(("width", "num_in_a_row"), [(1_400, 3), (400, 2)])
+def test_the_pictures_of_a_job_stand_side_by_side(opened, width, num_in_a_row):
+    """Three seeds of a prompt, where the page of the gallery has one."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        tops = opened.execute_script("""
+            const row = document.querySelector(".job .pictures"), first = row.firstElementChild;
+            row.append(first.cloneNode(true), first.cloneNode(true));
+            row.scrollIntoView();
+            return [...row.children].map(each => each.offsetTop);
+        """)
+        assert tops.count(tops[0]) == num_in_a_row and len(tops) == 3
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_the_command_writes_the_page_and_says_where(gallery, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("aai.yaml").write_text(f"workspace: {gallery.workspace.uri}\nfit: {{method: mapper}}\n")

@@ -133,7 +133,7 @@ def test_the_training_of_an_aligner_is_submitted_with_the_nodes_of_its_bank(fold
     result = submit("--to", "slurm", "--dry-run", "--", "align", "train", "pairs.yaml", "--set", "seed=3")
     assert result.exit_code == 0, result.output
     assert "#SBATCH --nodes=2" in result.output and "align train pairs.yaml --set seed=3" in result.output
-    assert "trained/bank is on a disk of this machine" in result.output.replace("\n", " ")
+    assert "output: " in result.output and "trained is on a disk of this machine" in " ".join(result.output.split())
     for target, words, sentence in (
         ("slurm-array", ("pairs.yaml",), "use --to slurm"),
         ("slurm", (), "name the file that describes the pairs"),
@@ -142,3 +142,32 @@ def test_the_training_of_an_aligner_is_submitted_with_the_nodes_of_its_bank(fold
     ):
         refused = submit("--to", target, "--dry-run", "--", "align", "train", *words)
         assert sentence in " ".join(refused.output.split())
+
+
+def test_a_line_break_in_a_word_does_not_end_the_comment(folder):
+    result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "seed=1\n\r\x85")
+    assert result.exit_code == 0, result.output
+    [title] = [line for line in result.output.splitlines() if line.startswith("# Written by")]
+    assert title.endswith(r"seed=1\n\r\x85'`: one Ray cluster over the nodes of one job.")
+
+
+@pytest.mark.parametrize("schedule", ["1", ",,,", "0 2 * *", "99 2 * * *"])
+def test_what_is_no_schedule_is_refused(folder, schedule):
+    result = submit(
+        "--to",
+        "kuberay",
+        "--dry-run",
+        "--",
+        "build",
+        "--set",
+        f"submit.schedule='{schedule}'",
+        "--set",
+        "submit.image=aai:1",
+    )
+    assert f"submit.schedule: {schedule!r} is no schedule" in result.output
+
+
+def test_nobody_waits_for_a_schedule(folder):
+    keys = ("--set", "submit.schedule='0 2 * * *'", "--set", "submit.image=aai:1")
+    result = submit("--to", "kuberay", "--wait", "--", "build", *keys)
+    assert result.exit_code != 0 and "a schedule never ends: leave out --wait" in " ".join(result.output.split())

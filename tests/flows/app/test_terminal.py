@@ -98,6 +98,7 @@ def test_summaries_are_a_table_with_rates(capsys):
     assert "the table `rejects` and `aai report` say which items were rejected" in output
     assert rows[0][:4] == ["fit", "3", "10", "2"] and rows[0][-1] == "3.0"
     assert rows[1][:4] == ["align", "12", "0", "0"]
+    assert "each stage counts its own items" in output
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def _faults_of_pod(pod: dict[str, Any]) -> list[str]:
 @cache
 def _validator(kind: str) -> jsonschema.Draft202012Validator:
     text = (SCHEMAS / f"ray.io_{kind.lower()}s.yaml").read_text()
-    [stored] = [version for version in yaml.safe_load(text)["spec"]["versions"] if version["storage"]]
+    definition = yaml.load(text, Loader=yaml.CSafeLoader)  # a tenth of the time of the loader in Python
+    [stored] = [version for version in definition["spec"]["versions"] if version["storage"]]
     schema = _strict(stored["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
     return jsonschema.Draft202012Validator(schema)

@@ -61,11 +61,25 @@ def test_the_job_says_what_was_asked_for(tmp_path):
     assert spec["entrypoint"] == "aai build -c /etc/aai/aai.yaml"
 
 
+def test_awkward_names_and_values_stay_what_they_are(tmp_path):
+    env, volumes = (
+        {"yes": "off", "N": "1", "PLACE": "🙂 \x7f\u2028\x85 \\ud83d <a & b>: '\n"},
+        {"123": "/models", "true": "/data"},
+    )
+    config, job = manifests(tmp_path, namespace="true", env=env, volumes=volumes, secrets=["on"])
+    [group] = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    spec = group["template"]["spec"]
+    values = {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
+    assert values == env | {"on": None, "RAY_USAGE_STATS_ENABLED": "0"}
+    assert {each["name"] for each in spec["volumes"]} == {"shared-memory", "configuration", "123", "true"}
+    assert config["metadata"]["namespace"] == job["metadata"]["namespace"] == "true"
+
+
 def test_a_secret_is_named_and_never_written(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     text = KUBERAY.render(submission(tmp_path, submit=IMAGE | {"secrets": ["AWS_SECRET_ACCESS_KEY"]}))
     assert "hunter2" not in text
-    assert "{secretKeyRef: {name: aai, key: AWS_SECRET_ACCESS_KEY}}" in text
+    assert '{secretKeyRef: {name: aai, key: "AWS_SECRET_ACCESS_KEY"}}' in text
 
 
 def test_an_image_is_needed(tmp_path):

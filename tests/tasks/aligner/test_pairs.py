@@ -14,7 +14,8 @@ from aai.identity import content_id
 from tasks.aligner.pairs import chosen_frames, facts_of, find_pairs
 from tasks.aligner.split import split
 from tasks.aligner.tables import folders_of, read_table
-from tests.bank import add_files, append, run_on
+from tasks.aligner.unpaired import refused
+from tests.bank import add_files, add_listing, append, run_on
 
 FOLDER = PairOptions(folder="x")
 
@@ -70,7 +71,10 @@ def test_a_table_pairs_files_of_any_names(tmp_path):
     run = bank_with(tmp_path / "bank", names[:1], names[1:])
     found, notes = find_pairs(run, PairOptions(table=str(table)))
     assert found.num_rows == 2
-    assert notes == ["1 rows of the table have no pair: a file is missing, rejected, or not named"]
+    missing = f"1 files do not exist or were rejected ({tmp_path}/sounds/z.flac)"
+    assert notes == [f"1 rows of the table have no pair: {missing}"]
+    for name in ("sounds", "images"):
+        (tmp_path / name).mkdir()
     assert folders_of(str(table)) == ([str(tmp_path / "sounds")], [str(tmp_path / "images")])
 
 
@@ -85,8 +89,47 @@ def test_rows_without_a_pair_are_counted_also_beside_a_file_of_several_clips(tmp
     append(run, "audio_vectors", [{"clip_id": second["clip_id"], "vector": [0.0] * 4}])
     found, notes = find_pairs(run, PairOptions(table=str(table)))
     assert found.num_rows == 2
-    assert notes[0] == "3 rows of the table have no pair: a file is missing, rejected, or not named"
+    missing = f"1 files do not exist or were rejected ({table.parent}/z.flac), 2 rows name one file only, or none"
+    assert notes[0] == f"3 rows of the table have no pair: {missing}"
     assert folders_of(str(table)) == ([str(table.parent)], [str(table.parent)])  # not the folder above it
+
+
+def test_of_many_missing_files_the_first_are_named(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("audio,image\na.flac,1.jpg\n" + "".join(f"gone/{number}.flac,1.jpg\n" for number in range(5)))
+    run = bank_with(tmp_path / "bank", [str(tmp_path / "a.flac")], [str(tmp_path / "1.jpg")])
+    named = ", ".join(f"{tmp_path}/gone/{number}.flac" for number in range(3))
+    assert find_pairs(run, PairOptions(table=str(table)))[1] == [
+        f"5 rows of the table have no pair: 5 files do not exist or were rejected ({named} and 2 more)"
+    ]
+    assert folders_of(str(table)) == ([str(tmp_path)], [str(tmp_path)])  # and not the folder that does not exist
+
+
+def test_a_table_of_which_no_folder_exists_is_refused(tmp_path):
+    (tmp_path / "pairs.csv").write_text("audio,image\ngone/a.flac,1.jpg\n")
+    with pytest.raises(BadConfig) as caught:
+        folders_of(str(tmp_path / "pairs.csv"))
+    assert caught.value.key == "pairs.table" and f"column audio not even the folders exist, as {tmp_path}/gone" in str(
+        caught.value
+    )
+
+
+def test_tars_without_sounds_or_images_are_named(tmp_path):
+    run = bank_with(tmp_path, ["/x/a.tar#1.flac"], ["/x/a.tar#1.png"])
+    for kind, lacking in (("audio", ["b", "c", "d", "e"]), ("image", ["f"])):
+        names = "abcdef"
+        ids = add_listing(run, kind, [{"uri": f"/x/{name}.tar", "is_tar": True} for name in names])
+        rejects = [{"id": ids[names.index(name)], "stage": "read", "sentence": "no member"} for name in lacking]
+        append(run, "rejects", rejects, of=f"{kind}_members")
+    sentences = [
+        "4 of 6 tars hold no sounds (/x/b.tar, /x/c.tar, /x/d.tar and 1 more)",
+        "1 of 6 tars hold no images (/x/f.tar)",
+    ]
+    assert find_pairs(run, FOLDER)[1][-2:] == sentences
+    too_many = refused(run, "read_audio_tars", BadConfig("rejected 4 of 6", key="run.max_reject_fraction"))
+    assert too_many.key == "pairs.folder" and too_many.sentence.startswith(sentences[0])
+    other = BadConfig("it does not exist", key="audio")
+    assert refused(run, "list_audio", other) is other
 
 
 def test_a_table_may_have_labels_and_captions_and_what_else_it_has_is_said(tmp_path):

@@ -28,6 +28,8 @@ def write_comparison(folder: Path, num_clips: int = 4, methods: Sequence[str] = 
             name = f"pictures/{clip}-{number}.png"
             (folder / name).write_bytes(encode(np.full((side_px, side_px, 3), 60 * colour + clip, np.uint8), "png"))
             row = {"clip_id": f"c{clip}", "clip_uri": f"/sounds/{clip}.wav", "sound": f"sounds/{clip}.mp3"}
-            rows.append(row | {"label": "rain", "method": method, "prompt": PROMPT, "seed": 7, "image": name})
+            rows.append(
+                row | {"label": "rain", "method": method, "prompt": PROMPT, "seed": 7, "photo": None, "image": name}
+            )
     pq.write_table(pa.Table.from_pylist(rows), folder / "cells.parquet")
     return folder

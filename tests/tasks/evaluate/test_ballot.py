@@ -89,6 +89,15 @@ def test_clips_without_a_sound_are_left_out_and_counted(tmp_path):
     assert "c1" not in {pair.clip_id for pair in made.pairs}
 
 
+def test_edits_of_one_photo_are_compared_with_one_another(tmp_path):
+    folder = write_comparison(tmp_path / "comparison", num_clips=1, methods=("adapter", "label"))
+    [first, second] = pq.read_table(folder / "cells.parquet").to_pylist()
+    rows = [first | {"photo": "a"}, second | {"photo": "b"}]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "cells.parquet")
+    with pytest.raises(BadConfig, match="no clip has different pictures"):
+        make_ballot(folder, BallotOptions())
+
+
 @pytest.fixture
 def voted(folder, tmp_path):
     """A key, and votes for the method that comes first in METHODS, with a tie now and then."""

@@ -78,6 +78,17 @@ def test_prompts_count_alike_and_each_has_its_own_figures():
     assert by_key(found, "good")["judge_phenomenon", "mean"].num == 12
 
 
+def test_a_method_that_lacks_a_prompt_has_no_figures_of_all_prompts():
+    prompts = ("a *", "a * city")
+    some = [row for row in rows(prompts) if (row["prompt"], row["method"]) != ("a * city", "plain")]
+    rng = np.random.default_rng(2)
+    every = {(method, prompt): (rng.normal(size=(12, 8)), np.arange(12)) for method in METHODS for prompt in prompts}
+    del every["plain", "a * city"]
+    found = figures_of(sample(prompts, rows=some, vectors=every))
+    assert by_key(found, "plain") == {} and ("kid", "mean") in by_key(found, "weak")
+    assert {"judge_phenomenon", "kid"} <= {metric for metric, _ in by_key(found, "plain", "a *")}
+
+
 def test_seeds_of_a_clip_are_averaged_first_and_what_is_missing_is_nan():
     two = rows() + [row | {"judge_phenomenon": 0.0} for row in rows() if row["clip_id"] == "clip 0"]
     values = matrix(sample(rows=two), "judge_phenomenon", None)

@@ -57,5 +57,12 @@ def test_what_is_wrong_is_named(tmp_path, text, key):
     assert error.value.key == key and error.value.uri == str(tmp_path / "compare.yaml")
 
 
+def test_the_file_of_the_published_results_compares_all_built_in_methods():
+    path = Path(__file__).parents[3] / "docs" / "compare.yaml"
+    options = load_comparison(path, {})
+    assert {method.name for method in options.methods} == METHODS.keys() and options.reference == "mapper"
+    assert Path(options.config).resolve() == path.parents[1] / "demo" / "aai.yaml"
+
+
 def test_seeds_are_a_number_or_a_list():
     assert ComparisonOptions(seeds=[3, 17]).seeds == (3, 17)

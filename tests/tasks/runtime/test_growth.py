@@ -23,7 +23,7 @@ from tasks.runtime.stage import Source, Stage
 from tasks.stages import STAGES
 from tests.bank import append, jobs_of, run_on, unit_vectors
 
-NUM, ROWS_PER_FILE, DIM = 2_000, 500, 64
+NUM, ROWS_PER_FILE, DIM = 1_000, 250, 64
 NUM_TARS, NUM_NEIGHBOURS = 4, 5
 MAX_GROWTH = 2.2
 READING = [stage.name for stage in STAGES if stage.rows]
@@ -93,7 +93,7 @@ def ids(kind: str, num: int) -> list[str]:
 
 
 def fill(run: Run, num: int) -> Run:
-    """Tables as a build and a rendering leave them, with a data file for each 500 rows; source files are in tars."""
+    """Tables as a build and a rendering leave them, with a data file for each 250 rows; source files are in tars."""
     clips, images = ids("clip", num), ids("image", num)
     vectors, cues = unit_vectors(num, DIM), unit_vectors(num, 2 * DIM, seed=1)
     for kind, table, items in (("audio", "clips", clips), ("image", "images", images)):

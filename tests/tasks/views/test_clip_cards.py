@@ -44,6 +44,20 @@ def test_a_card_has_everything_about_its_clip(gallery):
     assert card.scores[""]["judge_phenomenon"] == card.scores["mapper"]["judge_phenomenon"] == 1
 
 
+def test_an_edit_is_shown_with_its_photo(tmp_path):
+    run = make_gallery(tmp_path, SOUNDS[:1])
+    photo = tmp_path / "images" / "scene 0.png"
+    row = rows_of(run)[0] | {"render_id": "edit", "job": "edit", "image_uri": str(photo)}
+    of_photo = row | {"image_id": content_id(photo.read_bytes())}
+    append(run, "renders", [of_photo, row | {"render_id": "gone", "image_id": "0", "seed": 1}])
+    [card] = cards_of(run).values()
+    shown = {job.job: job.pictures for job in card.jobs}
+    good, gone = (picture.photo for picture in shown["edit"])
+    assert good.src.startswith("data:image/webp;base64,") and good.alt == "photo: scene 0.png"
+    assert gone.src is None and gone.problem
+    assert all(picture.photo is None for name in JOBS for picture in shown[name])
+
+
 def test_a_fitted_cue_has_a_curve_and_a_predicted_one_has_none(gallery):
     cues = [card.cue for card in cards_of(gallery).values()]
     fitted = [cue for cue in cues if cue.curve]
