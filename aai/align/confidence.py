@@ -1,8 +1,8 @@
 """Confidence: whether altered copies of a clip are heard as the clip is.
 
-An encoder that knows a sound hears a half of it, or it backwards, much as the whole; of others it has an accidental
-opinion. Vectors are compared where the bank's images differ from one another: in the subspace of their principal
-components, less their mean. What all vectors of an encoder have in common, and what sets sounds apart from images in
+An encoder that knows a sound hears a half of it, or it backwards or slower, much as the whole; of others it has an
+accidental opinion. Vectors are compared where the bank's images differ from one another: in the subspace of their
+principal components, less their mean. What all vectors of an encoder have in common, and what sets sounds apart from images in
 its space, says nothing about a clip. No other clip takes part, so a clip's confidence does not depend on which clips
 the bank had before it.
 
@@ -25,7 +25,7 @@ LOW = 0.5
 _VARIANCE = 0.95
 """Share of the images' variance in the subspace."""
 
-_EVEN_DEG, _SCALE_DEG = 30.0, 10.0
+_EVEN_DEG, _SCALE_DEG = 35.0, 10.0
 """The angle at which a sound is as likely known as not, and by which the odds change by the factor e."""
 
 _TINY = 1e-6

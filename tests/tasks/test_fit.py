@@ -201,7 +201,8 @@ def test_rows_follow_from_free_memory_without_a_failure(shared_collection, monke
 
 def test_inversion_under_a_model_in_half_precision_gives_cues_in_float32(shared_collection, sd15_folder):
     models = {"diffusion": str(sd15_folder), "dtype": "bfloat16"}
-    run = run_on(shared_collection, models=models, fit=QUICK | {"method": "inversion", "eval_every": 2})
+    steps = {"steps": 4, "eval_every": 4, "rows_per_step": 8, "eval_rows": 8}
+    run = run_on(shared_collection, models=models, fit=steps | {"method": "inversion"})
     done = build(run)
     assert (done["fit"].new, done["fit"].rejected) == (NUM_CLIPS, 0)
     cues = np.array([cue["vector"] for cue in rows_of(run, "cues")])

@@ -160,7 +160,7 @@ def test_a_picture_of_two_clips_has_both_labels_in_its_caption_and_no_single_phe
     append(run, "renders", [{name: value for name, value in both.items() if name != "recipe"}])
     score(run)
     found = [row["metric"] for row in run.workspace.table("scores").read().to_pylist() if row["render_id"] == "0" * 32]
-    assert sorted(found) == ["ais_cosine", "ais_rank", "clip_score", "judge_intensity"]
+    assert sorted(found) == ["ais_cosine", "ais_rank", "clip_score", "judge_intensity", "judge_tone"]
 
 
 def test_a_caption_longer_than_the_encoders_context_is_a_reject_and_the_other_metrics_are_measured(tmp_path):

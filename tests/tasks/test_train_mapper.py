@@ -235,7 +235,7 @@ def test_images_are_trained_under_the_prompts_that_they_suit(shared_collection):
     for clip in clips:
         assert clip.weights.shape == (len(clip.image_ids), len(prompts))
         own = clip.weights[:, without_place].sum(1) / clip.weights.sum(1)
-        assert float(own.min()) > 0.9
+        assert float(own.min()) > 0.5
 
 
 def test_templates_without_places_keep_the_recipe_and_need_no_vectors(shared_collection):
