@@ -14,17 +14,16 @@ from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.objects import StateType
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
-from pydantic import ValidationError
 
 from aai.errors import BadConfig
 from aai.jobs.jobfile import load_jobs
 from flows.app.pods import check_pods, job_variables, pool_template
 from flows.infra import FOLDER
 from flows.prefect import check_server
+from flows.schedules import check_schedule
 from tasks.render import RenderSectionOptions
 from tasks.stages import load_config
 
@@ -125,12 +124,7 @@ def _check(name: str, config: Path, changes: dict[str, Any], jobs: Path | None, 
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise BadConfig(f"{name!r} is no name: use letters, digits, hyphens, dots and underscores", key="--name")
-    try:
-        CronSchedule(cron=cron)
-    except ValidationError as error:
-        raise BadConfig(
-            f"{cron!r} is no schedule: give minute, hour, day, month and weekday, such as '0 2 * * *'", key="--cron"
-        ) from error
+    check_schedule(cron, "--cron")
     if jobs:
         load_jobs(jobs, load_config(config, changes).options(RenderSectionOptions).of_jobs)
 

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from aai.errors import BadConfig
+from flows.schedules import check_schedule
 from flows.submit.places import check_places
 from flows.submit.submission import Submission
 from flows.submit.target import Target, fill
@@ -27,6 +28,8 @@ def _check(submission: Submission) -> None:
     if submission.options.image is None:
         raise BadConfig("it is missing: name a container image with AAI (infra/docker builds one)", key="submit.image")
     check_places(submission)
+    if schedule := submission.options.schedule:
+        check_schedule(schedule, "submit.schedule")
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:

@@ -4,10 +4,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import fsspec
 import psutil
 
 from aai.errors import BadConfig
-from flows.submit.submission import OUTPUT, Submission
+from flows.submit.submission import OUTPUT, Place, Submission
 
 _NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "gluster", "weka", "panfs", "orangefs", "fuse.")
 """File systems that are mounted on many nodes, by the beginnings of their names."""
@@ -23,18 +24,28 @@ def check_places(submission: Submission) -> None:
     if options.shared_disk:
         return
     for place in submission.places:
-        if "://" in place.location or _is_below(place.location, options.volumes.values()):
+        location = place.location.removeprefix("file://")
+        if "://" in location or _is_below(location, options.volumes.values()):
+            _check_known(place)
             continue
-        if not _is_network(kind := file_system_of(place.location)):
+        if not _is_network(kind := file_system_of(location)):
             other = "a folder on a disk that they share" if place.key == OUTPUT else "a bucket URL"
             other += ", or one below a path of submit.volumes" if options.volumes else ""
             where = " in the file that its key `config` names" if submission.is_training else ""
             raise BadConfig(
-                f"{os.path.abspath(place.location)} is on a disk of this machine ({kind}), which other nodes do not "
+                f"{os.path.abspath(location)} is on a disk of this machine ({kind}), which other nodes do not "
                 f"see: name {other}, or set submit.shared_disk{where} if they do",
                 key=place.key,
                 uri=place.file,
             )
+
+
+def _check_known(place: Place) -> None:
+    scheme, separator, _ = place.location.partition("://")
+    if separator and scheme not in fsspec.available_protocols():
+        raise BadConfig(
+            f"{scheme}:// is no kind of place that is known: name a bucket URL", key=place.key, uri=place.file
+        )
 
 
 def _is_below(location: str, mounts: Iterable[str]) -> bool:

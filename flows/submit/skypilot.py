@@ -5,7 +5,7 @@ from pathlib import Path
 from aai.errors import BadConfig
 from flows.submit.places import check_places
 from flows.submit.submission import FOLDER, Submission
-from flows.submit.target import Target, check_secrets, fill
+from flows.submit.target import Target, check_secrets, check_setup, fill
 
 _THERE = "/tmp/aai"
 
@@ -18,6 +18,7 @@ def _render(submission: Submission) -> str:
 
 def _check(submission: Submission) -> None:
     check_secrets(submission)
+    check_setup(submission)
     options = submission.options
     if options.image is None and not options.setup:
         raise BadConfig(

@@ -1,6 +1,7 @@
 """Slurm: one job with a Ray cluster over its nodes, or an array of independent drivers."""
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from aai.errors import BadConfig
 from flows.submit.places import check_places
 from flows.submit.submission import FOLDER, TRAINING, Submission
-from flows.submit.target import Target, check_secrets, fill
+from flows.submit.target import Target, check_secrets, check_setup, fill
 
 _S_PER_MINUTE, _MINUTES_PER_HOUR = 60, 60
 _EARLY_S = 60
@@ -20,8 +21,9 @@ _EARLY_S = 60
 _RAY_END_S = 60
 """How long Ray takes to end on several nodes."""
 
-_ERROR, _BUSY = "error: ", "allocation failure"
-"""In messages of sbatch: a wrong job, and one that no node can take now."""
+_ERROR = re.compile(r"^sbatch: (?:error|fatal): (.*)$", re.MULTILINE)
+_BUSY, _AWAY = "allocation failure", "Unable to contact slurm controller"
+"""In messages of sbatch: no node can take the job now, and nobody is there to answer."""
 
 _RAY_PORT = 6379
 
@@ -32,9 +34,11 @@ _WATCH = "squeue --me --name={name}\n  scancel --name={name}\n  tail -f submissi
 
 
 def _render(template: str, submission: Submission) -> str:
+    log = Path.cwd() / FOLDER / submission.name
     values = {
         "folder": Path.cwd(),
-        "log": Path.cwd() / FOLDER / submission.name,
+        "log": log,
+        "log_pattern": str(log).replace("%", "%%"),
         "minutes": _minutes(submission),
         "python_folder": Path(sys.executable).parent,
         "words": submission.here,
@@ -50,6 +54,7 @@ def _minutes(submission: Submission) -> int:
 
 def _check(submission: Submission) -> None:
     check_secrets(submission)
+    _check_script(submission)
     if submission.options.nodes > 1:
         check_places(submission)
         _check_grace(submission)
@@ -61,9 +66,18 @@ def _check_array(submission: Submission) -> None:
     if submission.command == TRAINING:
         raise BadConfig("a training is no work that independent jobs share: use --to slurm", key="--to slurm-array")
     check_secrets(submission)
+    _check_script(submission)
     check_places(submission)
     _check_time(submission)
     _check_accepted(submission, SLURM_ARRAY)
+
+
+def _check_script(submission: Submission) -> None:
+    """Check what Bash or Slurm would take in another sense: commands with an open end, a folder of two lines."""
+    check_setup(submission)
+    folder = str(Path.cwd())
+    if "\n" in folder:
+        raise BadConfig("Slurm takes no folder with a line break in its name: change to another one", uri=folder)
 
 
 def _check_grace(submission: Submission) -> None:
@@ -97,7 +111,9 @@ def _check_accepted(submission: Submission, target: Target) -> None:
     trial = subprocess.run(
         ["sbatch", "--test-only"], input=target.render(submission), capture_output=True, text=True, check=False
     )
-    errors = [line.partition(_ERROR)[2] for line in trial.stderr.splitlines() if _ERROR in line and _BUSY not in line]
+    if _AWAY in trial.stderr:
+        raise BadConfig("Slurm's controller does not answer: see `scontrol ping`, and submit again", key="submit")
+    errors = [error for error in _ERROR.findall(trial.stderr) if _BUSY not in error]
     if trial.returncode and errors:
         raise BadConfig(
             f"Slurm refuses the job ({'; '.join(errors)}): {_remedy(submission, errors)}change the section, or ask "

@@ -1,5 +1,7 @@
 """What is submitted: a command of `aai` with its configuration, and its job file or description of a training."""
 
+import os
+import secrets
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+import aai
 from aai.errors import BadConfig
+from aai.format import without_secrets
 from aai.jobs.jobfile import load_jobs
 from aai.yaml_reader import read_yaml
 from tasks.aligner.config import TrainingConfig, bank_of, load_training
@@ -30,6 +34,7 @@ OUTPUT = "output"
 
 _LOCATIONS = ("workspace", "audio", "images", "metadata")
 _CONFIG, _JOBS, _TRAINING = "aai.yaml", "jobs.yaml", "pairs.yaml"
+_PACKAGE = Path(aai.__file__).parent
 _JOB_PATHS = ("source_images", "source_masks")
 
 
@@ -74,7 +79,8 @@ class Submission:
     @property
     def title(self) -> str:
         """The command as the first line of the file shows it."""
-        return f"Written by `aai submit` for `{self.here}`".replace("\n", "\\n")
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in self.here)
+        return f"Written by `aai submit` for `{shown}`"
 
     @property
     def here(self) -> str:
@@ -97,7 +103,7 @@ class Submission:
         path = Path(FOLDER, f"{self.name}{suffix}").absolute()
         try:
             path.parent.mkdir(exist_ok=True)
-            path.touch(mode=0o600)
+            path.touch(mode=0o600, exist_ok=False)
             path.write_text(text)
         except OSError as error:
             raise BadConfig(
@@ -140,11 +146,26 @@ def make_submission(
     """
     loaded = load_config(config, changes)
     contents = {_CONFIG: _config_text(loaded, config, changes)}
+    places = [*_places(loaded, str(config)), *_models_here(loaded, str(config))]
     if jobs is not None:
-        load_jobs(jobs, loaded.options(RenderSectionOptions).of_jobs)
+        for job in load_jobs(jobs, loaded.options(RenderSectionOptions).of_jobs):
+            places += [Place(key, each, str(jobs)) for key in _JOB_PATHS for each in getattr(job, key)]
         content = _with_absolute_paths(read_yaml(jobs, "name a job file"), jobs.absolute().parent)
         contents[_JOBS] = yaml.safe_dump(content, sort_keys=False)
-    return Submission(_name(words), words[0], words, loaded, contents, tuple(_places(loaded, str(config))), others)
+    _check_readable(places, loaded.submit.env, str(config))
+    return Submission(_name(words), words[0], words, loaded, contents, tuple(places), others)
+
+
+def _check_readable(places: Sequence[Place], env: Mapping[str, str], config: str) -> None:
+    """Check that nothing secret is in what targets store: addresses with a password in them."""
+    values = [*places, *(Place(f"submit.env.{name}", value, config) for name, value in env.items())]
+    for place in values:
+        if without_secrets(place.location) != place.location:
+            raise BadConfig(
+                "the target would store the password in this address: leave it out, and name it under submit.secrets",
+                key=place.key,
+                uri=place.file,
+            )
 
 
 def make_training_submission(words: tuple[str, ...], description: Path, changes: Mapping[str, Any]) -> Submission:
@@ -176,6 +197,14 @@ def _places(config: Config, file: str, keys: Sequence[str] = _LOCATIONS) -> Iter
         yield from (Place(key, each, file) for each in ((value,) if isinstance(value, str) else value))
 
 
+def _models_here(config: Config, file: str) -> Iterator[Place]:
+    """The models that are folders of this machine, but those that come with AAI; an image may have others."""
+    for role, value in config.models.model_dump().items():
+        name = value.get("name") or value.get("folder") if isinstance(value, dict) else value
+        if isinstance(name, str) and os.path.exists(name) and not Path(name).is_relative_to(_PACKAGE):
+            yield Place(f"models.{role}", name, file)
+
+
 def _places_of_training(training: TrainingConfig, description: Path) -> Iterator[Place]:
     """Its output, pairs and metadata, and the workspace of the bank whose vectors it takes."""
     file, pairs = str(description), training.pairs
@@ -189,7 +218,7 @@ def _places_of_training(training: TrainingConfig, description: Path) -> Iterator
 
 
 def _name(words: tuple[str, ...]) -> str:
-    return f"aai-{words[0]}-{datetime.now():%Y%m%d-%H%M%S}"
+    return f"aai-{words[0]}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def _config_text(loaded: Config, path: Path, changes: Mapping[str, Any]) -> str:

@@ -1,8 +1,11 @@
 """The declaration of a target: a module per target has one `Target` at its end, and `targets.py` lists them."""
 
+import json
 import os
+import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +25,17 @@ _templates = jinja2.Environment(
     keep_trailing_newline=True,
     autoescape=False,  # these are shell and YAML: the templates quote with `shell` and `tojson`
 )
-_templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # YAML does not join surrogates
 _templates.filters["shell"] = lambda value: shlex.quote(str(value))
+_templates.filters["sbatch"] = lambda value: '"' + re.sub(r'(["\\])', r"\\\1", str(value)) + '"'
+
+
+def _to_yaml(value: Any) -> str:
+    """A value as JSON that is YAML, too: YAML does not join surrogates, and takes some characters in escapes only."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(c if " " <= c <= "~" else f"\\U{ord(c):08x}" for c in text)
+
+
+_templates.filters["tojson"] = _to_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +87,20 @@ def fill(template: str, submission: Submission, values: Mapping[str, Any]) -> st
     """A template below `infra/` with the options of a submission, and further values."""
     shown = submission.options.model_dump() | {"name": submission.name, "title": submission.title}
     return _templates.get_template(template).render(shown | dict(values))
+
+
+def check_setup(submission: Submission) -> None:
+    """Check that the commands before AAI have no open end, which would swallow what follows.
+
+    Raises:
+        BadConfig: Bash does not take them.
+    """
+    found = subprocess.run(["bash", "-n"], input=submission.options.setup, capture_output=True, text=True, check=False)
+    if found.stderr:
+        raise BadConfig(
+            f"Bash does not take these commands ({found.stderr.strip().splitlines()[-1]}): correct them",
+            key="submit.setup",
+        )
 
 
 def check_secrets(submission: Submission) -> None:

@@ -9,9 +9,8 @@ from aai.options import Options
 
 _Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@,+-]*$")]
 _Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
-_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 """Of an object of Kubernetes."""
-_Cron = r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*"
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _SECRET = re.compile(r"(?i)(secret|token|password|passwd|credential|_key$|_key_id$|apikey)")
 
@@ -87,7 +86,7 @@ class RunOptions(Options):
 class SubmitOptions(Options):
     """Jobs on clusters: what `aai submit` asks for."""
 
-    nodes: int = Field(1, gt=0)
+    nodes: int = Field(1, gt=0, le=100_000)
     """Nodes (machines) of a job; for KubeRay the maximum number of worker pods, which start at 0."""
 
     tasks: int = Field(4, gt=0)
@@ -108,7 +107,7 @@ class SubmitOptions(Options):
     accelerator: _Word | None = None
     """Type of the GPUs: H100, L4 and so on for SkyPilot, the type of a generic resource for Slurm."""
 
-    hours: float = Field(24, gt=0)
+    hours: float = Field(24, ge=0.01, le=100_000)
     """Time limit of a job in hours. A job that reaches it is queued again and goes on where it was (Slurm)."""
 
     grace_s: int = Field(120, ge=30)
@@ -129,7 +128,7 @@ class SubmitOptions(Options):
     namespace: _Name = "default"
     """Kubernetes namespace."""
 
-    schedule: str | None = Field(None, pattern=rf"^{_Cron}( {_Cron}){{4}}$")
+    schedule: str | None = None
     """For KubeRay: submit a RayCronJob with this cron schedule in UTC, such as "0 2 * * *"."""
 
     infra: _Word | None = None
@@ -155,6 +154,14 @@ class SubmitOptions(Options):
     setup: str = ""
     """Shell commands before AAI starts, such as `module load cuda`. By default the Python environment of the submitting
     `aai` is used (Slurm)."""
+
+    @field_validator("volumes")
+    @classmethod
+    def _is_free(cls, volumes: dict[str, str]) -> dict[str, str]:
+        for name in ("shared-memory", "configuration"):
+            if name in volumes:
+                raise ValueError(f"{name} is a volume that AAI makes: name the claim differently")
+        return volumes
 
     @field_validator("env")
     @classmethod

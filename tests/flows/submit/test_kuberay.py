@@ -62,7 +62,10 @@ def test_the_job_says_what_was_asked_for(tmp_path):
 
 
 def test_awkward_names_and_values_stay_what_they_are(tmp_path):
-    env, volumes = {"yes": "off", "N": "1", "PLACE": "🙂 <a & b>: '\n"}, {"123": "/models", "true": "/data"}
+    env, volumes = (
+        {"yes": "off", "N": "1", "PLACE": "🙂 \x7f\u2028\x85 \\ud83d <a & b>: '\n"},
+        {"123": "/models", "true": "/data"},
+    )
     config, job = manifests(tmp_path, namespace="true", env=env, volumes=volumes, secrets=["on"])
     [group] = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     spec = group["template"]["spec"]

@@ -72,3 +72,30 @@ def test_a_volume_elsewhere_does_not_make_a_local_disk_shared(mounts, tmp_path):
     with pytest.raises(BadConfig, match=r"or one below a path of submit\.volumes, or set submit\.shared_disk") as error:
         check_places(submission(tmp_path, workspace="/var/bank", submit={"volumes": {"models": "/models"}}))
     assert error.value.key == "workspace"
+
+
+def test_a_local_disk_by_its_url_is_local_and_an_unknown_scheme_is_named(mounts, tmp_path):
+    with pytest.raises(BadConfig, match="/var/bank is on a disk of this machine"):
+        check_places(submission(tmp_path, workspace="file:///var/bank"))
+    with pytest.raises(BadConfig, match="bogus:// is no kind of place that is known") as error:
+        check_places(submission(tmp_path, workspace="bogus://bank"))
+    assert error.value.key == "workspace"
+
+
+def test_models_and_photos_on_a_local_disk_are_refused(mounts, tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(BadConfig, match="model is on a disk of this machine") as error:
+        check_places(submission(tmp_path, models={"aligner": str(tmp_path / "model")}))
+    assert error.value.key == "models.aligner"
+    jobs = [
+        {
+            "prompt": "a * city",
+            "mode": "edit",
+            "source_images": [str(tmp_path / "photo.png")],
+            "source_prompt": "a city",
+        }
+    ]
+    (tmp_path / "jobs.yaml").write_text(yaml.safe_dump(jobs))
+    with pytest.raises(BadConfig, match="photo.png is on a disk of this machine") as error:
+        check_places(submission(tmp_path, ("render", "jobs.yaml", "-c", "aai.yaml")))
+    assert (error.value.key, error.value.uri) == ("source_images", str(tmp_path / "jobs.yaml"))

@@ -31,8 +31,8 @@ def test_the_task_says_what_was_asked_for(tmp_path, monkeypatch):
     assert task["resources"]["image_id"] == "docker:registry.example/aai:1"
     assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [143]
     assert (task["envs"], task["secrets"]) == ({"A": "1 2"}, {"HF_TOKEN": None})
-    assert task["setup"] == "echo one\necho two\n"
-    assert task["run"] == "aai build -c /tmp/aai/aai.yaml\n"
+    assert task["setup"] == "echo one\necho two"
+    assert task["run"] == "aai build -c /tmp/aai/aai.yaml"
     assert task["file_mounts"] == {"/tmp/aai/aai.yaml": str(tmp_path / "submissions" / made.name / "aai.yaml")}
 
 

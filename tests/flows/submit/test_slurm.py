@@ -204,3 +204,44 @@ def test_a_job_whose_command_never_began_has_failed(programs, tmp_path):
     """`ray symmetric-run` ends with 0 if Ray does not start."""
     stand_in(programs / "srun", "exit 0")
     assert started(tmp_path).wait(10) == 1
+
+
+def test_a_folder_with_odd_characters_stays_what_it_is(tmp_path, monkeypatch):
+    (folder := tmp_path / "sp ace #x %j q'u\"o\\b").mkdir()
+    monkeypatch.chdir(folder)
+    text = SLURM.render(submission(tmp_path))
+    escaped = str(folder).replace("\\", "\\\\").replace('"', '\\"')
+    assert f'#SBATCH --chdir="{escaped}"\n' in text
+    assert f'#SBATCH --output="{escaped.replace("%j", "%%j")}/submissions/' in text and '-%j.log"\n' in text
+
+
+def test_a_folder_with_a_line_break_is_refused(sbatch, tmp_path, monkeypatch):
+    (folder := tmp_path / "a\nb").mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(BadConfig, match="no folder with a line break"):
+        SLURM.check(submission(tmp_path))
+
+
+@pytest.mark.parametrize("setup", ["echo 'open", "cat <<E\nx\n", "if true"])
+def test_commands_with_an_open_end_are_refused(sbatch, tmp_path, setup):
+    with pytest.raises(BadConfig, match="Bash does not take these commands") as error:
+        SLURM.check(submission(tmp_path, submit={"setup": setup}))
+    assert error.value.key == "submit.setup"
+
+
+@pytest.mark.parametrize(
+    "said, sentence",
+    [
+        ("sbatch: fatal: Unmatched quote", "Slurm refuses the job .Unmatched quote"),
+        ("sbatch: error: Unable to contact slurm controller (connect failure)", "controller does not answer"),
+    ],
+)
+def test_what_sbatch_calls_fatal_is_a_refusal(sbatch, tmp_path, said, sentence):
+    sbatch.refuse(said)
+    with pytest.raises(BadConfig, match=sentence):
+        SLURM.check(submission(tmp_path))
+
+
+def test_submissions_of_one_second_have_names_of_their_own(tmp_path):
+    names = {submission(tmp_path).name for _ in range(20)}
+    assert len(names) == 20

@@ -87,3 +87,16 @@ def test_values_that_could_end_a_line_of_a_script_are_refused(tmp_path, value):
     with pytest.raises(BadConfig) as error:
         submission(tmp_path, submit={"partition": value})
     assert error.value.key == "submit.partition"
+
+
+@pytest.mark.parametrize(
+    "keys, key",
+    [
+        ({"workspace": "s3://KEY:SECRET@bucket/bank"}, "workspace"),
+        ({"submit": {"env": {"STORE": "https://me:hunter2@example.org"}}}, "submit.env.STORE"),
+    ],
+)
+def test_an_address_with_a_password_is_refused(tmp_path, keys, key):
+    with pytest.raises(BadConfig, match="leave it out") as error:
+        submission(tmp_path, **keys)
+    assert error.value.key == key
