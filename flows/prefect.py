@@ -20,7 +20,7 @@ from typing import Any, cast  # noqa: E402
 from uuid import UUID  # noqa: E402
 
 import httpx  # noqa: E402
-from prefect import flow, task  # noqa: E402
+from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import (  # noqa: E402
     create_markdown_artifact,
     create_progress_artifact,
@@ -50,6 +50,9 @@ _HEALTH_S = 10.0
 
 _log = logging.getLogger(__name__)
 
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+"""The log of a flow run, which its page shows."""
+
 Steps = Callable[[Run, Do], list[StageSummary]]
 """The steps of a flow as a plain function, such as `flows.steps.build`."""
 
@@ -62,7 +65,9 @@ def build_bank(config: str, changes: dict[str, Any] | None = None) -> State | No
     `build_bank.serve("nightly", cron="0 2 * * *", parameters={"config": "/data/aai.yaml"})`
     """
     with closing(open_file(config, changes)) as run:
-        return _final_state(_followed("build", build, run))
+        done = _followed("build", build, run, get_run_logger())
+        link_report(run, "build-report")
+        return _final_state(done)
 
 
 def check_server() -> None:
@@ -91,8 +96,14 @@ def check_server() -> None:
         ) from error
 
 
-def orchestrate(name: str, steps: Steps, run: Run) -> list[StageSummary]:
+def orchestrate(name: str, steps: Steps, run: Run, log: Log | None = None) -> list[StageSummary]:
     """Run some steps as a flow of that name.
+
+    Args:
+        name: the name of the flow.
+        steps: what it does.
+        run: the run of the configuration.
+        log: the log of the flow around it: it gets the counts of the stages, and that flow links the report.
 
     Raises:
         BadConfig: a stage cannot start, or rejected too much.
@@ -101,7 +112,9 @@ def orchestrate(name: str, steps: Steps, run: Run) -> list[StageSummary]:
     done: list[StageSummary] = []
 
     def follow(workspace: str) -> State | None:
-        done.extend(_followed(name, steps, run))
+        done.extend(_followed(name, steps, run, log or get_run_logger()))
+        if log is None:
+            link_report(run, f"{_key(name)}-report")
         return _final_state(done)
 
     followed = flow(name=name, persist_result=False)(follow)
@@ -139,12 +152,22 @@ def as_task(name: str, step: Step, run: Run) -> StageSummary:
     return staged(cast(Run, quote(run)))  # quoted, because Prefect would look for futures inside it
 
 
-def _followed(name: str, steps: Steps, run: Run) -> list[StageSummary]:
-    done = steps(run, as_task)
+def link_report(run: Run, key: str) -> None:
+    """Show on the page of the flow run at work where the report of the workspace is, as the artifact `key`."""
+    with _optional("the report"):
+        create_markdown_artifact(_report(run), key, "The report of the workspace")
+
+
+def _followed(name: str, steps: Steps, run: Run, log: Log) -> list[StageSummary]:
+    def logged(stage: str, step: Step, run: Run) -> StageSummary:
+        summary = as_task(stage, step, run)
+        log.info(_line(summary))
+        return summary
+
+    done = steps(run, logged)
     with _optional(f"what {name} did"):
         rows = [_row(summary) for summary in done]
         create_table_artifact(rows, f"{_key(name)}-stages", "Counts and rates per stage")
-        create_markdown_artifact(_report(run), f"{_key(name)}-report", "The report of the workspace")
     return done
 
 
@@ -249,11 +272,17 @@ def _row(summary: StageSummary) -> dict[str, Any]:
     }
 
 
+def _line(summary: StageSummary) -> str:
+    counts = f"{summary.new:,} new, {summary.rejected:,} rejected, {summary.done:,} done before"
+    end = "; stopped before all was done" if summary.stopped else ""
+    return f"{summary.stage}: {counts}, {summary.took_s:,.1f} s{end}"
+
+
 def _report(run: Run) -> str:
     store = run.workspace.store
     with store_errors(f"looking for {REPORT}"):
         if store.filesystem.exists(store.path(REPORT)):
-            return f"[{REPORT}]({store.uri(REPORT)})"
+            return f"[{REPORT}]({store.uri(REPORT)}), as `aai report` or a nightly run last wrote it"
     return f"There is no report in {store.root} yet: `aai report` writes it."
 
 

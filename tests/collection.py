@@ -8,7 +8,7 @@ from typing import Any
 import soundfile
 
 from aai.media.images import encode
-from aai.tiny.scenes import Scene, render
+from aai.tiny.scenes import Scene, render, sample_scenes
 from aai.tiny.sounds import SAMPLE_RATE_HZ, synthesise
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
@@ -41,6 +41,13 @@ def _files(repeats: int) -> dict[str, bytes]:
         files[f"images/{number}.png"] = encode(pixels, "png")
         lines.append(f"images/{number}.png,{scene.phenomenon},{scene.intensity}")
     return files | {"said.csv": ("\n".join(lines) + "\n").encode()}
+
+
+def write_many_images(folder: Path, num: int = 80) -> int:
+    """Add images to a collection; the number that it has then."""
+    for number, pixels in enumerate(render(sample_scenes(num, 77)).pixels):
+        (folder / "images" / f"many {number}.png").write_bytes(encode(pixels, "png"))
+    return num + NUM_IMAGES
 
 
 def run_on(folder: Path, bank: str = "bank", **keys: Any) -> Run:

@@ -277,6 +277,7 @@ def deploy(  # noqa: PLR0913
     cron: Annotated[str, typer.Option(help="Schedule in UTC: minute, hour, day, month, weekday.")] = "0 2 * * *",
     pool: Annotated[str, typer.Option(help="Prefect work pool; it is created if it is not there.")] = "aai",
     kind: Annotated[Literal["process", "kubernetes"], typer.Option(help="Kind of a new work pool.")] = "process",
+    name: Annotated[str, typer.Option(help="Name of the schedule: each bank needs one of its own.")] = "nightly",
 ) -> None:
     """Schedule bank, pictures, scores and report on the Prefect server at PREFECT_API_URL."""
     with sentences():
@@ -284,12 +285,13 @@ def deploy(  # noqa: PLR0913
 
         keys = _changed({}, changes)
         load_config(config, keys)
-        from flows.app.deploy import DEPLOYMENT
+        from flows.app.deploy import FLOW
         from flows.app.deploy import deploy as make_deployment
 
-        make_deployment(config, keys, jobs, cron, pool, kind)
-    typer.echo(f"scheduled {DEPLOYMENT} at {cron!r} UTC; start a worker where AAI is installed, and a run at once:")
-    typer.echo(f"  prefect worker start --pool {pool}\n  prefect deployment run {DEPLOYMENT}")
+        for line in make_deployment(name, config, keys, jobs, cron, pool, kind):
+            remark(line)
+    typer.echo(f"scheduled {FLOW}/{name} at {cron!r} UTC; start a worker where AAI is installed, and a run at once:")
+    typer.echo(f"  prefect worker start --pool {pool}\n  prefect deployment run {FLOW}/{name}")
 
 
 @app.command(epilog="Example: `aai doctor -c aai.yaml`")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -13,21 +14,20 @@ from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
-from pydantic import ValidationError
 
 from aai.errors import BadConfig
 from aai.jobs.jobfile import load_jobs
 from flows.infra import FOLDER
 from flows.prefect import check_server
+from flows.schedules import check_schedule
 from tasks.render import RenderSectionOptions
 from tasks.stages import load_config
 
-DEPLOYMENT = "nightly/nightly"
-"""Names of the flow and of the deployment."""
+FLOW = "nightly"
+"""Name of the flow; a deployment is called `nightly/NAME`."""
 
 Kind = Literal["process", "kubernetes"]
 
@@ -38,19 +38,24 @@ _SILENCE_S = 300
 _ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
-def deploy(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str, pool: str, kind: Kind) -> None:
-    """Create or replace the deployment; create its work pool and the automation if they are not there.
+def deploy(  # noqa: PLR0913
+    name: str, config: Path, changes: dict[str, Any], jobs: Path | None, cron: str, pool: str, kind: Kind
+) -> list[str]:
+    """Create or replace a deployment; create its work pool and the automation if they are not there.
+
+    Returns: sentences on the deployment of that name that it replaced, if it was another one.
 
     Raises:
         BadConfig: an option is wrong, there is no server, or Prefect refuses the deployment.
     """
-    _check(config, changes, jobs, cron)
+    _check(name, config, changes, jobs, cron)
     if not os.environ.get("PREFECT_API_URL"):
         raise BadConfig("it is not set: start `prefect server start`, then set it", key="PREFECT_API_URL")
     check_server()
     _make_pool(pool, kind)
     _make_automation()
     values = {
+        "AAI_NAME": name,
         "AAI_CONFIG": str(config.absolute()),
         "AAI_JOBS": str(jobs.absolute()) if jobs else "",
         "AAI_CHANGES": json.dumps(changes),
@@ -58,6 +63,12 @@ def deploy(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str, 
         "AAI_POOL": pool,
         "AAI_FOLDER": str(config.absolute().parent),
     }
+    before = _scheduled(name)
+    _deploy(values)
+    return _replaced(before, _scheduled(name)) if before else []
+
+
+def _deploy(values: dict[str, str]) -> None:
     file = FOLDER / "prefect" / "prefect.yaml"
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     done = subprocess.run(command, env=os.environ | values, capture_output=True, text=True, check=False)
@@ -66,19 +77,42 @@ def deploy(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str, 
         raise BadConfig(f"Prefect refuses the deployment: {said}", key="aai deploy")
 
 
-def _check(config: Path, changes: dict[str, Any], jobs: Path | None, cron: str) -> None:
-    """Check what can be checked without a server; a job file may be on the workers' machine alone.
+def _scheduled(name: str) -> dict[str, str] | None:
+    """What a deployment does, by the options of `aai deploy`; None if there is none of that name."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(f"{FLOW}/{name}")
+        except ObjectNotFound:
+            return None
+    options = {f"--{key}": str(found.parameters.get(key, "")) for key in ("config", "jobs")}
+    options["--set"] = str(found.parameters.get("changes", ""))
+    options["--cron"] = ", ".join(getattr(each.schedule, "cron", str(each.schedule)) for each in found.schedules)
+    return options | {"--pool": found.work_pool_name or ""}
+
+
+def _replaced(before: dict[str, str], after: dict[str, str] | None) -> list[str]:
+    """Sentences on what a deployment that was replaced did otherwise."""
+    changed = {key for key, value in (after or {}).items() if before[key] != value}
+    lines = [f"{key} was {_shown(before[key])}, now {_shown((after or {})[key])}" for key in before if key in changed]
+    if "--config" in changed:
+        lines[0] = f"this replaces the schedule of {before['--config']}: give one of them another --name to have both"
+    return lines
+
+
+def _shown(value: str) -> str:
+    return repr(value) if value not in ("", "{}") else "not given"
+
+
+def _check(name: str, config: Path, changes: dict[str, Any], jobs: Path | None, cron: str) -> None:
+    """Check what can be checked without a server.
 
     Raises:
-        BadConfig: the schedule or the job file is wrong.
+        BadConfig: the name or the schedule is wrong, or the job file is, or it is not there.
     """
-    try:
-        CronSchedule(cron=cron)
-    except ValidationError as error:
-        raise BadConfig(
-            f"{cron!r} is no schedule: give minute, hour, day, month and weekday, such as '0 2 * * *'", key="--cron"
-        ) from error
-    if jobs and jobs.exists():
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise BadConfig(f"{name!r} is no name: use letters, digits, hyphens, dots and underscores", key="--name")
+    check_schedule(cron, "--cron")
+    if jobs:
         load_jobs(jobs, load_config(config, changes).options(RenderSectionOptions).of_jobs)
 
 

@@ -4,7 +4,7 @@ from contextlib import closing
 from datetime import datetime
 from uuid import UUID
 
-from prefect import flow, runtime
+from prefect import flow, get_run_logger, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
@@ -13,7 +13,7 @@ from prefect.states import Cancelled, State
 from aai.jobs.jobfile import load_jobs
 from aai.yaml_reader import parse_yaml
 from flows.app.report import report
-from flows.prefect import as_task, orchestrate
+from flows.prefect import as_task, link_report, orchestrate
 from flows.steps import build, render, score
 from tasks.render import RenderSectionOptions
 from tasks.runtime.driver import StageSummary
@@ -33,12 +33,13 @@ def nightly(config: str, jobs: str = "", changes: str = "{}") -> State | None:
     if first := _run_at_work():
         return Cancelled(message=f"left out: the run {first.name} is still at work")
     with closing(open_file(config, parse_yaml(changes))) as run:
-        done = orchestrate("build", build, run)
+        done = orchestrate("build", build, run, get_run_logger())
         if jobs and not _is_stopped(done):
             done += _pictures(run, jobs)
         if _is_stopped(done):
             return Cancelled(message="stopped before all was done; the next run does the rest")
         as_task("report", _report, run)
+        link_report(run, "nightly-report")
         return None
 
 
@@ -65,8 +66,9 @@ def _order(run: FlowRun) -> tuple[datetime, UUID]:
 
 def _pictures(run: Run, jobs: str) -> list[StageSummary]:
     loaded = load_jobs(jobs, run.config.options(RenderSectionOptions).of_jobs)
-    done = orchestrate("render", lambda run, do: render(run, loaded, do), run)
-    return done if _is_stopped(done) else done + orchestrate("score", score, run)
+    log = get_run_logger()
+    done = orchestrate("render", lambda run, do: render(run, loaded, do), run, log)
+    return done if _is_stopped(done) else done + orchestrate("score", score, run, log)
 
 
 def _report(run: Run) -> StageSummary:

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from aai.errors import BadConfig
+from flows.schedules import check_schedule
 from flows.submit.places import check_places
 from flows.submit.submission import Submission
 from flows.submit.target import Target, fill
@@ -28,17 +29,7 @@ def _check(submission: Submission) -> None:
         raise BadConfig("it is missing: name a container image with AAI (infra/docker builds one)", key="submit.image")
     check_places(submission)
     if schedule := submission.options.schedule:
-        _check_schedule(schedule)
-
-
-def _check_schedule(schedule: str) -> None:
-    from prefect.client.schemas.schedules import CronSchedule
-
-    try:
-        CronSchedule(cron=schedule)
-    except ValueError as error:
-        reason = "is no schedule: give minute, hour, day, month and weekday (0 to 6), such as '0 2 * * *'"
-        raise BadConfig(f"{schedule!r} {reason}", key="submit.schedule") from error
+        check_schedule(schedule, "submit.schedule")
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:

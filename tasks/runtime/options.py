@@ -11,7 +11,6 @@ _Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@,+-]*$")]
 _Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 """Of an object of Kubernetes."""
-_Cron = r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*"
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _SECRET = re.compile(r"(?i)(secret|token|password|passwd|credential|_key$|_key_id$|apikey)")
 
@@ -129,7 +128,7 @@ class SubmitOptions(Options):
     namespace: _Name = "default"
     """Kubernetes namespace."""
 
-    schedule: str | None = Field(None, pattern=rf"^{_Cron}( {_Cron}){{4}}$")
+    schedule: str | None = None
     """For KubeRay: submit a RayCronJob with this cron schedule in UTC, such as "0 2 * * *"."""
 
     infra: _Word | None = None

@@ -23,7 +23,9 @@ def deploy(*words: str):
     ("words", "sentence"),
     [
         (["--cron", "61 2 * * *"], "aai: --cron: '61 2 * * *' is no schedule"),
+        (["--name", "a/b"], "aai: --name: 'a/b' is no name"),
         (["--jobs", "wrong.yaml"], "promt"),
+        (["--jobs", "missing.yaml"], "aai: missing.yaml: there is no such file"),
     ],
 )
 def test_options_are_checked_before_the_server_is_asked(config, monkeypatch, words, sentence):

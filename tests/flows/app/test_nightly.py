@@ -1,5 +1,7 @@
 """The nightly flow on a real Prefect server makes bank, pictures, scores and report."""
 
+import time
+
 import pytest
 import yaml
 
@@ -16,8 +18,24 @@ def config(tmp_path):
     return str(tmp_path / "aai.yaml")
 
 
+def of_the_night(client):
+    """The messages in the log of the flow run `nightly`, once all have arrived, and its artifacts by key."""
+    from prefect.client.schemas.filters import ArtifactFilter, FlowFilter, LogFilter
+
+    [night] = client.read_flow_runs(flow_filter=FlowFilter.model_validate({"name": {"any_": ["nightly"]}}))
+    mine = {"flow_run_id": {"any_": [night.id]}}
+    end_s, messages = time.monotonic() + 30, []
+    while not any("Finished in state" in each for each in messages) and time.monotonic() < end_s:
+        messages = [each.message for each in client.read_logs(LogFilter.model_validate(mine))]
+        time.sleep(0.2)
+    found = client.read_artifacts(artifact_filter=ArtifactFilter.model_validate(mine))
+    return messages, {each.key: each.data for each in found}
+
+
 @pytest.mark.slow
-def test_a_night_makes_everything(prefect_api, config, tmp_path):
+def test_a_night_makes_everything_and_says_so_in_its_log(prefect_api, config, tmp_path):
+    from prefect.client.orchestration import get_client
+
     from flows.app.nightly import nightly
 
     jobs = str(tmp_path / "jobs.yaml")
@@ -26,4 +44,10 @@ def test_a_night_makes_everything(prefect_api, config, tmp_path):
     ids = {name: workspace.table(name).read(["render_id"])["render_id"].to_pylist() for name in ("renders", "scores")}
     assert workspace.table("cues").read(["clip_id"]).num_rows == NUM_CLIPS == len(ids["renders"])
     assert set(ids["scores"]) == set(ids["renders"])
+    with get_client(sync_client=True) as client:
+        messages, artifacts = of_the_night(client)
+    lines = [each.rsplit(", ", 1)[0] for each in messages]
+    for stage in ("fit", "render"):
+        assert lines.count(f"{stage}: {NUM_CLIPS} new, 0 rejected, 0 done before") == 1
+    assert artifacts.keys() == {"nightly-report"} and f"{tmp_path}/bank/report.html" in artifacts["nightly-report"]
     assert "<html" in (tmp_path / "bank" / "report.html").read_text()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -25,7 +24,6 @@ from tasks.runtime.run import Run
 from tasks.runtime.source import QuerySource
 from tasks.runtime.stage import Stage
 from tasks.runtime.work import LocalPool, Outcome, Reject
-from tasks.runtime.workers import Workers
 from tests.bank import add_files, append, run_on
 
 ROOT = Path(__file__).parents[3]
@@ -288,25 +286,6 @@ def test_progress_tells_the_total_first_and_then_counts_finished_items(run):
     do(run, progress=lambda *now: calls.append(now))
     assert [(done, total) for done, total, _ in calls] == [(done, NUM_CLIPS) for done in range(0, NUM_CLIPS + 1, 10)]
     assert calls[0][2] == 0 and all(rate > 0 for *_, rate in calls[1:])
-
-
-def test_the_start_of_ray_is_said_and_is_no_part_of_a_stage(run, monkeypatch, caplog):
-    now_s, addresses = [0.0], []
-
-    def connect(address):
-        now_s[0] += 100
-        addresses.append(address)
-
-    for module in ("driver", "workers"):
-        clock = SimpleNamespace(monotonic=lambda: now_s[0], time_ns=time.time_ns)
-        monkeypatch.setattr(f"tasks.runtime.{module}.time", clock)
-    monkeypatch.setattr("tasks.runtime.ray_cluster.connect", connect)
-    workers, pool = Workers(), PoolOptions(num_workers=2, address="head:6379")
-    monkeypatch.setattr(workers, "open", lambda make, column, pool, gpu: LocalPool(make, column, pool))
-    summary = run_stage(run.workspace, replace(stage_of(run), workers=workers), pool, RunOptions())
-    assert (summary.new, summary.took_s, addresses) == (NUM_CLIPS, 0, ["head:6379"])
-    assert [record.message for record in caplog.records] == ["starting Ray", "Ray is ready after 1 min 40 s"]
-    assert workers.connect(pool) == 0 and len(addresses) == 1, "it is there for the next stage"
 
 
 def test_in_a_thread_which_may_not_handle_signals_an_event_stops_the_stage(run):
