@@ -290,7 +290,12 @@ def deploy(  # noqa: PLR0913
 
         for line in make_deployment(name, config, keys, jobs, cron, pool, kind):
             remark(line)
-    typer.echo(f"scheduled {FLOW}/{name} at {cron!r} UTC; start a worker where AAI is installed, and a run at once:")
+    where = (
+        "where AAI is installed"
+        if kind == "process"
+        else "where `prefect-kubernetes` is installed and reaches the cluster"
+    )
+    typer.echo(f"scheduled {FLOW}/{name} at {cron!r} UTC; start a worker {where}, and a run at once:")
     typer.echo(f"  prefect worker start --pool {pool}\n  prefect deployment run {FLOW}/{name}")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
@@ -20,6 +20,7 @@ from prefect.exceptions import ObjectNotFound
 
 from aai.errors import BadConfig
 from aai.jobs.jobfile import load_jobs
+from flows.app.pods import check_pods, job_variables, pool_template
 from flows.infra import FOLDER
 from flows.prefect import check_server
 from flows.schedules import check_schedule
@@ -49,6 +50,8 @@ def deploy(  # noqa: PLR0913
         BadConfig: an option is wrong, there is no server, or Prefect refuses the deployment.
     """
     _check(name, config, changes, jobs, cron)
+    if kind == "kubernetes":
+        check_pods(config, changes, jobs)
     if not os.environ.get("PREFECT_API_URL"):
         raise BadConfig("it is not set: start `prefect server start`, then set it", key="PREFECT_API_URL")
     check_server()
@@ -65,6 +68,8 @@ def deploy(  # noqa: PLR0913
     }
     before = _scheduled(name)
     _deploy(values)
+    if kind == "kubernetes":
+        _give_pods(name, job_variables(config, changes))
     return _replaced(before, _scheduled(name)) if before else []
 
 
@@ -103,6 +108,14 @@ def _shown(value: str) -> str:
     return repr(value) if value not in ("", "{}") else "not given"
 
 
+def _give_pods(name: str, variables: dict[str, Any]) -> None:
+    """Add what pods need to the variables of a deployment."""
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name(f"{FLOW}/{name}")
+        variables["env"] = found.job_variables.get("env", {}) | variables["env"]
+        client.update_deployment(found.id, DeploymentUpdate(job_variables=found.job_variables | variables))
+
+
 def _check(name: str, config: Path, changes: dict[str, Any], jobs: Path | None, cron: str) -> None:
     """Check what can be checked without a server.
 
@@ -121,11 +134,19 @@ def _make_pool(name: str, kind: Kind) -> None:
         try:
             found = client.read_work_pool(name)
         except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=name, type=kind))
+            template = pool_template() if kind == "kubernetes" else {}
+            client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
             return
     if found.type != kind:
         raise BadConfig(
             f"the work pool {name} is of kind {found.type}: name another, or use --kind {found.type}", key="--pool"
+        )
+    if kind == "kubernetes" and "volume_mounts" not in found.base_job_template.get("variables", {}).get(
+        "properties", {}
+    ):
+        raise BadConfig(
+            f"the pods of the work pool {name} mount no volumes, because `aai deploy` did not make it: name a new one",
+            key="--pool",
         )
 
 

@@ -55,21 +55,21 @@ def examine(run: Run | None) -> list[Finding]:
         Transient: the store failed.
     """
     if run is None:
-        return [*_software(), *_gpus()]
+        return [*_software(None), *_gpus()]
     drivers = list(_drivers(run))
     found = [Finding(text, remedy) for text, remedy in models(run)]
     of_run = [*_placement(run), *_sources(run), *drivers, *_workspace(run, bool(drivers)), *_metadata(run)]
-    return [*_software(), *_gpus(), *found, *of_run, *_confidences(run)]
+    return [*_software(run), *_gpus(), *found, *of_run, *_confidences(run)]
 
 
-def _software() -> list[Finding]:
+def _software(run: Run | None) -> list[Finding]:
     findings = [Finding(f"Python {sys.version.split()[0]}")]
     for name in _PACKAGES:
         try:
             findings.append(Finding(f"{name} {version(name)}"))
         except PackageNotFoundError:
             findings.append(Finding(f"{name} is missing", "run `make install`"))
-    return [*findings, _faiss(), *map(Finding, missing_extras())]
+    return [*findings, _faiss(), *(Finding(*each) for each in missing_extras(run))]
 
 
 def _faiss() -> Finding:

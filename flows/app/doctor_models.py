@@ -9,18 +9,45 @@ from aai.models.folders import check_folders
 from tasks.runtime.run import Run
 
 EXTRAS = {
-    "av": (("av",), "m4a, wma, ac3 and the sound of videos become rejects"),
-    "joint": (("timm", "torchvision"), "the joint encoder PE-AV cannot be loaded"),
-    "s3": (("s3fs",), "nothing can be in a bucket (s3://…)"),
+    "av": (("av",), "m4a, wma, ac3 and the sound of videos become rejects", "run `pip install '.[av]'` in the clone"),
+    "joint": (
+        ("timm", "torchvision"),
+        "the joint encoder PE-AV cannot be loaded",
+        "run `pip install timm torchvision`, of the same build as torch",
+    ),
+    "s3": (("s3fs",), "nothing can be in a bucket (s3://…)", "run `pip install '.[s3]'` in the clone"),
 }
-"""By extra: its packages, and what is not possible without them."""
+"""By extra: its packages, what is not possible without them, and how to install them."""
+
+_ALWAYS_NOTED = ("av",)
+"""Extras whose use depends on the files, not on the configuration."""
+_LOCATIONS = ("audio", "images", "metadata")
 
 
-def missing_extras() -> Iterator[str]:
-    """A sentence for each extra that is not installed."""
-    for extra, (packages, consequence) in EXTRAS.items():
-        if any(find_spec(package) is None for package in packages):
-            yield f"without the extra {extra} {consequence} (`pip install 'aai[{extra}]'`)"
+def missing_extras(run: Run | None) -> Iterator[tuple[str, str | None]]:
+    """A sentence for each extra that is not installed, and the remedy if the configuration cannot do without it.
+
+    With a run, extras that do not concern it are left out.
+    """
+    needed = _needed_extras(run) if run else set()
+    for extra, (packages, consequence, remedy) in EXTRAS.items():
+        if all(find_spec(package) is not None for package in packages):
+            continue
+        fault = f"without the extra {extra} {consequence}"
+        if extra in needed:
+            yield f"{fault}, which this configuration needs", remedy
+        elif run is None or extra in _ALWAYS_NOTED:
+            yield f"{fault}; if you need it, {remedy}", None
+
+
+def _needed_extras(run: Run) -> set[str]:
+    """The extras that a configuration names something of."""
+    places = [run.workspace.uri, *(each for key in _LOCATIONS for each in getattr(run.config, key))]
+    needed = {"s3"} if any(place.startswith("s3://") for place in places) else set()
+    # A folder of another name is looked at by `check_folders`, which knows the kind from its files.
+    if "joint" in run.roles and "pe-av" in run.revision("joint")[0].lower():
+        needed.add("joint")
+    return needed
 
 
 def models(run: Run) -> Iterator[tuple[str, str | None]]:

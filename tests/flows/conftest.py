@@ -26,6 +26,15 @@ def _models_stay(models_stay) -> None:
     """As the fixture of that name says, for all tests here."""
 
 
+@pytest.fixture(autouse=True)
+def _console_is_open() -> None:
+    """Prefect's console keeps the standard error of its first use, which a test's command may have closed since."""
+    for handler in logging.getLogger("prefect").handlers:
+        console = getattr(handler, "console", None)
+        if console is not None and console.file.closed:
+            console.file = sys.__stderr__
+
+
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory) -> Iterator[Path]:
     """Prefect's folder, set before it is imported, so that no test writes to the user's."""

@@ -240,9 +240,19 @@ def test_a_deployment_is_scheduled_once(client, tmp_path, monkeypatch):
     variables = found.job_variables["env"]
     heartbeat_s = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     assert crash_rule().trigger.within.total_seconds() == 10 * heartbeat_s
-    result = deploy("--pool", "mine", "--kind", "kubernetes")
+    submit = yaml.safe_dump({"submit": {"image": "aai:cuda", "volumes": {"data": str(tmp_path)}, "env": {"A": "1"}}})
+    config.write_text(yaml.safe_dump(ON_BUCKETS) + submit)
+    pods = ("--kind", "kubernetes", "--pool")
+    result = deploy(*pods, "mine")
     assert result.exit_code == 2
     assert "is of kind process: name another" in result.output
+    result = deploy(*pods, "pods")
+    assert result.exit_code == 0 and "prefect-kubernetes" in result.output, result.output
+    found = client.read_deployment_by_name("nightly/nightly")
+    client.delete_deployment(found.id)
+    assert found.job_variables["image"] == "aai:cuda" and len(found.schedules) == 1
+    assert found.job_variables["env"] == variables | {"A": "1"}
+    assert client.read_work_pool("pods").base_job_template["job_configuration"]["job_manifest"]["kind"] == "Job"
 
 
 def test_a_deployment_that_replaces_another_says_so_and_another_name_makes_a_second(client, tmp_path, monkeypatch):

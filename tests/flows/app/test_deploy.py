@@ -3,7 +3,9 @@
 import pytest
 from typer.testing import CliRunner
 
+from aai.errors import BadConfig
 from flows.app.cli import app
+from flows.app.pods import check_pods, job_variables, pool_template
 from tests.flows.submit.submissions import ON_BUCKETS
 
 
@@ -39,3 +41,31 @@ def test_without_a_server_it_is_a_sentence(config, monkeypatch):
     result = deploy()
     assert result.exit_code == 2
     assert "PREFECT_API_URL: it is not set" in result.output
+
+
+PODS = {"image": "registry.example/aai:cuda", "gpus": 2, "cpus": 16, "memory_gib": 64, "secrets": ["HF_TOKEN"]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({}, "submit.image"),
+        ({"image": "aai:cuda"}, "submit.volumes"),
+        (PODS | {"volumes": {"a": "/a"}}, "submit.volumes"),
+    ],
+)
+def test_pods_without_an_image_or_the_configuration_are_refused(config, keys, key):
+    with pytest.raises(BadConfig) as error:
+        check_pods(config, {"submit": keys, "workspace": ON_BUCKETS["workspace"]}, None)
+    assert error.value.key == key
+
+
+def test_pods_have_what_the_section_submit_says(config):
+    changes = {"submit": PODS | {"volumes": {"data": str(config.parent)}}, "workspace": ON_BUCKETS["workspace"]}
+    check_pods(config, changes, None)
+    variables = job_variables(config, changes)
+    assert variables.keys() <= pool_template()["variables"]["properties"].keys()
+    assert variables["resources"]["limits"] == {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "2"}
+    assert {"name": "data", "mountPath": str(config.parent)} in variables["volume_mounts"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "data"}} in variables["volumes"]
+    assert [each["valueFrom"]["secretKeyRef"]["key"] for each in variables["secrets"]] == ["HF_TOKEN"]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from aai.workspace import Workspace
 from flows.app.cli import app
 from flows.app.doctor import Finding, examine
-from flows.app.doctor_models import models
+from flows.app.doctor_models import missing_extras, models
 from tasks.runtime.presence import Presence
 from tests.bank import add_cues, run_on
 
@@ -38,6 +38,7 @@ def test_a_sound_installation_and_workspace_are_in_order(run):
 def test_models_are_listed_and_one_that_is_not_there_is_a_fault(run, tmp_path, monkeypatch):
     texts = [finding.text for finding in examine(run)]
     assert {f"models.{role}: {name}" for role, name in (("audio", "clap"), ("aligner", "aligner"))} <= set(texts)
+    monkeypatch.setattr("flows.app.doctor_models.find_spec", lambda name: True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     found = wrong(examine(run_on(tmp_path / "real", profile="sd15")))
@@ -58,7 +59,20 @@ def test_extras_that_are_not_installed_are_named_with_what_is_not_possible(monke
     monkeypatch.setattr("flows.app.doctor_models.find_spec", lambda name: None)
     lines = [finding.line for finding in examine(None)]
     assert sum(line.startswith("ok     without the extra ") for line in lines) == 3
-    assert any("m4a" in line and "pip install 'aai[av]'" in line for line in lines)
+    assert any("m4a" in line and "pip install '.[av]'" in line for line in lines)
+
+
+def test_an_extra_that_the_configuration_needs_is_a_fault_and_others_are_left_out(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.app.doctor_models.find_spec", lambda name: None)
+
+    def extras(run) -> dict[str, str | None]:
+        return {text.split()[3]: remedy for text, remedy in missing_extras(run)}
+
+    assert extras(run) == {"av": None}
+    real = extras(run_on(tmp_path / "real", profile="sd15", audio="s3://bucket/sounds"))
+    assert "pip install timm torchvision" in str(real["joint"]) and "pip install '.[s3]'" in str(real["s3"])
+    gemma = {"name": "google/embeddinggemma-2", "revision": "0" * 40}
+    assert extras(run_on(tmp_path / "real", profile="sd15", models={"joint": gemma})) == {"av": None}
 
 
 def test_without_a_workspace_the_installation_is_examined(run):
