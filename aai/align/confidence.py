@@ -2,9 +2,9 @@
 
 An encoder that knows a sound hears a half of it, or it backwards or slower, much as the whole; of others it has an
 accidental opinion. Vectors are compared where the bank's images differ from one another: in the subspace of their
-principal components, less their mean. What all vectors of an encoder have in common, and what sets sounds apart from images in
-its space, says nothing about a clip. No other clip takes part, so a clip's confidence does not depend on which clips
-the bank had before it.
+principal components, less their mean. What all vectors of an encoder have in common, and what sets sounds apart from
+images in its space, says nothing about a clip. No other clip takes part, so a clip's confidence does not depend on
+which clips the bank had before it.
 
     agreement   the mean cosine of the vectors of the clip and its copies in this subspace
     margin      the mean similarity of the copies to the clip's images, where 0 is that to all images, and 1 the clip's
