@@ -11,6 +11,7 @@ A comparison writes a folder:
                      sound (paths relative to the folder), and a column per metric, null where it is not measured
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,12 @@ from flows.app.sweep import BankConfig, OutputFolder, sweep
 from flows.app.terminal import at_work, remark, sentences
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tasks.evaluate.output import Comparison
+
+_TITLE_WIDTH, _NUMBER_WIDTH, _PADDING = 24, 13, 3
+"""Characters of the column of titles, of a figure such as -6.04e-05*, and around each."""
 
 
 class _WithDefault(TyperGroup):
@@ -73,7 +79,9 @@ def compare(
     _show(done)
     for note in done.notes:
         remark(note)
-    typer.echo(f"{'wrote' if done.is_new else 'nothing to do:'} {done.folder}/index.html")
+    folder = Path(done.folder)
+    folder = folder.resolve() if ".." in folder.parts else folder
+    typer.echo(f"{'wrote' if done.is_new else 'nothing to do:'} {folder}/index.html")
 
 
 evaluate.command(epilog="Example: `aai evaluate sweep sweep.yaml`")(sweep)
@@ -82,26 +90,38 @@ evaluate.command(epilog="Example: `aai evaluate tally votes-*.json`, or `aai eva
 
 
 def _show(done: "Comparison") -> None:
-    """A table with a column per method: each figure with half of its interval, and a star where it differs."""
+    """Tables with a column per method, as many side by side as the terminal has room for."""
     from rich.console import Console
+
+    from tasks.evaluate.tables import lines_of
+
+    console = Console()
+    width = max(map(len, done.methods), default=0) + _PADDING
+    num = max(1, (console.width - _TITLE_WIDTH) // max(width, _NUMBER_WIDTH))
+    for first in range(0, len(done.methods), num):
+        console.print(_table(done, done.methods[first : first + num]))
+    lines = lines_of(done.figures, done.methods)
+    typer.echo(f"±: half of the 95 % interval over clips; *: differs from {done.reference}, paired by clip")
+    if any(not line.is_independent for line in lines):
+        typer.echo("not independent: measured by the encoder that retrieved the images, which agrees with itself")
+
+
+def _table(done: "Comparison", methods: Sequence[str]) -> "Table":
+    """Each figure of some methods with half of its interval, and a star where it differs."""
     from rich.markup import escape
     from rich.table import Table
 
     from tasks.evaluate.tables import half_width, lines_of, number
 
     table = Table("figure")
-    for method in done.methods:
-        table.add_column(escape(method), justify="right")
-    lines = lines_of(done.figures, done.methods)
-    for line in lines:
+    for method in methods:
+        table.add_column(escape(method), justify="right", no_wrap=True)
+    for line in lines_of(done.figures, methods):
         shown = [
             f"{number(figure.value)}{'*' if figure.is_significant else ''}\n{half_width(figure)}" if figure else ""
             for figure in line.figures
         ]
         table.add_row(line.title + ("" if line.is_independent else "\n(not independent)"), *shown)
-    spent = [done.seconds.get(method) for method in done.methods]
+    spent = [done.seconds.get(method) for method in methods]
     table.add_row("seconds per clip ↓", *("" if value is None else f"{value:.3g}" for value in spent))
-    Console().print(table)
-    typer.echo(f"±: half of the 95 % interval over clips; *: differs from {done.reference}, paired by clip")
-    if any(not line.is_independent for line in lines):
-        typer.echo("not independent: measured by the encoder that retrieved the images, which agrees with itself")
+    return table

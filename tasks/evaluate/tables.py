@@ -67,9 +67,15 @@ def markdown(
 
 def number(value: float | None) -> str:
     """A figure with three decimals, or three significant digits where it is large or small."""
-    if value is None or math.isnan(value):
-        return ""
-    return f"{value:.3g}" if abs(value) >= 100 or 0 < abs(value) < 0.01 else f"{value:.3f}"
+    return "" if value is None else _numbers(value)[0]
+
+
+def _numbers(*given: float | None) -> list[str]:
+    """Figures that stand together, with the decimals that the largest of them needs."""
+    values = [math.nan if value is None else value for value in given]
+    largest = max((abs(value) for value in values if not math.isnan(value)), default=0.0)
+    form = ".3g" if largest >= 100 or 0 < largest < 0.01 else ".3f"
+    return ["" if math.isnan(value) else f"{value:{form}}" for value in values]
 
 
 def half_width(figure: Figure) -> str:
@@ -81,13 +87,14 @@ def half_width(figure: Figure) -> str:
 def _with_interval(figure: Figure) -> str:
     if math.isnan(figure.low):
         return number(figure.value)
-    return f"{number(figure.value)} ({number(figure.low)} to {number(figure.high)})"
+    return "{} ({} to {})".format(*_numbers(figure.value, figure.low, figure.high))
 
 
 def _difference(figure: Figure) -> str:
     if figure.difference is None or math.isnan(figure.difference):
         return ""
-    text = f"{figure.difference:+.3f} ({number(figure.difference_low)} to {number(figure.difference_high)})"
+    shown = _numbers(figure.difference, figure.difference_low, figure.difference_high)
+    text = ("" if shown[0].startswith("-") else "+") + "{} ({} to {})".format(*shown)
     return f"**{text}**" if figure.is_significant else text
 
 

@@ -56,6 +56,13 @@ def test_the_terminal_shows_figures_and_what_is_missing(first, folder):
     assert text.endswith(f"wrote {folder}/comparison/index.html")
 
 
+def test_a_narrow_terminal_gets_tables_side_by_side_in_turn(folder, first):
+    """No name and no number is cut."""
+    done = CliRunner().invoke(app, ["evaluate", str(folder / "compare.yaml")], env={"COLUMNS": "60"})
+    assert done.exit_code == 0 and "…" not in done.output
+    assert done.output.count("┃ figure") == 2 and all(name in done.output for name in METHODS)
+
+
 def test_there_is_a_cell_for_each_clip_and_method(cells, folder):
     assert len(cells) == NUM_CLIPS * len(METHODS)
     columns = ["clip_id", "clip_uri", "label", "method", "prompt", "seed", "photo", "seconds"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tasks.evaluate.figures import Figure, Sample, figures_of, matrix
+from tasks.evaluate.figures import MEAN, Figure, Sample, figures_of, matrix
 from tasks.evaluate.options import ComparisonOptions
 from tasks.evaluate.output import Results
 from tasks.evaluate.page import plots_of
@@ -109,6 +109,14 @@ def test_tables_have_a_line_per_figure_and_say_what_is_not_independent():
     text = markdown(found, METHODS, "good", ["a *"], ["a clip is missing"])
     assert "| KID ↓ † |" in text and "not independent" in text and "- a clip is missing" in text
     assert "**-0.500 (" in text  # the difference of the plain method in phenomena
+
+
+def test_a_value_and_its_interval_have_as_many_decimals():
+    small = Figure("kid", MEAN, None, "plain", 0.00148, -0.000123, 0.00188, 12, 0.00012, -0.00003, 0.0003)
+    large = Figure("ais_z", MEAN, None, "plain", 1.5, 0.004, 3.2, 12, -0.5, -0.504, 0.0004)
+    text = markdown([small, large], ["good", "plain"], "good", ["a *"], [])
+    assert "| 0.00148 (-0.000123 to 0.00188) |" in text and "| +0.00012 (-3e-05 to 0.0003) |" in text
+    assert "| 1.500 (0.004 to 3.200) |" in text and "| -0.500 (-0.504 to 0.000) |" in text
 
 
 def test_metrics_by_the_encoder_that_retrieved_are_dependent(tmp_path):
