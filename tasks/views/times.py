@@ -83,7 +83,8 @@ def _advice(found: Mapping[str, Estimate]) -> list[str]:
         )
     if unknown or rough:
         advice.append(
-            "a trial tells more: build a part of the folders into the same workspace, on the same kind of machine, so "
-            "large that each of these stages works for a minute or more; none of it has to be done again"
+            "a trial tells more: build a part of the folders, so large that each of these stages works for a minute or "
+            "more, on the same kind of machine (`aai build --set workspace=trial --set audio=… --set images=…`); then "
+            "`aai plan --set workspace=trial` has the times of all"
         )
     return advice
