@@ -165,7 +165,7 @@ def _look_at_members(run: Run, listings: dict[str, Listing]) -> dict[str, Member
 
 
 def _plan_listing(stage: Stage, listing: Listing) -> StagePlan:
-    return StagePlan(stage.name, listing.num_unchanged, listing.changes.num_rows, 0, 0)
+    return StagePlan(stage.name, listing.num_unchanged, listing.num_to_note, 0, 0)
 
 
 def _plan(run: Run, stage: Stage, coming: int, extra: dict[str, pa.Table]) -> StagePlan:

@@ -117,7 +117,7 @@ def test_a_removed_file_is_noted_and_pending_in_no_stage(collection):
     (collection / "sounds" / "fire-0.2.flac").unlink()
     planned = plan(run)
     assert planned.notes == [
-        "files gone from the source folders: 1",
+        "files of audio: 1 gone",
         f"metadata: {collection}/said.csv: {NUM_CLIPS - 1} of {NUM_CLIPS} rows name a file that is there; for example "
         f"line 4, sounds/fire-0.2.flac: no location of audio or images has {collection}/sounds/fire-0.2.flac",
         "not counted: index",
@@ -132,7 +132,7 @@ def test_changed_metadata_is_noted_and_only_what_was_made_from_labels_is_new(bui
     table = collection / "said.csv"
     table.write_text(table.read_text().replace("rain-0.2.flac,rain", "rain-0.2.flac,drizzle"))
     assert new_of(built) == {"list_audio": 1}
-    assert plan(built).notes == ["files with other metadata than before: 1"]
+    assert plan(built).notes == ["files of audio: 1 with other metadata than before"]
     by_label = run_on(collection, retrieve={"num_neighbours": 2, "method": "label"})
     table.write_text(table.read_text().replace("rain-0.2.flac,drizzle", "rain-0.2.flac,fire"))
     build(by_label, until="retrieve")
