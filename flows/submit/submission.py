@@ -3,7 +3,9 @@
 import os
 import secrets
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -110,6 +112,13 @@ class Submission:
                 f"it cannot be written ({error.strerror}): change to another folder", uri=str(path)
             ) from error
         return path
+
+    def remove(self, path: Path) -> None:
+        """Remove what was written for a submission that was not taken."""
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        with suppress(OSError):  # it has others
+            path.parent.rmdir()
 
     def write_contents(self, folder: Path) -> None:
         """Write the configuration and the job file into a new folder.
