@@ -9,11 +9,16 @@ import typer
 from typer.core import TyperGroup
 
 from aai.errors import BadConfig
+from flows.app.terminal import remark
 from flows.submit.submission import FOLDER, TRAINING, Submission, make_submission, make_training_submission
 from flows.submit.target import Target
 from flows.submit.targets import TARGETS
 
 _COMMANDS = ("build", "render", "score", "report", TRAINING)
+_HINTS = {
+    "nodes": "its jobs have one node each, and submit.tasks says how many there are",
+    "tasks": "only slurm-array has tasks",
+}
 _REFUSED_CODE = 2
 _MAX_FAULTS = 20
 _HANDLED = ("config", "changes", "jobs")
@@ -90,6 +95,7 @@ def show(target: Target, submission: Submission, wait: bool) -> int:
         The exit code: 2 if it would be refused, else 0.
     """
     typer.echo(target.render(submission), nl=False)
+    _say_unused(target, submission)
     is_refused = _say_faults(target, submission, wait, "as it is, this would be refused: ")
     if target.needs_contents:
         typer.echo(
@@ -114,6 +120,7 @@ def hand_in(target: Target, submission: Submission, wait: bool) -> int:
     """
     if _say_faults(target, submission, wait):
         return _REFUSED_CODE
+    _say_unused(target, submission)
     if wait:
         typer.echo(f"submitting {_watching(target, submission)}")
     path = submission.write(target.render(submission), target.suffix)
@@ -140,6 +147,14 @@ def _say_faults(target: Target, submission: Submission, wait: bool, words: str =
     if len(faults) > _MAX_FAULTS:
         typer.echo(f"aai: and {len(faults) - _MAX_FAULTS:,} faults more", err=True)
     return bool(faults)
+
+
+def _say_unused(target: Target, submission: Submission) -> None:
+    """Print which keys have no effect on a target, and for the number of nodes what has."""
+    if unused := target.unused(submission):
+        keys = ", ".join(f"submit.{name}" for name in unused)
+        hints = [f"; {hint}" for name, hint in _HINTS.items() if name in unused]
+        remark(f"{keys} {'has' if len(unused) == 1 else 'have'} no effect with --to {target.name}{''.join(hints)}")
 
 
 def _watching(target: Target, submission: Submission) -> str:

@@ -98,6 +98,7 @@ KUBERAY = Target(
     trial=_trial,
     command=_command,
     suffix=".yaml",
+    uses=frozenset(["nodes", "memory_gib", "head_memory_gib", "hours", "image", "namespace", "schedule", "volumes"]),
     watch="kubectl --namespace {namespace} get rayjob {name} --watch\n"
     "  kubectl --namespace {namespace} logs --follow --selector job-name={name}\n"
     "  kubectl --namespace {namespace} delete rayjob {name}",

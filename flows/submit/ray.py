@@ -115,5 +115,6 @@ RAY = Target(
     command=_command,
     needs_contents=True,
     suffix=".sh",
+    uses=frozenset(["address", "nodes"]),  # nodes, CPUs and GPUs are what its autoscaler can start
     watch="ray job logs --follow --address {address} {name}\n  ray job stop --address {address} {name}",
 )

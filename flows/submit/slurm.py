@@ -30,6 +30,8 @@ _RAY_PORT = 6379
 _DRIVER = 'echo $$ > "$0"; [ -e "$0.stop" ] && exit 143'
 """Bash before a command is executed: names its process, and ends if the job has been asked to stop already."""
 
+_USES = frozenset(["memory_gib", "accelerator", "hours", "grace_s", "partition", "account", "setup"])
+
 _WATCH = "squeue --me --name={name}\n  scancel --name={name}\n  tail -f submissions/{name}-*.log"
 
 
@@ -137,6 +139,7 @@ SLURM = Target(
     trial=partial(_trial, _JOB),
     command=_command,
     suffix=".sh",
+    uses=_USES | {"nodes"},
     watch=_WATCH,
 )
 SLURM_ARRAY = Target(
@@ -147,5 +150,6 @@ SLURM_ARRAY = Target(
     trial=partial(_trial, _ARRAY),
     command=_command,
     suffix=".sh",
+    uses=_USES | {"tasks"},
     watch=_WATCH,
 )

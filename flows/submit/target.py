@@ -38,6 +38,9 @@ def _to_yaml(value: Any) -> str:
 _templates.filters["tojson"] = _to_yaml
 
 
+_COMMON = frozenset(["env", "secrets", "shared_disk", "cpus", "gpus"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """A place where commands of `aai` can run."""
@@ -63,6 +66,9 @@ class Target:
     suffix: str
     """File name extension of the file."""
 
+    uses: frozenset[str]
+    """The options of the section `submit` that it uses, besides those that all targets use."""
+
     needs_contents: bool = False
     """Whether its file reads the configuration and the job file from a folder beside it."""
 
@@ -71,6 +77,10 @@ class Target:
 
     watch_schedule: str = ""
     """The same for jobs on a schedule, which end never; empty if the target has no schedules."""
+
+    def unused(self, submission: Submission) -> list[str]:
+        """The options that are set and have no effect here."""
+        return sorted(submission.options.model_fields_set - self.uses - _COMMON)
 
     def all_faults(self, submission: Submission) -> list[BadConfig]:
         """All that speaks against handing a submission in from this machine."""

@@ -188,6 +188,18 @@ def test_all_that_is_wrong_is_said_before_anything_is_handed_in(folder):
     assert result.output.splitlines()[-1] == "aai: and 11 faults more"
 
 
+def test_keys_that_have_no_effect_are_named(folder):
+    stand_in("sbatch", "")
+    result = submit("--to", "slurm-array", "--", "build", "--set", "submit.image=x")
+    note = (
+        "submit.image, submit.nodes have no effect with --to slurm-array; its jobs have one node each, and submit.tasks"
+    )
+    assert note in " ".join(result.output.split()) and result.exit_code == 0
+    result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "submit.tasks=3")
+    assert "note: submit.tasks has no effect with --to slurm; only slurm-array has tasks" in result.output
+    assert "no effect" not in submit("--to", "slurm", "--", "build", "--set", "submit.partition=ai").output
+
+
 def test_nobody_waits_for_a_schedule(folder):
     keys = ("--set", "submit.schedule='0 2 * * *'", "--set", "submit.image=aai:1")
     stand_in("kubectl", "")

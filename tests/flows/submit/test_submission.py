@@ -1,14 +1,28 @@
 """A submission holds the command for nodes that see the folder, and all files for those that do not."""
 
 import stat
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from aai.errors import BadConfig
 from flows.submit.submission import make_training_submission
+from flows.submit.targets import TARGETS
 from tasks.aligner.config import bank_of, load_training
 from tests.flows.submit.submissions import ON_BUCKETS, submission
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_an_option_that_changes_the_file_is_one_that_the_target_uses(target, tmp_path):
+    others = {"nodes": 9, "tasks": 9, "memory_gib": 99, "head_memory_gib": 99, "accelerator": "A9", "hours": 9.0}
+    others |= {"grace_s": 99, "partition": "p9", "account": "a9", "address": "http://h:9", "image": "i:9"}
+    others |= {"namespace": "n9", "schedule": "9 9 * * *", "infra": "i9", "spot": True, "setup": "echo 9"}
+    before = submission(tmp_path)
+    for name, value in others.items():
+        made = replace(before, config=submission(tmp_path, submit={name: value}).config)
+        is_used = target.render(made) != target.render(before)
+        assert target.unused(made) == ([] if is_used else [name]) or (target.name, name) == ("ray", "nodes")
 
 
 def test_nodes_that_see_the_folder_run_the_command_as_it_was_given(tmp_path):
