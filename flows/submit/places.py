@@ -11,6 +11,7 @@ import psutil
 from aai.errors import BadConfig
 from flows.submit.submission import OUTPUT, Place, Submission
 
+_MODEL = "models."
 _WRITTEN = ("workspace", OUTPUT)
 _NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "gluster", "weka", "panfs", "orangefs", "fuse.")
 """File systems that are mounted on many nodes, by the beginnings of their names."""
@@ -29,8 +30,11 @@ def place_faults(submission: Submission) -> Iterator[BadConfig]:
         if "://" in location or _is_below(location, options.volumes.values()):
             yield from _unknown(place)
             continue
+        if place.key.startswith(_MODEL) and not os.path.exists(location):
+            continue  # the image may have it
         if not _is_network(kind := file_system_of(location)):
-            other = "a folder on a disk that they share" if place.key == OUTPUT else "a bucket URL"
+            is_on_disk = place.key == OUTPUT or place.key.startswith(_MODEL)
+            other = "a folder on a disk that they share" if is_on_disk else "a bucket URL"
             other += ", or one below a path of submit.volumes" if options.volumes else ""
             where = " in the file that its key `config` names" if submission.is_training else ""
             yield BadConfig(
@@ -47,8 +51,9 @@ def missing_faults(submission: Submission) -> Iterator[BadConfig]:
         location = place.location.removeprefix("file://")
         if place.key in _WRITTEN or "://" in location or _exists(location):
             continue
+        other = "a folder or file" if place.key.startswith(_MODEL) else "a folder, file, glob or URL"
         yield BadConfig(
-            f"{os.path.abspath(location)} does not exist: name a folder, file, glob or URL that does",
+            f"{os.path.abspath(location)} does not exist: name {other} that does",
             key=place.key,
             uri=place.file,
         )

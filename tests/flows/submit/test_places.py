@@ -97,6 +97,13 @@ def test_models_and_photos_on_a_local_disk_are_refused(mounts, tmp_path):
     with pytest.raises(BadConfig, match="model is on a disk of this machine") as error:
         first(submission(tmp_path, models={"aligner": str(tmp_path / "model")}))
     assert error.value.key == "models.aligner"
+    for key, value in (("audio", "./model"), ("judge", {"kind": "tiny", "folder": "model"})):
+        with pytest.raises(BadConfig, match="model is on a disk of this machine") as error:
+            first(submission(tmp_path, models={key: value}))
+        assert error.value.key == f"models.{key}"
+    elsewhere = submission(tmp_path, models={"aligner": "/models/aligner"})
+    first(elsewhere)  # the image may have it
+    assert [fault.key for fault in missing_faults(elsewhere)] == ["models.aligner"], "with Slurm it is missing"
     jobs = [
         {
             "prompt": "a * city",

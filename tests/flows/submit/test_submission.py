@@ -42,6 +42,31 @@ def test_other_nodes_get_the_configuration_with_its_changes_and_absolute_paths(t
     assert made.there("/etc/aai") == "aai build -c /etc/aai/aai.yaml"
 
 
+def test_models_in_folders_go_along_with_absolute_paths(tmp_path, monkeypatch):
+    (tmp_path / "clap").mkdir()
+    named = {
+        "audio": "./clap",
+        "aligner": "./gone",
+        "joint": "some/model@" + "a" * 40,
+        "image_reward": "/models/reward",
+    }
+    named["judge"] = {"kind": "tiny", "folder": "clap"}
+    made = submission(tmp_path, models=named)
+    models = yaml.safe_load(made.contents["aai.yaml"])["models"]
+    assert models == named | {
+        "audio": str(tmp_path / "clap"),
+        "aligner": str(tmp_path / "gone"),
+        "judge": {"kind": "tiny", "folder": str(tmp_path / "clap")},
+    }
+    found = {place.key: place.location for place in made.places if place.key.startswith("models.")}
+    assert found == {
+        "models.audio": str(tmp_path / "clap"),
+        "models.aligner": str(tmp_path / "gone"),
+        "models.judge": str(tmp_path / "clap"),
+        "models.image_reward": "/models/reward",
+    }
+
+
 def test_a_job_file_goes_along_and_finds_its_photos(tmp_path):
     job = {
         "prompt": "a *",
