@@ -58,7 +58,8 @@ _NOW = f"""
     FROM found f LEFT JOIN described d ON f.file_id = d.file_id LEFT JOIN beside b ON f.file_id = b.file_id
 """
 _CHANGED = f"""
-    SELECT {_COLUMNS}, k.file_id IS NULL AS is_new, {_IS_OTHER} AS is_other
+    SELECT {_COLUMNS}, k.is_present IS NOT TRUE AS is_new, {_IS_OTHER} AS is_other,
+           n.uri IN (SELECT uri FROM known WHERE is_present) AS was_listed
     FROM now n LEFT JOIN known k ON n.file_id = k.file_id
     WHERE k.file_id IS NULL OR {_IS_OTHER} OR n.sidecars IS DISTINCT FROM k.sidecars
        OR n.sidecar_fault IS DISTINCT FROM k.sidecar_fault
@@ -76,15 +77,20 @@ _log = logging.getLogger(__name__)
 class Listing:
     """The files of the configured locations, compared with the last listing."""
 
+    key: str
+    """The key of the locations: audio or images."""
     current: pa.Table
     """All files that are there, with today's metadata; columns as in the table."""
     changes: pa.Table
     """Rows to append: new files, files with other metadata, files that are gone."""
     num_new: int
+    """Files at an address that was not listed before."""
+    num_replaced: int
+    """Files with other contents than before at the same address."""
     num_changed: int
-    """Files whose metadata changed."""
+    """Files of which only the metadata changed."""
     num_gone: int
-    """Files whose address is no longer listed; one with other contents is not gone, but new."""
+    """Files whose address is no longer listed."""
     warnings: list[str]
     """Sentences on rows of metadata tables that name no file, on disputed metadata, and on sidecars without effect."""
     corrections: list[str]
@@ -95,14 +101,28 @@ class Listing:
     @property
     def num_unchanged(self) -> int:
         """Files that are there as they were."""
-        return self.current.num_rows - self.num_new - self.num_changed
+        return self.current.num_rows - self.num_new - self.num_replaced - self.num_changed
+
+    @property
+    def num_to_note(self) -> int:
+        """Files that the next listing notes, each once; one with other contents takes two rows."""
+        return self.changes.num_rows - self.num_replaced
 
     @property
     def notes(self) -> list[str]:
         """Sentences on changed and removed files, on those left aside, and on metadata without effect."""
-        changed = [f"files with other metadata than before: {self.num_changed:,}"] if self.num_changed else []
-        gone = [f"files gone from the source folders: {self.num_gone:,}"] if self.num_gone else []
-        return [*changed, *gone, *([self.left_aside] if self.left_aside else []), *self.corrections, *self.warnings]
+        files = [self._counts] if self.num_replaced or self.num_changed or self.num_gone else []
+        return [*files, *([self.left_aside] if self.left_aside else []), *self.corrections, *self.warnings]
+
+    @property
+    def _counts(self) -> str:
+        counts = {
+            "new": self.num_new,
+            "with other contents than before": self.num_replaced,
+            "with other metadata than before": self.num_changed,
+            "gone": self.num_gone,
+        }
+        return f"files of {self.key}: {', '.join(f'{num:,} {what}' for what, num in counts.items() if num)}"
 
 
 def look(run: Run, table: str, images: pa.Table | None = None) -> Listing:
@@ -131,12 +151,14 @@ def look(run: Run, table: str, images: pa.Table | None = None) -> Listing:
         num_gone = query.number(f"SELECT count(*) FROM ({_GONE}) g ANTI JOIN found f ON g.uri = f.uri")
         now = max(time.time_ns() // 1000, query.number("SELECT max(listed_at) FROM known") + 1)
         warnings = [*_unmatched(query, table, run.config.metadata), *disputes.notes, *_broken(query)]
-    num_new = pc.sum(changed["is_new"]).as_py() or 0
+    is_new, is_other, was_listed = (changed[name] for name in ("is_new", "is_other", "was_listed"))
     return Listing(
+        key=key,
         current=_rows(current, now),
         changes=pa.concat_tables([_rows(changed, now), _rows(gone, now)]),
-        num_new=num_new,
-        num_changed=pc.sum(pc.and_(changed["is_other"], pc.invert(changed["is_new"]))).as_py() or 0,
+        num_new=_num_true(pc.and_(is_new, pc.invert(was_listed))),
+        num_replaced=_num_true(pc.and_(is_new, was_listed)),
+        num_changed=_num_true(pc.and_(is_other, pc.invert(is_new))),
         num_gone=num_gone,
         left_aside=f"{key}: left aside {others}" if (others := _others(found, run.config, suffixes)) else "",
         warnings=warnings,
@@ -154,7 +176,7 @@ def list_files(table: str, run: Run) -> StageSummary:
         return StageSummary.nothing(run.stage_of(table).name, recipe, listing.current.num_rows)
     run.register(table)
     run.workspace.table(table).append(recipe, listing.changes)
-    num = listing.changes.num_rows
+    num = listing.num_to_note
     summary = StageSummary(
         run.stage_of(table).name,
         recipe,
@@ -227,6 +249,10 @@ def _broken(query: Query) -> list[str]:
         return []
     first = query.table("SELECT arg_min(sidecar_fault, uri) AS fault FROM now")["fault"][0].as_py()
     return [f"metadata: sidecars that cannot be read: {num:,}, for example {first}; mend or delete them"]
+
+
+def _num_true(values: pa.ChunkedArray) -> int:
+    return pc.sum(values).as_py() or 0
 
 
 def _as_table(files: Sequence[File]) -> pa.Table:

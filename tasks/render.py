@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from aai.errors import BadItem
+from aai.errors import BadConfig, BadItem
 from aai.inject.prompt import UNNAMED, parse
 from aai.jobs.job import Job
 from aai.media.options import IngestOptions
@@ -25,6 +25,7 @@ from tasks.pictures import Picture, PictureWriter, Renders, is_masked
 from tasks.render_source import RenderSource
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
+from tasks.runtime.estimates import Estimate, Estimates, placement_of
 from tasks.runtime.loader import Loader, Row, default_threads
 from tasks.runtime.models import open_diffusion
 from tasks.runtime.outdated import remove_rejects
@@ -74,8 +75,8 @@ class RenderPlan:
     """Rejected pictures, which are not tried again."""
     faulty: int
     """New pictures that cannot be rendered, as the warnings say."""
-    estimate_s: float | None
-    """Estimated time for the new pictures in seconds, at the rate of the last run; None without one."""
+    estimate: Estimate
+    """The time for the new pictures, on the workers that they would get."""
     warnings: list[str]
     candidates: int = 0
     """Pictures that the model renders for the new ones: more where the best of several candidates is kept."""
@@ -90,16 +91,24 @@ def plan_render(run: Run, source: RenderSource) -> RenderPlan:
     """
     total, num, rejected = source.counts(run.config.run.retry_rejects)
     faulty = min(num, max(0, source.num_faulty() - rejected))
-    rate, candidates = run.rates().get(RENDERS.name), source.num_candidates(num)
+    candidates = source.num_candidates(num)
     return RenderPlan(
         total=total,
         new=num,
         rejected=rejected,
         faulty=faulty,
-        estimate_s=(candidates - faulty) / (rate * source.mean_candidates()) if rate else None,
+        estimate=_estimate(run, (candidates - faulty) / source.mean_candidates()) if num else Estimate(),
         warnings=source.warnings(),
         candidates=candidates,
     )
+
+
+def _estimate(run: Run, num: float) -> Estimate:
+    try:
+        placement = placement_of(run, RENDERS)
+    except BadConfig:  # the run itself says it
+        placement = None
+    return Estimates(run).of(RENDERS, num, placement)
 
 
 def render(run: Run, jobs: Sequence[Job], source: RenderSource | None = None) -> StageSummary:

@@ -261,10 +261,7 @@ def submit(
     with sentences():
         target, command = find_target(to), read_command(typer.main.get_group(app), words)
         submission = prepare(words, command, _changed({}, command.params["changes"]))
-        if dry_run:
-            show(target, submission)
-            return
-        code = hand_in(target, submission, wait)
+        code = (show if dry_run else hand_in)(target, submission, wait)
     if code:
         raise typer.Exit(code)
 

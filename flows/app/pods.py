@@ -26,7 +26,8 @@ def check_pods(config: Path, changes: Mapping[str, Any], jobs: Path | None) -> N
         BadConfig: `submit.image` is missing, or something is on a disk that pods do not see.
     """
     submission = make_submission(("build",), config, changes, jobs)
-    KUBERAY.check(submission)
+    for fault in KUBERAY.faults(submission):
+        raise fault
     mounts = submission.options.volumes.values()
     for file in filter(None, (config, jobs)):
         if not any(file.absolute().is_relative_to(mount) for mount in mounts):

@@ -9,11 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from aai.errors import BadConfig
+from flows.app.terminal import remark
 from flows.submit.submission import FOLDER, TRAINING, Submission, make_submission, make_training_submission
 from flows.submit.target import Target
 from flows.submit.targets import TARGETS
 
 _COMMANDS = ("build", "render", "score", "report", TRAINING)
+_HINTS = {
+    "nodes": "its jobs have one node each, and submit.tasks says how many there are",
+    "tasks": "only slurm-array has tasks",
+}
+_REFUSED_CODE = 2
+_MAX_FAULTS = 20
 _HANDLED = ("config", "changes", "jobs")
 _REFUSED = {
     "text_only": "it takes seconds: run it here",
@@ -81,14 +88,15 @@ def _is_given(command: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def show(target: Target, submission: Submission) -> None:
-    """Print the file of a submission, and say what would be refused or is missing for it, and what to do next."""
+def show(target: Target, submission: Submission, wait: bool) -> int:
+    """Print the file of a submission, and say what would be refused or is missing for it, and what to do next.
+
+    Returns:
+        The exit code: 2 if it would be refused, else 0.
+    """
     typer.echo(target.render(submission), nl=False)
-    for check in (target.check_program, lambda: target.check(submission)):
-        try:
-            check()
-        except BadConfig as error:
-            typer.echo(f"aai: as it is, this would be refused: {error}", err=True)
+    _say_unused(target, submission)
+    is_refused = _say_faults(target, submission, wait, "as it is, this would be refused: ")
     if target.needs_contents:
         typer.echo(
             f"aai: it reads files in {FOLDER}/{submission.name}, which are written when it is handed in", err=True
@@ -98,21 +106,21 @@ def show(target: Target, submission: Submission) -> None:
         "docs/CLUSTERS.md explains the targets, and `aai init` the section `submit`",
         err=True,
     )
+    return _REFUSED_CODE if is_refused else 0
 
 
 def hand_in(target: Target, submission: Submission, wait: bool) -> int:
     """Check what would fail later, hand a submission to its target, and say how to watch it.
 
     Returns:
-        The exit code of the target's program; with `wait` it is the job's.
+        2 if something speaks against it; else the exit code of the target's program, with `wait` that of the job.
 
     Raises:
-        BadConfig: the target lacks something or refuses the submission, or the file cannot be written.
+        BadConfig: the file cannot be written.
     """
-    if wait and submission.options.schedule and target.watch_schedule:
-        raise BadConfig("a schedule never ends: leave out --wait, or submit.schedule", key="--wait")
-    target.check_program()
-    target.check(submission)
+    if _say_faults(target, submission, wait):
+        return _REFUSED_CODE
+    _say_unused(target, submission)
     if wait:
         typer.echo(f"submitting {_watching(target, submission)}")
     path = submission.write(target.render(submission), target.suffix)
@@ -121,9 +129,32 @@ def hand_in(target: Target, submission: Submission, wait: bool) -> int:
         typer.echo(f"aai: {target.program} ended with code {code}; the same command does what is left", err=True)
     elif wait:
         typer.echo(f"{submission.name} has finished")
-    elif not code:
+    elif code:
+        submission.remove(path)
+        typer.echo(f"aai: nothing was submitted: {target.program} ended with code {code}, as it says above", err=True)
+    else:
         typer.echo(f"submitted {_watching(target, submission)}")
     return code
+
+
+def _say_faults(target: Target, submission: Submission, wait: bool, words: str = "") -> bool:
+    """Print all that speaks against a submission, up to a limit; whether there is anything."""
+    faults = target.all_faults(submission)
+    if wait and submission.options.schedule and target.watch_schedule:
+        faults.append(BadConfig("a schedule never ends: leave out --wait, or submit.schedule", key="--wait"))
+    for fault in faults[:_MAX_FAULTS]:
+        typer.echo(f"aai: {words}{fault}", err=True)
+    if len(faults) > _MAX_FAULTS:
+        typer.echo(f"aai: and {len(faults) - _MAX_FAULTS:,} faults more", err=True)
+    return bool(faults)
+
+
+def _say_unused(target: Target, submission: Submission) -> None:
+    """Print which keys have no effect on a target, and for the number of nodes what has."""
+    if unused := target.unused(submission):
+        keys = ", ".join(f"submit.{name}" for name in unused)
+        hints = [f"; {hint}" for name, hint in _HINTS.items() if name in unused]
+        remark(f"{keys} {'has' if len(unused) == 1 else 'have'} no effect with --to {target.name}{''.join(hints)}")
 
 
 def _watching(target: Target, submission: Submission) -> str:

@@ -165,14 +165,16 @@ def show_plan(planned: "BuildPlan") -> None:
 
     table = _table("stage", "done", "new", "stale", "rejected", "estimate")
     for stage in planned.stages:
-        estimate = "" if not stage.new else "unknown" if stage.estimate_s is None else duration(stage.estimate_s)
+        seconds = stage.estimate.seconds
+        estimate = "" if not stage.new else "unknown" if seconds is None else duration(seconds)
+        estimate += " ?" * stage.estimate.is_rough
         numbers = [f"{number:,}" for number in (stage.done, stage.new, stage.stale, stage.rejected)]
         table.add_row(stage.stage, *numbers, estimate)
     Console().print(table)
     typer.echo(_UNITS)
     if planned.is_empty:
         typer.echo("nothing to do: everything is done")
-    for note in (*planned.placement, *planned.notes):
+    for note in (*planned.times, *planned.placement, *planned.notes):
         typer.echo(note)
 
 
@@ -248,7 +250,9 @@ def pictures_line(planned: "RenderPlan") -> str:
     rejected = f", {planned.rejected:,} rejected" if planned.rejected else ""
     if not planned.new:
         return f"nothing to do: {done:,} pictures done{rejected}"
-    about = "unknown time" if planned.estimate_s is None else f"about {duration(planned.estimate_s)}"
+    seconds, basis = planned.estimate.seconds, planned.estimate.basis
+    about = "unknown time" if seconds is None else f"about {duration(seconds)}"
+    about += f": {basis}" if basis else ""
     faulty = f", of which {planned.faulty:,} cannot be rendered" if planned.faulty else ""
     best = f", the best of {planned.candidates:,} candidates" if planned.candidates > planned.new else ""
     return f"{planned.new:,} pictures new{best}{faulty} ({about}), {done:,} done{rejected}"

@@ -1,7 +1,8 @@
 """Whether other nodes see the folders of a configuration."""
 
+import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -10,15 +11,16 @@ import psutil
 from aai.errors import BadConfig
 from flows.submit.submission import OUTPUT, Place, Submission
 
+_MODEL = "models."
+_WRITTEN = ("workspace", OUTPUT)
 _NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "gluster", "weka", "panfs", "orangefs", "fuse.")
 """File systems that are mounted on many nodes, by the beginnings of their names."""
 
 
-def check_places(submission: Submission) -> None:
-    """Check that every location of a submission is a bucket, or on a file system that other nodes see.
+def place_faults(submission: Submission) -> Iterator[BadConfig]:
+    """Locations of a submission that are neither buckets nor on a file system that other nodes see.
 
-    Raises:
-        BadConfig: one is on a local disk, and `submit.shared_disk` is not set; `key` is that of the location.
+    Each is an error with the location's key; there are none if `submit.shared_disk` is set.
     """
     options = submission.options
     if options.shared_disk:
@@ -26,13 +28,16 @@ def check_places(submission: Submission) -> None:
     for place in submission.places:
         location = place.location.removeprefix("file://")
         if "://" in location or _is_below(location, options.volumes.values()):
-            _check_known(place)
+            yield from _unknown(place)
             continue
+        if place.key.startswith(_MODEL) and not os.path.exists(location):
+            continue  # the image may have it
         if not _is_network(kind := file_system_of(location)):
-            other = "a folder on a disk that they share" if place.key == OUTPUT else "a bucket URL"
+            is_on_disk = place.key == OUTPUT or place.key.startswith(_MODEL)
+            other = "a folder on a disk that they share" if is_on_disk else "a bucket URL"
             other += ", or one below a path of submit.volumes" if options.volumes else ""
             where = " in the file that its key `config` names" if submission.is_training else ""
-            raise BadConfig(
+            yield BadConfig(
                 f"{os.path.abspath(location)} is on a disk of this machine ({kind}), which other nodes do not "
                 f"see: name {other}, or set submit.shared_disk{where} if they do",
                 key=place.key,
@@ -40,10 +45,28 @@ def check_places(submission: Submission) -> None:
             )
 
 
-def _check_known(place: Place) -> None:
+def missing_faults(submission: Submission) -> Iterator[BadConfig]:
+    """Locations on disk that are read and do not exist, for targets whose nodes see the disk of this machine."""
+    for place in submission.places:
+        location = place.location.removeprefix("file://")
+        if place.key in _WRITTEN or "://" in location or _exists(location):
+            continue
+        other = "a folder or file" if place.key.startswith(_MODEL) else "a folder, file, glob or URL"
+        yield BadConfig(
+            f"{os.path.abspath(location)} does not exist: name {other} that does",
+            key=place.key,
+            uri=place.file,
+        )
+
+
+def _exists(location: str) -> bool:
+    return os.path.exists(location) or next(glob.iglob(location, recursive=True), None) is not None
+
+
+def _unknown(place: Place) -> Iterator[BadConfig]:
     scheme, separator, _ = place.location.partition("://")
     if separator and scheme not in fsspec.available_protocols():
-        raise BadConfig(
+        yield BadConfig(
             f"{scheme}:// is no kind of place that is known: name a bucket URL", key=place.key, uri=place.file
         )
 

@@ -2,13 +2,14 @@
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
 from aai.errors import BadConfig
-from flows.submit.places import check_places
+from flows.submit.places import place_faults
 from flows.submit.submission import FOLDER, Submission
 from flows.submit.target import Target
 
@@ -23,15 +24,20 @@ def _render(submission: Submission) -> str:
     return shlex.join(_call(submission, Path(FOLDER, submission.name), wait=False)) + "\n"
 
 
-def _check(submission: Submission) -> None:
-    options = submission.options
-    if options.secrets:
-        raise BadConfig(
+def _faults(submission: Submission) -> Iterator[BadConfig]:
+    if submission.options.secrets:
+        yield BadConfig(
             "Ray stores the environment of a job readable: set these variables on the cluster's nodes instead",
             key="submit.secrets",
         )
-    check_places(submission)
-    _check_cluster(options.address)
+    yield from place_faults(submission)
+
+
+def _trial(submission: Submission) -> Iterator[BadConfig]:
+    try:
+        _check_cluster(submission.options.address)
+    except BadConfig as error:
+        yield error
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:
@@ -104,9 +110,11 @@ RAY = Target(
     name="ray",
     program="ray",
     render=_render,
-    check=_check,
+    faults=_faults,
+    trial=_trial,
     command=_command,
     needs_contents=True,
     suffix=".sh",
+    uses=frozenset(["address", "nodes"]),  # nodes, CPUs and GPUs are what its autoscaler can start
     watch="ray job logs --follow --address {address} {name}\n  ray job stop --address {address} {name}",
 )

@@ -1,11 +1,12 @@
 """SkyPilot: a managed job on any cloud, whose nodes are independent drivers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from aai.errors import BadConfig
-from flows.submit.places import check_places
+from flows.submit.places import place_faults
 from flows.submit.submission import FOLDER, Submission
-from flows.submit.target import Target, check_secrets, check_setup, fill
+from flows.submit.target import Target, fill, secret_faults, setup_faults
 
 _THERE = "/tmp/aai"
 
@@ -16,16 +17,16 @@ def _render(submission: Submission) -> str:
     return fill("skypilot/task.yaml.j2", submission, {"files": mounts, "words": submission.there(_THERE)})
 
 
-def _check(submission: Submission) -> None:
-    check_secrets(submission)
-    check_setup(submission)
+def _faults(submission: Submission) -> Iterator[BadConfig]:
+    yield from secret_faults(submission)
+    yield from setup_faults(submission)
     options = submission.options
     if options.image is None and not options.setup:
-        raise BadConfig(
+        yield BadConfig(
             "it is missing: name a container image with AAI (infra/docker builds one), or install AAI in submit.setup",
             key="submit.image",
         )
-    check_places(submission)
+    yield from place_faults(submission)
 
 
 def _command(submission: Submission, path: Path, wait: bool) -> list[str]:
@@ -38,9 +39,11 @@ SKYPILOT = Target(
     name="skypilot",
     program="sky",
     render=_render,
-    check=_check,
+    faults=_faults,
+    trial=lambda submission: iter(()),  # it has none that starts nothing
     command=_command,
     needs_contents=True,
     suffix=".yaml",
+    uses=frozenset(["nodes", "memory_gib", "accelerator", "infra", "spot", "image", "setup"]),
     watch="sky jobs queue\n  sky jobs logs --name {name}\n  sky jobs cancel --name {name}",
 )

@@ -2,17 +2,16 @@
 
 import math
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from aai.errors import BadConfig
-from flows.submit.places import check_places
+from flows.submit.places import missing_faults, place_faults
 from flows.submit.submission import FOLDER, TRAINING, Submission
-from flows.submit.target import Target, check_secrets, check_setup, fill
+from flows.submit.target import Target, fill, secret_faults, setup_faults
 
 _S_PER_MINUTE, _MINUTES_PER_HOUR = 60, 60
 _EARLY_S = 60
@@ -25,10 +24,13 @@ _ERROR = re.compile(r"^sbatch: (?:error|fatal): (.*)$", re.MULTILINE)
 _BUSY, _AWAY = "allocation failure", "Unable to contact slurm controller"
 """In messages of sbatch: no node can take the job now, and nobody is there to answer."""
 
+_JOB, _ARRAY = "slurm/job.sh.j2", "slurm/array.sh.j2"
 _RAY_PORT = 6379
 
 _DRIVER = 'echo $$ > "$0"; [ -e "$0.stop" ] && exit 143'
 """Bash before a command is executed: names its process, and ends if the job has been asked to stop already."""
+
+_USES = frozenset(["memory_gib", "accelerator", "hours", "grace_s", "partition", "account", "setup"])
 
 _WATCH = "squeue --me --name={name}\n  scancel --name={name}\n  tail -f submissions/{name}-*.log"
 
@@ -52,70 +54,67 @@ def _minutes(submission: Submission) -> int:
     return math.ceil(submission.options.hours * _MINUTES_PER_HOUR)
 
 
-def _check(submission: Submission) -> None:
-    check_secrets(submission)
-    _check_script(submission)
+def _faults(submission: Submission) -> Iterator[BadConfig]:
+    yield from _common_faults(submission)
     if submission.options.nodes > 1:
-        check_places(submission)
-        _check_grace(submission)
-    _check_time(submission)
-    _check_accepted(submission, SLURM)
+        yield from place_faults(submission)
+        yield from _grace_faults(submission)
 
 
-def _check_array(submission: Submission) -> None:
+def _faults_of_array(submission: Submission) -> Iterator[BadConfig]:
     if submission.command == TRAINING:
-        raise BadConfig("a training is no work that independent jobs share: use --to slurm", key="--to slurm-array")
-    check_secrets(submission)
-    _check_script(submission)
-    check_places(submission)
-    _check_time(submission)
-    _check_accepted(submission, SLURM_ARRAY)
+        yield BadConfig("a training is no work that independent jobs share: use --to slurm", key="--to slurm-array")
+    yield from _common_faults(submission)
+    yield from place_faults(submission)
 
 
-def _check_script(submission: Submission) -> None:
-    """Check what Bash or Slurm would take in another sense: commands with an open end, a folder of two lines."""
-    check_setup(submission)
+def _common_faults(submission: Submission) -> Iterator[BadConfig]:
+    yield from missing_faults(submission)
+    yield from secret_faults(submission)
+    yield from _script_faults(submission)
+    yield from _time_faults(submission)
+
+
+def _script_faults(submission: Submission) -> Iterator[BadConfig]:
+    """What Bash or Slurm would take in another sense: commands with an open end, a folder of two lines."""
+    yield from setup_faults(submission)
     folder = str(Path.cwd())
     if "\n" in folder:
-        raise BadConfig("Slurm takes no folder with a line break in its name: change to another one", uri=folder)
+        yield BadConfig("Slurm takes no folder with a line break in its name: change to another one", uri=folder)
 
 
-def _check_grace(submission: Submission) -> None:
-    """Check that the nodes have ended Ray before the time limit: a job that reaches it is not queued again."""
+def _grace_faults(submission: Submission) -> Iterator[BadConfig]:
+    """Nodes have to end Ray before the time limit: a job that reaches it is not queued again."""
     least_s = submission.config.pool.grace_s + _RAY_END_S
     if submission.options.grace_s < least_s:
-        raise BadConfig(
+        yield BadConfig(
             f"several nodes need {least_s:g} s to end Ray (pool.grace_s and a minute): set it to that at least",
             key="submit.grace_s",
         )
 
 
-def _check_time(submission: Submission) -> None:
-    """Check that a job is not asked to stop as soon as it starts, again and again."""
+def _time_faults(submission: Submission) -> Iterator[BadConfig]:
+    """A job must not be asked to stop as soon as it starts, again and again."""
     least_s = submission.options.grace_s + _EARLY_S
     if _minutes(submission) * _S_PER_MINUTE <= least_s:
-        raise BadConfig(
+        yield BadConfig(
             f"the job would be asked to stop before it has done anything: set it to more than {least_s} s, which is "
             "submit.grace_s and a minute by which Slurm may be early, or lower submit.grace_s",
             key="submit.hours",
         )
 
 
-def _check_accepted(submission: Submission, target: Target) -> None:
-    """Check by a trial that Slurm takes the job.
-
-    A trial also fails if nodes are down for now; then sbatch itself decides.
-    """
-    if not shutil.which(target.program):
-        return  # a dry run
+def _trial(template: str, submission: Submission) -> Iterator[BadConfig]:
+    """What Slurm says against a job. A trial also fails if nodes are down for now; then sbatch itself decides."""
     trial = subprocess.run(
-        ["sbatch", "--test-only"], input=target.render(submission), capture_output=True, text=True, check=False
+        ["sbatch", "--test-only"], input=_render(template, submission), capture_output=True, text=True, check=False
     )
     if _AWAY in trial.stderr:
-        raise BadConfig("Slurm's controller does not answer: see `scontrol ping`, and submit again", key="submit")
+        yield BadConfig("Slurm's controller does not answer: see `scontrol ping`, and submit again", key="submit")
+        return
     errors = [error for error in _ERROR.findall(trial.stderr) if _BUSY not in error]
     if trial.returncode and errors:
-        raise BadConfig(
+        yield BadConfig(
             f"Slurm refuses the job ({'; '.join(errors)}): {_remedy(submission, errors)}change the section, or ask "
             "`sinfo` and `scontrol show partition` what there is",
             key="submit",
@@ -135,18 +134,22 @@ def _command(submission: Submission, path: Path, wait: bool) -> list[str]:
 SLURM = Target(
     name="slurm",
     program="sbatch",
-    render=partial(_render, "slurm/job.sh.j2"),
-    check=_check,
+    render=partial(_render, _JOB),
+    faults=_faults,
+    trial=partial(_trial, _JOB),
     command=_command,
     suffix=".sh",
+    uses=_USES | {"nodes"},
     watch=_WATCH,
 )
 SLURM_ARRAY = Target(
     name="slurm-array",
     program="sbatch",
-    render=partial(_render, "slurm/array.sh.j2"),
-    check=_check_array,
+    render=partial(_render, _ARRAY),
+    faults=_faults_of_array,
+    trial=partial(_trial, _ARRAY),
     command=_command,
     suffix=".sh",
+    uses=_USES | {"tasks"},
     watch=_WATCH,
 )

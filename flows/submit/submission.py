@@ -3,7 +3,9 @@
 import os
 import secrets
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -111,6 +113,13 @@ class Submission:
             ) from error
         return path
 
+    def remove(self, path: Path) -> None:
+        """Remove what was written for a submission that was not taken."""
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        with suppress(OSError):  # it has others
+            path.parent.rmdir()
+
     def write_contents(self, folder: Path) -> None:
         """Write the configuration and the job file into a new folder.
 
@@ -146,7 +155,7 @@ def make_submission(
     """
     loaded = load_config(config, changes)
     contents = {_CONFIG: _config_text(loaded, config, changes)}
-    places = [*_places(loaded, str(config)), *_models_here(loaded, str(config))]
+    places = [*_places(loaded, str(config)), *_models(loaded, str(config))]
     if jobs is not None:
         for job in load_jobs(jobs, loaded.options(RenderSectionOptions).of_jobs):
             places += [Place(key, each, str(jobs)) for key in _JOB_PATHS for each in getattr(job, key)]
@@ -197,11 +206,11 @@ def _places(config: Config, file: str, keys: Sequence[str] = _LOCATIONS) -> Iter
         yield from (Place(key, each, file) for each in ((value,) if isinstance(value, str) else value))
 
 
-def _models_here(config: Config, file: str) -> Iterator[Place]:
-    """The models that are folders of this machine, but those that come with AAI; an image may have others."""
+def _models(config: Config, file: str) -> Iterator[Place]:
+    """The models that are named by a path, but those that come with AAI."""
     for role, value in config.models.model_dump().items():
         name = value.get("name") or value.get("folder") if isinstance(value, dict) else value
-        if isinstance(name, str) and os.path.exists(name) and not Path(name).is_relative_to(_PACKAGE):
+        if isinstance(name, str) and os.path.isabs(name) and not Path(name).is_relative_to(_PACKAGE):
             yield Place(f"models.{role}", name, file)
 
 

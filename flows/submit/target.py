@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ def _to_yaml(value: Any) -> str:
 _templates.filters["tojson"] = _to_yaml
 
 
+_COMMON = frozenset(["env", "secrets", "shared_disk", "cpus", "gpus"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """A place where commands of `aai` can run."""
@@ -51,14 +54,20 @@ class Target:
     render: Callable[[Submission], str]
     """The file that it takes."""
 
-    check: Callable[[Submission], None]
-    """Raises `BadConfig` for what would fail later: a folder that nodes do not see, a token that is not there."""
+    faults: Callable[[Submission], Iterator[BadConfig]]
+    """What would fail later, each as an error: a folder that nodes do not see, a token that is not there."""
+
+    trial: Callable[[Submission], Iterator[BadConfig]]
+    """Asks the target, whose program is there, whether it would take the job; what it says against it."""
 
     command: Callable[[Submission, Path, bool], list[str]]
     """Writes what it needs beside the file, and returns the program's call; with True it waits until the job ends."""
 
     suffix: str
     """File name extension of the file."""
+
+    uses: frozenset[str]
+    """The options of the section `submit` that it uses, besides those that all targets use."""
 
     needs_contents: bool = False
     """Whether its file reads the configuration and the job file from a folder beside it."""
@@ -69,18 +78,21 @@ class Target:
     watch_schedule: str = ""
     """The same for jobs on a schedule, which end never; empty if the target has no schedules."""
 
-    def check_program(self) -> None:
-        """Check that the program is installed.
+    def unused(self, submission: Submission) -> list[str]:
+        """The options that are set and have no effect here."""
+        return sorted(submission.options.model_fields_set - self.uses - _COMMON)
 
-        Raises:
-            BadConfig: it is not.
-        """
-        if not shutil.which(self.program):
-            raise BadConfig(
-                f"there is no `{self.program}` on this machine: install it, or submit from a machine that has it; "
-                "--dry-run prints the file",
-                key=f"--to {self.name}",
-            )
+    def all_faults(self, submission: Submission) -> list[BadConfig]:
+        """All that speaks against handing a submission in from this machine."""
+        found = list(self.faults(submission))
+        if shutil.which(self.program):
+            return [*found, *self.trial(submission)]
+        missing = BadConfig(
+            f"there is no `{self.program}` on this machine: install it, or submit from a machine that has it; "
+            "--dry-run prints the file",
+            key=f"--to {self.name}",
+        )
+        return [missing, *found]
 
 
 def fill(template: str, submission: Submission, values: Mapping[str, Any]) -> str:
@@ -89,26 +101,20 @@ def fill(template: str, submission: Submission, values: Mapping[str, Any]) -> st
     return _templates.get_template(template).render(shown | dict(values))
 
 
-def check_setup(submission: Submission) -> None:
-    """Check that the commands before AAI have no open end, which would swallow what follows.
-
-    Raises:
-        BadConfig: Bash does not take them.
-    """
+def setup_faults(submission: Submission) -> Iterator[BadConfig]:
+    """Commands before AAI with an open end, which would swallow what follows."""
+    if not submission.options.setup:
+        return
     found = subprocess.run(["bash", "-n"], input=submission.options.setup, capture_output=True, text=True, check=False)
     if found.stderr:
-        raise BadConfig(
+        yield BadConfig(
             f"Bash does not take these commands ({found.stderr.strip().splitlines()[-1]}): correct them",
             key="submit.setup",
         )
 
 
-def check_secrets(submission: Submission) -> None:
-    """Check that the secrets of a submission are variables of this shell.
-
-    Raises:
-        BadConfig: one is not.
-    """
+def secret_faults(submission: Submission) -> Iterator[BadConfig]:
+    """Secrets that are no variables of this shell."""
     for name in submission.options.secrets:
         if name not in os.environ:
-            raise BadConfig(f"{name} is not set in this shell: export it, then submit", key="submit.secrets")
+            yield BadConfig(f"{name} is not set in this shell: export it, then submit", key="submit.secrets")

@@ -20,6 +20,8 @@ Sections = Mapping[str, type[Options]]
 _ALL_KEYS = "`aai init` writes all there are"
 _MAX_PARTS = 20
 _PATHS = ("workspace", "audio", "images", "metadata")
+_NO_MODELS = ("dtype", "compile")
+"""Keys of `models` that name none."""
 
 
 class Config(Options):
@@ -248,5 +250,24 @@ def _from_folder(given: dict[str, Any], folder: Path) -> dict[str, Any]:
         if key in found:
             value = found[key]
             found[key] = [resolved(text) for text in value] if isinstance(value, list | tuple) else resolved(value)
+    if isinstance(models := found.get("models"), dict):
+        found["models"] = {
+            role: value if role in _NO_MODELS else _model_from_folder(value, folder) for role, value in models.items()
+        }
     found.setdefault("workspace", str(folder / "bank"))
     return found
+
+
+def _model_from_folder(value: Any, folder: Path) -> Any:
+    """A model that is a folder or file as an absolute path, so that it is the same one wherever the keys are read.
+
+    It is looked for in the configuration's folder, then in the current one; others are repositories of the hub.
+    """
+    if isinstance(value, dict):
+        named = () if value.get("revision") is not None else ("name", "folder")
+        return {key: _model_from_folder(each, folder) if key in named else each for key, each in value.items()}
+    if not isinstance(value, str) or not value.strip() or "@" in value:
+        return value
+    path = os.path.expanduser(value)
+    places = [os.path.abspath(base / path) for base in (folder, Path())]
+    return next(filter(os.path.exists, places), places[0] if value.startswith((".", "~", "/")) else value)

@@ -25,7 +25,7 @@ from tasks.runtime.rejects import RejectLog
 from tasks.runtime.sharing import Finished, SharedSlices, closing_stream
 from tasks.runtime.signals import stopping_on_signals
 from tasks.runtime.stage import Note, Pending, Source
-from tasks.runtime.work import Done, Pool, Reject, Worker
+from tasks.runtime.work import Done, Effort, Pool, Reject, Worker
 from tasks.runtime.workers import Workers
 
 _REJECTS = "rejects"
@@ -71,6 +71,8 @@ class StageSummary:
     took_s: float
     stopped: bool = False
     """Whether it was stopped before all was done."""
+    effort: Effort | None = None
+    """What its workers took; None for what the driver does by itself."""
 
     @property
     def rate(self) -> float:
@@ -109,8 +111,7 @@ def run_stage(
             progress(0, pending.num, 0.0)
         start_s += kept.connect(pool)  # Ray's start is no part of the stage
     buffer = CommitBuffer(workspace, stage, options, pending, ceil(pending.num / pool.slice_size))
-    if pending.num:
-        _work(replace(stage, workers=kept), pending, pool, buffer, progress, stop)
+    effort = _work(replace(stage, workers=kept), pending, pool, buffer, progress, stop) if pending.num else None
     return StageSummary(
         stage.name,
         stage.recipe,
@@ -119,6 +120,7 @@ def run_stage(
         rejected=buffer.num_rejected,
         took_s=time.monotonic() - start_s,
         stopped=stop.is_set(),
+        effort=effort,
     )
 
 
@@ -129,7 +131,8 @@ def _work(
     buffer: "CommitBuffer",
     progress: Progress | None,
     stop: Event,
-) -> None:
+) -> Effort:
+    """Process what is pending, and return what the workers took for it."""
     assert stage.workers, "the stage has some by now"
     workers = stage.workers.open(stage.make_worker, buffer.id_column, pool, stage.gpu)
     size = _slice_size(pool, pending.num, workers)
@@ -154,6 +157,7 @@ def _work(
                 stage.name,
                 *buffer.progress(slices.num_by_others)[:2],
             )
+    return workers.effort
 
 
 def _slices(  # noqa: PLR0913

@@ -23,7 +23,7 @@ from tasks.runtime.ray_cluster import (  # sets what Ray reads from the environm
     cluster_nodes,
     connect,
 )
-from tasks.runtime.work import NO_MEMORY, OUT_OF_MEMORY, TICK_S, Done, Queue, Worker, WorkItem, is_out_of_memory
+from tasks.runtime.work import NO_MEMORY, OUT_OF_MEMORY, TICK_S, Done, Effort, Queue, Worker, WorkItem, is_out_of_memory
 
 # isort: split
 
@@ -83,6 +83,7 @@ class RayPool:
         placed = place(options, has_model, cluster_nodes(to_come))
         self._options = options.model_copy(update={"cpus_per_worker": placed.cpus, "gpus_per_worker": placed.gpus})
         self._size, self._num_threads = Size(placed.cpus, placed.gpus), placed.num_threads
+        self.effort = Effort(gpus=placed.gpus)
         self._actors: list[Actor] = []
         self._num_halvings = 0
         self._num_failed_loads = 0
@@ -252,6 +253,14 @@ class RayPool:
         else:
             actor.loading = None
             self._num_failed_loads = 0
+            self._count_ready()
+
+    def _count_ready(self) -> None:
+        """Note how many workers are ready; the first one ends the loading."""
+        if not self.effort.num_workers:
+            self.effort.loading_s = time.monotonic() - self._loading_since_s
+        num_ready = sum(actor.loading is None for actor in self._actors)
+        self.effort.num_workers = max(self.effort.num_workers, num_ready)
 
     def _drop_unloaded(self, actor: Actor, error: Exception) -> None:
         self._actors.remove(actor)
@@ -287,6 +296,7 @@ class RayPool:
             )
         self._next(actor, ref)
         self._num_halvings = max(self._num_halvings, done.num_halvings)
+        self.effort.worked_s += done.worked_s
         return [done]
 
     def _next(self, actor: Actor, ref: ObjectRef) -> None:

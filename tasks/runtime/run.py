@@ -245,6 +245,7 @@ class Run:
 
     def record(self, started_at: datetime, summary: StageSummary) -> None:
         """Log what a run of a stage did."""
+        effort = summary.effort
         row = {
             "run_id": uuid4().hex,
             "stage": summary.stage,
@@ -255,14 +256,12 @@ class Run:
             "stopped": summary.stopped,
             "host": socket.gethostname(),
             "config": self.file,
+            "num_workers": effort and effort.num_workers,
+            "worker_gpus": effort and effort.gpus,
+            "loading_s": effort and effort.loading_s,
+            "worked_s": effort and effort.worked_s,
         }
         self._append("runs", summary.recipe, row)
-
-    def rates(self) -> dict[str, float]:
-        """Items per second in the last run of each stage."""
-        rows = self.workspace.table("runs").read(["stage", "started_at", "took_s", "new", "rejected"]).to_pylist()
-        rows.sort(key=lambda row: row["started_at"])
-        return {row["stage"]: (row["new"] + row["rejected"]) / row["took_s"] for row in rows if row["took_s"] > 0}
 
     def _append(self, name: str, recipe: str, row: dict[str, Any]) -> None:
         table = self._logs.setdefault(name, self.workspace.table(name))

@@ -109,6 +109,22 @@ class Done:
     num_items: int
     num_halvings: int = 0
     """How often its worker has halved its batch."""
+    worked_s: float = 0.0
+    """Seconds that its worker took for it."""
+
+
+@dataclass
+class Effort:
+    """What the workers of a pool took, from which the time of a later run is estimated."""
+
+    num_workers: int = 0
+    """The most that were ready at a time."""
+    gpus: float = 0.0
+    """GPUs of each worker."""
+    loading_s: float = 0.0
+    """Seconds until the first worker was ready."""
+    worked_s: float = 0.0
+    """Seconds that workers took for slices, the sum over all workers."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,7 @@ class WorkerRunner:
             RuntimeError, MemoryError: the worker left items out, or memory was short at the smallest batch.
         """
         assert self.worker is not None, "load comes before run"
+        start_s = time.monotonic()
         while True:
             try:
                 outcome = self.worker(rows)
@@ -168,7 +185,7 @@ class WorkerRunner:
             self.num_halvings += 1
         outcome = self._without_not_finite(rows, outcome)
         self._check(rows, outcome)
-        return Done(outcome, rows.num_rows, self.num_halvings)
+        return Done(outcome, rows.num_rows, self.num_halvings, time.monotonic() - start_s)
 
     def _without_not_finite(self, rows: pa.Table, outcome: Outcome) -> Outcome:
         """Reject the items that have a number which is not finite."""
@@ -285,6 +302,9 @@ class Queue:
 class Pool(Protocol):
     """Maps slices, here or elsewhere."""
 
+    effort: Effort
+    """What its workers took so far."""
+
     @property
     def num_workers(self) -> int:
         """How many workers there is room for."""
@@ -302,8 +322,10 @@ class LocalPool:
         id_column: str,
         options: PoolOptions,
         models: LoadedModels | None = None,
+        gpus: float = 0.0,
     ) -> None:
         self.num_workers = 1
+        self.effort = Effort(num_workers=1, gpus=gpus)
         self._runner = WorkerRunner(id_column, models=models)
         self._make_worker = make_worker
         self._id_column = id_column
@@ -316,7 +338,9 @@ class LocalPool:
             Transient: a slice failed too often.
         """
         queue = Queue(slices, self._id_column, self._options)
+        start_s = time.monotonic()
         self._runner.load(self._make_worker)
+        self.effort.loading_s = time.monotonic() - start_s
         while not stop.is_set() and queue.waiting(1):
             item = queue.pop()
             if item is None:
@@ -326,7 +350,9 @@ class LocalPool:
 
     def _run(self, item: WorkItem, queue: Queue) -> list[Done]:
         try:
-            return [self._runner.run(item.rows)]
+            done = self._runner.run(item.rows)
+            self.effort.worked_s += done.worked_s
+            return [done]
         except Transient as error:
             queue.retry_later(item, error)
         except (RuntimeError, MemoryError) as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aai.format import duration
 from tasks.runtime.loaded import LoadedModels
 from tasks.runtime.options import PoolOptions
-from tasks.runtime.placement import Node
+from tasks.runtime.placement import Node, this_machine
 from tasks.runtime.work import LocalPool, Pool, Worker
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Workers:
             BadConfig: the Ray cluster does not answer, or has no room for a worker.
         """
         if options.num_workers == 0:
-            return LocalPool(make_worker, id_column, options, self._models)
+            gpus = min(1, this_machine().gpus) if has_model else 0
+            return LocalPool(make_worker, id_column, options, self._models, gpus)
         from tasks.runtime.ray_actors import IdleActors  # importing Ray takes a second
         from tasks.runtime.ray_pool import RayPool
 

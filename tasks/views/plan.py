@@ -1,6 +1,6 @@
 """Dry run of a build: pending items and estimated time per stage, computed from the tables."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ from aai.errors import BadConfig
 from tasks import describe_members, list_files
 from tasks.describe_members import MemberListing
 from tasks.list_files import Listing
+from tasks.runtime.estimates import Estimate
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
 from tasks.views.confidence import REMEDY, low_confidences
@@ -16,6 +17,7 @@ from tasks.views.left_out import left_out
 from tasks.views.made_by import explain_stale
 from tasks.views.metadata import disputed_contents
 from tasks.views.placement import placements
+from tasks.views.times import estimate_all
 
 _SHARED = "present_audio_ids"
 """A view that several stages read, so it is computed once for all of them."""
@@ -33,8 +35,8 @@ class StagePlan:
     stale: int
     """Rows under earlier recipes; they stay readable."""
     rejected: int
-    estimate_s: float | None
-    """Estimated time for the new items in seconds, at the rate of the last run; None without one."""
+    estimate: Estimate = Estimate()
+    """The time for the new items, on the workers that the stage would get."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class BuildPlan:
     """Sentences about changes of the source folders, and about metadata that matches no file."""
     placement: list[str] = field(default_factory=list)
     """Where the stages would work, if there is something to do."""
+    times: list[str] = field(default_factory=list)
+    """Sentences on the time of all stages together, and on what the estimates follow from."""
 
     @property
     def is_empty(self) -> bool:
@@ -61,7 +65,7 @@ def plan(run: Run) -> BuildPlan:
         Transient: the store failed.
     """
     run.check_models()
-    rates, listings = run.rates(), _look(run)
+    listings = _look(run)
     extra = {f"known_{table}": listing.current for table, listing in listings.items()}
     with run.query(extra=extra) as query:
         extra[_SHARED] = query.table(f"SELECT * FROM {_SHARED}")
@@ -71,15 +75,15 @@ def plan(run: Run) -> BuildPlan:
         if stage.command != "build" or not stage.is_needed(run.config):
             continue
         if stage.table in listings:
-            stage_plan = _plan_listing(stage, listings[stage.table], rates.get(stage.name))
+            stage_plan = _plan_listing(stage, listings[stage.table])
         elif found := members.get(stage.table):
-            num_new, rate = found.changes.num_rows, rates.get(stage.name)
-            stage_plan = StagePlan(stage.name, found.num - num_new, num_new, 0, 0, num_new / rate if rate else None)
+            num_new = found.changes.num_rows
+            stage_plan = StagePlan(stage.name, found.num - num_new, num_new, 0, 0)
         elif stage.rows:
             # What a listing found is among the pending items already.
             upstream = [name for name in stage.upstream(run.config)[:1] if name in plans.keys() - listings]
             coming = sum(plans[name].new for name in upstream)
-            stage_plan = _plan(run, stage, coming, rates.get(stage.name), extra)
+            stage_plan = _plan(run, stage, coming, extra)
             kept = [plans[name].done for name in upstream if run.stage_of(name).outdated_ids(run.config)]
             stage_plan = replace(stage_plan, done=min([stage_plan.done, *kept]))
         else:
@@ -91,7 +95,17 @@ def plan(run: Run) -> BuildPlan:
     if unsure := low_confidences(run, extra):
         notes.append(f"{unsure}: {REMEDY}")
     planned = BuildPlan(list(dict.fromkeys(plans.values())), notes)
-    return planned if planned.is_empty else replace(planned, placement=_placement(run))
+    return planned if planned.is_empty else _with_times(run, planned, plans.keys() - listings)
+
+
+def _with_times(run: Run, planned: BuildPlan, tables: Collection[str]) -> BuildPlan:
+    """A plan with the places and times of its stages; `tables` are those of its stages but the listings."""
+    by_name = {stage.name: stage for stage in run.stages}
+    work = [(by_name[each.stage], each.new) for each in planned.stages if each.new]
+    others = _not_counted(run) if any(stage.table in tables for stage, _ in work) else []
+    found, sentences = estimate_all(run, work, others)
+    stages = [replace(each, estimate=found.get(each.stage, each.estimate)) for each in planned.stages]
+    return replace(planned, stages=stages, placement=_placement(run), times=sentences)
 
 
 def _placement(run: Run) -> list[str]:
@@ -107,9 +121,13 @@ def _more_notes(run: Run, plans: Mapping[str, StagePlan], listings: Mapping[str,
     unread = sum(plans[table].new for table in ("image_members", "audio_members") if table in plans)
     notes = [f"tars to be read: {unread:,}; each counts as one item until then"] if unread else []
     if any(plans[table].new for table in plans.keys() - listings):
-        made = [stage.name for stage in run.stages if stage.is_needed(run.config) and not stage.schemas]
-        notes.append(f"not counted: {', '.join(made)}")
+        notes.append(f"not counted: {', '.join(stage.name for stage in _not_counted(run))}")
     return notes + _who_made_stale(run, {each.stage for each in plans.values() if each.stale})
+
+
+def _not_counted(run: Run) -> list[Stage]:
+    """The stages of artifacts, which have no items."""
+    return [stage for stage in run.stages if stage.is_needed(run.config) and not stage.schemas]
 
 
 def metadata_notes(run: Run) -> tuple[list[str], list[str]]:
@@ -146,21 +164,18 @@ def _look_at_members(run: Run, listings: dict[str, Listing]) -> dict[str, Member
     return {table: listing for table, listing in found.items() if listing.num}
 
 
-def _plan_listing(stage: Stage, listing: Listing, rate: float | None) -> StagePlan:
-    new = listing.changes.num_rows
-    return StagePlan(stage.name, listing.num_unchanged, new, 0, 0, new / rate if rate else None)
+def _plan_listing(stage: Stage, listing: Listing) -> StagePlan:
+    return StagePlan(stage.name, listing.num_unchanged, listing.num_to_note, 0, 0)
 
 
-def _plan(run: Run, stage: Stage, coming: int, rate: float | None, extra: dict[str, pa.Table]) -> StagePlan:
+def _plan(run: Run, stage: Stage, coming: int, extra: dict[str, pa.Table]) -> StagePlan:
     pending = run.pending(stage, extra)
-    new = pending.num + coming
     return StagePlan(
         stage=stage.name,
         done=pending.total - pending.num - pending.rejected,
-        new=new,
+        new=pending.num + coming,
         stale=sum(_stale(run, stage).values()),
         rejected=pending.rejected,
-        estimate_s=new / rate if rate else None,
     )
 
 

@@ -70,13 +70,31 @@ def test_a_look_counts_the_changes_and_writes_nothing(collection):
     assert len(rows_of(run, "audio_listing")) == NUM_CLIPS
 
 
-def test_a_file_with_other_contents_is_new_and_not_gone(collection):
+def test_a_file_with_other_contents_is_counted_once_and_is_neither_new_nor_gone(collection):
     run = run_on(collection)
     list_audio(run)
     shutil.copy(collection / "sounds" / "rain-0.9.flac", collection / "sounds" / "rain-0.2.flac")
     listing = look(run, "audio_listing")
-    assert (listing.num_new, listing.num_changed, listing.num_gone) == (1, 0, 0) and listing.notes == []
+    assert (listing.num_new, listing.num_replaced, listing.num_changed, listing.num_gone) == (0, 1, 0, 0)
     assert listing.num_unchanged == NUM_CLIPS - 1 and listing.changes.num_rows == 2
+    shutil.copy(collection / "sounds" / "rain-0.9.flac", collection / "sounds" / "new.flac")
+    (collection / "sounds" / "fire-0.2.flac").unlink()
+    assert look(run, "audio_listing").notes[0] == "files of audio: 1 new, 1 with other contents than before, 1 gone"
+    assert list_audio(run) == 3
+
+
+def test_a_file_that_is_as_it_was_long_ago_is_counted_once(collection):
+    run, path = run_on(collection), collection / "sounds" / "rain-0.2.flac"
+    list_audio(run)
+    kept = path.rename(collection / "kept")
+    shutil.copy(collection / "sounds" / "rain-0.9.flac", path)
+    assert list_audio(run) == 1
+    path.unlink()
+    kept.rename(path)
+    listing = look(run, "audio_listing")
+    assert (listing.num_new, listing.num_replaced, listing.num_changed, listing.num_gone) == (0, 1, 0, 0)
+    path.unlink()
+    assert list_audio(run) == 1 and look(run, "audio_listing").num_to_note == 0
 
 
 def described(run: Run, table: str = "audio_listing") -> dict[str, tuple]:

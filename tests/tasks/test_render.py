@@ -26,6 +26,7 @@ from aai.workspace.shards import read_picture
 from tasks.render import Renderer, RenderPlan, RenderSectionOptions, plan_render, render
 from tasks.render import shards_of as glob_of_shards
 from tasks.render_source import RenderSource
+from tasks.runtime.estimates import Estimate
 from tasks.runtime.run import Run
 from tasks.runtime.work import WorkerRunner
 from tasks.views.report import gather
@@ -340,10 +341,12 @@ def test_short_memory_halves_the_batch_and_leaves_one_shard(run, monkeypatch):
 
 
 def test_the_plan_estimates_by_the_rate_of_the_last_run(run):
-    assert plan_of(run, jobs_of(run, {})).estimate_s is None
+    assert plan_of(run, jobs_of(run, {})).estimate == Estimate(basis="no run yet")
     render(run, jobs_of(run, {}))
-    rate = run.rates()["render"]
-    assert plan_of(run, jobs_of(run, {"seeds": 3})).estimate_s == 2 * len(CLIPS) / rate
+    [row] = run.workspace.table("runs").read().to_pylist()
+    estimate = plan_of(run, jobs_of(run, {"seeds": 3})).estimate
+    assert estimate.seconds == row["loading_s"] + 2 * len(CLIPS) * row["worked_s"] / len(CLIPS)
+    assert estimate.basis.startswith(f"{len(CLIPS)} items in ")
 
 
 def test_the_shards_of_each_format_are_where_its_glob_finds_them(rendered):

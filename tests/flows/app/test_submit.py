@@ -62,7 +62,9 @@ def test_waiting_ends_with_the_job(folder):
 
 def test_the_exit_code_is_that_of_the_program(folder):
     stand_in("sbatch", '[ "$1" = --test-only ] || exit 7')
-    assert submit("--to", "slurm", "--", "build").exit_code == 7
+    result = submit("--to", "slurm", "--", "build")
+    assert result.exit_code == 7 and "nothing was submitted: sbatch ended with code 7" in result.output
+    assert not Path("submissions").exists()
     result = submit("--to", "slurm", "--wait", "--", "build")
     assert result.exit_code == 7
     assert "sbatch ended with code 7; the same command does what is left" in result.output
@@ -108,10 +110,14 @@ def test_a_wrong_command_is_reported_before_it_is_submitted(folder, words, said)
 
 
 def test_a_dry_run_says_what_would_be_refused_and_what_the_file_needs(folder):
-    result = submit("--to", "kuberay", "--dry-run", "--", "build")
-    assert result.exit_code == 0 and "as it is, this would be refused: submit.image: it is missing" in result.output
+    stand_in("kubectl", "echo 'error: context x does not exist' >&2; exit 1")
+    result = submit("--to", "kuberay", "--dry-run", "--", "build", "--set", "submit.schedule='1'")
+    said = " ".join(result.output.split())
+    assert result.exit_code == 2 and "as it is, this would be refused: submit.image: it is missing" in said
+    assert "refused: submit.schedule: '1' is no schedule" in said
+    assert "refused: --to kuberay: kubectl reaches no cluster (context x does not exist)" in said
     result = submit("--to", "skypilot", "--dry-run", "--", "build")
-    assert "it reads files in submissions/aai-build-" in result.output
+    assert "it reads files in submissions/aai-build-" in result.output and "there is no `sky`" in result.output
 
 
 def test_options_of_the_command_go_along_and_those_of_no_use_are_refused(folder):
@@ -131,9 +137,11 @@ def test_a_wrong_job_file_is_refused_before_anything_waits_in_a_queue(folder):
 def test_the_training_of_an_aligner_is_submitted_with_the_nodes_of_its_bank(folder):
     Path("pairs.yaml").write_text("config: aai.yaml\npairs: {folder: pairs}\n")
     result = submit("--to", "slurm", "--dry-run", "--", "align", "train", "pairs.yaml", "--set", "seed=3")
-    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert result.exit_code == 2, result.output
     assert "#SBATCH --nodes=2" in result.output and "align train pairs.yaml --set seed=3" in result.output
-    assert "output: " in result.output and "trained is on a disk of this machine" in " ".join(result.output.split())
+    assert "output: " in said and "trained is on a disk of this machine" in said
+    assert f"pairs.folder: {folder}/pairs does not exist" in said
     for target, words, sentence in (
         ("slurm-array", ("pairs.yaml",), "use --to slurm"),
         ("slurm", (), "name the file that describes the pairs"),
@@ -146,13 +154,13 @@ def test_the_training_of_an_aligner_is_submitted_with_the_nodes_of_its_bank(fold
 
 def test_a_line_break_in_a_word_does_not_end_the_comment(folder):
     result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "seed=1\n\r\x85")
-    assert result.exit_code == 0, result.output
     [title] = [line for line in result.output.splitlines() if line.startswith("# Written by")]
     assert title.endswith(r"seed=1\n\r\x85'`: one Ray cluster over the nodes of one job.")
 
 
 @pytest.mark.parametrize("schedule", ["1", ",,,", "0 2 * *", "99 2 * * *"])
 def test_what_is_no_schedule_is_refused(folder, schedule):
+    stand_in("kubectl", "")
     result = submit(
         "--to",
         "kuberay",
@@ -167,7 +175,34 @@ def test_what_is_no_schedule_is_refused(folder, schedule):
     assert f"submit.schedule: {schedule!r} is no schedule" in result.output
 
 
+def test_all_that_is_wrong_is_said_before_anything_is_handed_in(folder):
+    stand_in("sbatch", '[ "$1" = --test-only ] || touch handed-in')
+    keys = ("--set", "submit.nodes=1", "--set", "audio=sounds", "--set", "images=[pictures, more]")
+    result = submit("--to", "slurm", "--", "build", *keys)
+    named = [line.split(" does not exist")[0] for line in result.output.splitlines()]
+    assert result.exit_code == 2 and not {"handed-in", "submissions"} & set(os.listdir())
+    assert named == [f"aai: aai.yaml: {key}: {folder}/{name}" for key, name in (
+        ("audio", "sounds"), ("images", "pictures"), ("images", "more")
+    )]  # fmt: skip
+    result = submit("--to", "slurm", "--", "build", *keys[:4], "--set", f"images={[f'i{n}' for n in range(30)]}")
+    assert result.output.splitlines()[-1] == "aai: and 11 faults more"
+
+
+def test_keys_that_have_no_effect_are_named(folder):
+    stand_in("sbatch", "")
+    result = submit("--to", "slurm-array", "--", "build", "--set", "submit.image=x")
+    note = (
+        "submit.image, submit.nodes have no effect with --to slurm-array; its jobs have one node each, and submit.tasks"
+    )
+    assert note in " ".join(result.output.split()) and result.exit_code == 0
+    result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "submit.tasks=3")
+    assert "note: submit.tasks has no effect with --to slurm; only slurm-array has tasks" in result.output
+    assert "no effect" not in submit("--to", "slurm", "--", "build", "--set", "submit.partition=ai").output
+
+
 def test_nobody_waits_for_a_schedule(folder):
     keys = ("--set", "submit.schedule='0 2 * * *'", "--set", "submit.image=aai:1")
+    stand_in("kubectl", "")
     result = submit("--to", "kuberay", "--wait", "--", "build", *keys)
-    assert result.exit_code != 0 and "a schedule never ends: leave out --wait" in " ".join(result.output.split())
+    assert result.exit_code == 2 and not Path("submissions").exists()
+    assert "a schedule never ends: leave out --wait" in " ".join(result.output.split())

@@ -10,6 +10,7 @@ from aai.errors import BadConfig, BadItem, Transient
 from flows.app.terminal import announced, pictures_line, progress, sentences, show_plan, show_summaries, stoppable
 from tasks.render import RenderPlan
 from tasks.runtime.driver import StageSummary
+from tasks.runtime.estimates import Estimate
 from tasks.views.plan import BuildPlan, StagePlan
 from tests.bank import run_on
 
@@ -76,9 +77,9 @@ def test_progress_watches_the_run_and_shows_log_messages(capsys, tmp_path):
 
 def test_a_plan_is_a_table_with_notes_below(capsys):
     stages = [
-        StagePlan("embed_audio", done=1_200, new=34, stale=5, rejected=1, estimate_s=90.0),
-        StagePlan("fit", done=0, new=7, stale=0, rejected=0, estimate_s=None),
-        StagePlan("retrieve", done=7, new=0, stale=0, rejected=0, estimate_s=None),
+        StagePlan("embed_audio", done=1_200, new=34, stale=5, rejected=1, estimate=Estimate(90.0, "9 items")),
+        StagePlan("fit", done=0, new=7, stale=0, rejected=0),
+        StagePlan("retrieve", done=7, new=0, stale=0, rejected=0),
     ]
     show_plan(BuildPlan(stages, ["3 files are gone from the source folders"]))
     output = capsys.readouterr().out
@@ -104,14 +105,17 @@ def test_summaries_are_a_table_with_rates(capsys):
 @pytest.mark.parametrize(
     ("plan", "line"),
     [
-        (RenderPlan(1_000, 0, 0, 0, None, []), "nothing to do: 1,000 pictures done"),
-        (RenderPlan(10, 0, 4, 0, None, []), "nothing to do: 6 pictures done, 4 rejected"),
-        (RenderPlan(10, 3, 0, 0, None, []), "3 pictures new (unknown time), 7 done"),
+        (RenderPlan(1_000, 0, 0, 0, Estimate(), []), "nothing to do: 1,000 pictures done"),
+        (RenderPlan(10, 0, 4, 0, Estimate(), []), "nothing to do: 6 pictures done, 4 rejected"),
+        (RenderPlan(10, 3, 0, 0, Estimate(), []), "3 pictures new (unknown time), 7 done"),
         (
-            RenderPlan(10, 3, 0, 0, None, [], candidates=12),
+            RenderPlan(10, 3, 0, 0, Estimate(), [], candidates=12),
             "3 pictures new, the best of 12 candidates (unknown time), 7 done",
         ),
-        (RenderPlan(9, 3, 0, 2, None, []), "3 pictures new, of which 2 cannot be rendered (unknown time), 6 done"),
+        (
+            RenderPlan(9, 3, 0, 2, Estimate(), []),
+            "3 pictures new, of which 2 cannot be rendered (unknown time), 6 done",
+        ),
     ],
 )
 def test_a_plan_of_pictures_is_a_line(plan, line):
@@ -119,7 +123,9 @@ def test_a_plan_of_pictures_is_a_line(plan, line):
 
 
 def test_a_plan_of_pictures_has_its_estimate():
-    assert pictures_line(RenderPlan(10, 3, 1, 0, 90.0, [])).startswith("3 pictures new (about ")
+    estimate = Estimate(90.0, "4 items in 2.0 s of work")
+    line = "3 pictures new (about 1 min 30 s: 4 items in 2.0 s of work), 6 done, 1 rejected"
+    assert pictures_line(RenderPlan(10, 3, 1, 0, estimate, [])) == line
 
 
 def test_without_a_terminal_each_stage_that_did_something_is_a_line(capsys, monkeypatch):

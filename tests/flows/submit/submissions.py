@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from flows.submit.submission import Submission, make_submission
+from flows.submit.target import Target
 
 ON_BUCKETS = {"workspace": "s3://bucket/bank", "audio": ["s3://bucket/sounds"], "images": ["s3://bucket/images"]}
 
@@ -16,3 +17,14 @@ def submission(folder: Path, words: tuple[str, ...] = ("build", "-c", "aai.yaml"
     path.write_text(yaml.safe_dump(ON_BUCKETS | keys))
     jobs = folder / "jobs.yaml" if words[0] == "render" else None
     return make_submission(words, path, {}, jobs)
+
+
+def check(target: Target, made: Submission) -> None:
+    """Raise the first fault of a submission, as if the target's program were there.
+
+    Raises:
+        BadConfig: there is one.
+    """
+    for faults in (target.faults, target.trial):
+        for fault in faults(made):
+            raise fault

@@ -1,6 +1,7 @@
 """Manifests are valid for KubeRay's resource definitions, and the validation finds what is wrong."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from aai.errors import BadConfig
 from flows.submit.kuberay import KUBERAY
 from tests.flows.submit.manifests import SCHEMAS, faults_of
-from tests.flows.submit.submissions import submission
+from tests.flows.submit.submissions import check, submission
 
 IMAGE = {"image": "registry.example/aai:1"}
 with_schemas = pytest.mark.skipif(not SCHEMAS.is_dir(), reason="no resource definitions beside the clone")
@@ -84,7 +85,7 @@ def test_a_secret_is_named_and_never_written(tmp_path, monkeypatch):
 
 def test_an_image_is_needed(tmp_path):
     with pytest.raises(BadConfig) as error:
-        KUBERAY.check(submission(tmp_path))
+        check(KUBERAY, submission(tmp_path))
     assert error.value.key == "submit.image"
 
 
@@ -151,3 +152,46 @@ def test_the_validation_finds_what_is_wrong(tmp_path, break_it):
     break_it(wrong)
     assert faults_of(job) == []
     assert len(faults_of(wrong)) >= 1
+
+
+@pytest.mark.parametrize(
+    "said, key, sentence",
+    [
+        (
+            'error: error validating "STDIN": error validating data: failed to download openapi: Get "http://localhost'
+            ':8080/openapi/v2": dial tcp 127.0.0.1:8080: connect: connection refused; if you choose to ignore these '
+            "errors, turn validation off with --validate=false",
+            "--to kuberay",
+            "kubectl reaches no cluster (failed to download openapi: Get",
+        ),
+        ('error: context "none" does not exist', "--to kuberay", 'no cluster (context "none" does not exist): choose'),
+        (
+            'error: resource mapping not found for name: "a" namespace: "b" from "STDIN": no matches for kind "RayJob" '
+            'in version "ray.io/v1"\nensure CRDs are installed first',
+            "submit",
+            "install the KubeRay operator",
+        ),
+        (
+            'Error from server (NotFound): error when creating "STDIN": namespaces "b" not found',
+            "submit",
+            "create the namespace",
+        ),
+        ("error: You must be logged in to the server (Unauthorized)", "submit", "log in to the cluster again"),
+        ("Error from server: something else", "submit", "(Error from server: something else): mend that"),
+    ],
+)
+def test_what_kubernetes_says_in_a_trial_is_a_sentence_with_a_remedy(tmp_path, monkeypatch, said, key, sentence):
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(
+        f'#!/bin/bash\necho "$@" > {tmp_path}/call\ncat > {tmp_path}/asked\ncat {tmp_path}/said >&2; exit 1\n'
+    )
+    kubectl.chmod(0o755)
+    (tmp_path / "said").write_text(said)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    made = submission(tmp_path, submit=IMAGE)
+    [fault] = KUBERAY.trial(made)
+    assert fault.key == key and sentence in fault.sentence and "--validate" not in fault.sentence
+    assert "--dry-run=server" in (tmp_path / "call").read_text()
+    assert (tmp_path / "asked").read_text() == KUBERAY.render(made)
+    (tmp_path / "said").write_text("admission webhook x does not support dry run")
+    assert not list(KUBERAY.trial(made)), "kubectl apply itself decides"

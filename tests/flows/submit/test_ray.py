@@ -16,19 +16,16 @@ import pytest
 
 from aai.errors import BadConfig
 from flows.submit.ray import RAY
+from tests.flows.submit.submissions import check as check_all
 from tests.flows.submit.submissions import submission
 
 ROOT = Path(__file__).parents[3]
 CHECK = """
 import sys
 from pathlib import Path
-from aai.errors import BadConfig
 from flows.submit.ray import RAY
 from flows.submit.submission import make_submission
-try:
-    RAY.check(make_submission((sys.argv[2],), Path(sys.argv[1]), {}))
-except BadConfig as error:
-    print(error)
+print(*RAY.all_faults(make_submission((sys.argv[2],), Path(sys.argv[1]), {})))
 """
 
 
@@ -88,7 +85,7 @@ def cluster(kind: type[Dashboard]) -> Iterator[str]:
 
 
 def check(folder, address: str) -> None:
-    RAY.check(submission(folder, submit={"address": address}))
+    check_all(RAY, submission(folder, submit={"address": address}))
 
 
 def test_an_open_cluster_elsewhere_is_refused(tmp_path, monkeypatch):
@@ -137,5 +134,5 @@ def test_where_nothing_answers_is_a_sentence(tmp_path):
 
 def test_secrets_are_not_stored_with_the_job(tmp_path):
     with pytest.raises(BadConfig, match="on the cluster's nodes") as error:
-        RAY.check(submission(tmp_path, submit={"secrets": ["AWS_SECRET_ACCESS_KEY"]}))
+        check_all(RAY, submission(tmp_path, submit={"secrets": ["AWS_SECRET_ACCESS_KEY"]}))
     assert error.value.key == "submit.secrets"

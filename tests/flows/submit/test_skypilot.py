@@ -7,7 +7,7 @@ import yaml
 
 from aai.errors import BadConfig
 from flows.submit.skypilot import SKYPILOT
-from tests.flows.submit.submissions import submission
+from tests.flows.submit.submissions import check, submission
 
 IMAGE = {"image": "registry.example/aai:1"}
 
@@ -48,6 +48,6 @@ def test_the_files_are_where_the_task_looks_for_them(tmp_path, monkeypatch):
 
 def test_an_image_or_a_set_up_is_needed(tmp_path):
     with pytest.raises(BadConfig) as error:
-        SKYPILOT.check(submission(tmp_path))
+        check(SKYPILOT, submission(tmp_path))
     assert error.value.key == "submit.image"
-    SKYPILOT.check(submission(tmp_path, submit={"setup": "pip install aai"}))
+    check(SKYPILOT, submission(tmp_path, submit={"setup": "pip install aai"}))

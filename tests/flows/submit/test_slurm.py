@@ -10,7 +10,7 @@ import pytest
 
 from aai.errors import BadConfig
 from flows.submit.slurm import SLURM, SLURM_ARRAY
-from tests.flows.submit.submissions import submission
+from tests.flows.submit.submissions import check, submission
 
 
 class Trial:
@@ -78,49 +78,49 @@ def test_the_script_is_valid_bash_whatever_the_words(target, tmp_path):
 
 def test_one_node_may_use_its_own_disk_and_several_may_not(tmp_path, sbatch, monkeypatch):
     monkeypatch.setattr("flows.submit.places.file_system_of", lambda location: "ext4")
-    SLURM.check(submission(tmp_path, workspace=str(tmp_path)))
+    check(SLURM, submission(tmp_path, workspace=str(tmp_path)))
     for target, options in ((SLURM, {"nodes": 2}), (SLURM_ARRAY, {})):
         with pytest.raises(BadConfig) as error:
-            target.check(submission(tmp_path, workspace=str(tmp_path), submit=options))
+            check(target, submission(tmp_path, workspace=str(tmp_path), submit=options))
         assert error.value.key == "workspace"
 
 
 def test_a_secret_must_be_set_in_the_shell(tmp_path, sbatch, monkeypatch):
     made = submission(tmp_path, submit={"secrets": ["MY_TOKEN"]})
     with pytest.raises(BadConfig, match="MY_TOKEN is not set") as error:
-        SLURM.check(made)
+        check(SLURM, made)
     assert error.value.key == "submit.secrets"
     monkeypatch.setenv("MY_TOKEN", "hunter2")
-    SLURM.check(made)
+    check(SLURM, made)
     assert "hunter2" not in SLURM.render(made)
 
 
 @pytest.mark.parametrize("target", [SLURM, SLURM_ARRAY])
 def test_what_slurm_refuses_is_refused_with_its_reason(target, tmp_path, sbatch):
     made = submission(tmp_path, submit={"partition": "nowhere"})
-    target.check(made)
+    check(target, made)
     assert (tmp_path / "trial").read_text() == f"--test-only\n{target.render(made)}"
     sbatch.refuse("allocation failure: Requested node configuration is not available")  # nodes are down for now
-    target.check(made)
+    check(target, made)
     sbatch.refuse("sbatch: error: invalid partition specified: nowhere\nallocation failure: Invalid partition name")
     with pytest.raises(BadConfig) as error:
-        target.check(made)
+        check(target, made)
     assert error.value.key == "submit"
     assert "(invalid partition specified: nowhere)" in error.value.sentence
 
 
 def test_a_time_limit_within_which_nothing_can_be_done_is_refused(tmp_path, sbatch):
-    SLURM.check(submission(tmp_path, submit={"hours": 4 / 60, "grace_s": 120}))
+    check(SLURM, submission(tmp_path, submit={"hours": 4 / 60, "grace_s": 120}))
     with pytest.raises(BadConfig, match="more than 180 s") as error:
-        SLURM.check(submission(tmp_path, submit={"hours": 3 / 60, "grace_s": 120}))
+        check(SLURM, submission(tmp_path, submit={"hours": 3 / 60, "grace_s": 120}))
     assert error.value.key == "submit.hours"
 
 
 def test_several_nodes_need_time_to_end_ray(tmp_path, sbatch):
-    SLURM.check(submission(tmp_path, submit={"nodes": 1, "grace_s": 69}))
-    SLURM.check(submission(tmp_path, submit={"nodes": 2, "grace_s": 70}))
+    check(SLURM, submission(tmp_path, submit={"nodes": 1, "grace_s": 69}))
+    check(SLURM, submission(tmp_path, submit={"nodes": 2, "grace_s": 70}))
     with pytest.raises(BadConfig, match="need 70 s to end Ray") as error:
-        SLURM.check(submission(tmp_path, submit={"nodes": 2, "grace_s": 69}))
+        check(SLURM, submission(tmp_path, submit={"nodes": 2, "grace_s": 69}))
     assert error.value.key == "submit.grace_s"
 
 
@@ -219,13 +219,13 @@ def test_a_folder_with_a_line_break_is_refused(sbatch, tmp_path, monkeypatch):
     (folder := tmp_path / "a\nb").mkdir()
     monkeypatch.chdir(folder)
     with pytest.raises(BadConfig, match="no folder with a line break"):
-        SLURM.check(submission(tmp_path))
+        check(SLURM, submission(tmp_path))
 
 
 @pytest.mark.parametrize("setup", ["echo 'open", "cat <<E\nx\n", "if true"])
 def test_commands_with_an_open_end_are_refused(sbatch, tmp_path, setup):
     with pytest.raises(BadConfig, match="Bash does not take these commands") as error:
-        SLURM.check(submission(tmp_path, submit={"setup": setup}))
+        check(SLURM, submission(tmp_path, submit={"setup": setup}))
     assert error.value.key == "submit.setup"
 
 
@@ -239,7 +239,7 @@ def test_commands_with_an_open_end_are_refused(sbatch, tmp_path, setup):
 def test_what_sbatch_calls_fatal_is_a_refusal(sbatch, tmp_path, said, sentence):
     sbatch.refuse(said)
     with pytest.raises(BadConfig, match=sentence):
-        SLURM.check(submission(tmp_path))
+        check(SLURM, submission(tmp_path))
 
 
 def test_submissions_of_one_second_have_names_of_their_own(tmp_path):

@@ -1,14 +1,28 @@
 """A submission holds the command for nodes that see the folder, and all files for those that do not."""
 
 import stat
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from aai.errors import BadConfig
 from flows.submit.submission import make_training_submission
+from flows.submit.targets import TARGETS
 from tasks.aligner.config import bank_of, load_training
 from tests.flows.submit.submissions import ON_BUCKETS, submission
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_an_option_that_changes_the_file_is_one_that_the_target_uses(target, tmp_path):
+    others = {"nodes": 9, "tasks": 9, "memory_gib": 99, "head_memory_gib": 99, "accelerator": "A9", "hours": 9.0}
+    others |= {"grace_s": 99, "partition": "p9", "account": "a9", "address": "http://h:9", "image": "i:9"}
+    others |= {"namespace": "n9", "schedule": "9 9 * * *", "infra": "i9", "spot": True, "setup": "echo 9"}
+    before = submission(tmp_path)
+    for name, value in others.items():
+        made = replace(before, config=submission(tmp_path, submit={name: value}).config)
+        is_used = target.render(made) != target.render(before)
+        assert target.unused(made) == ([] if is_used else [name]) or (target.name, name) == ("ray", "nodes")
 
 
 def test_nodes_that_see_the_folder_run_the_command_as_it_was_given(tmp_path):
@@ -26,6 +40,31 @@ def test_other_nodes_get_the_configuration_with_its_changes_and_absolute_paths(t
     assert content["fit"] == {"steps": 3}
     assert content["submit"].items() >= {"nodes": 1, "cpus": 8, "gpus": 1}.items()  # what an autoscaler can start
     assert made.there("/etc/aai") == "aai build -c /etc/aai/aai.yaml"
+
+
+def test_models_in_folders_go_along_with_absolute_paths(tmp_path, monkeypatch):
+    (tmp_path / "clap").mkdir()
+    named = {
+        "audio": "./clap",
+        "aligner": "./gone",
+        "joint": "some/model@" + "a" * 40,
+        "image_reward": "/models/reward",
+    }
+    named["judge"] = {"kind": "tiny", "folder": "clap"}
+    made = submission(tmp_path, models=named)
+    models = yaml.safe_load(made.contents["aai.yaml"])["models"]
+    assert models == named | {
+        "audio": str(tmp_path / "clap"),
+        "aligner": str(tmp_path / "gone"),
+        "judge": {"kind": "tiny", "folder": str(tmp_path / "clap")},
+    }
+    found = {place.key: place.location for place in made.places if place.key.startswith("models.")}
+    assert found == {
+        "models.audio": str(tmp_path / "clap"),
+        "models.aligner": str(tmp_path / "gone"),
+        "models.judge": str(tmp_path / "clap"),
+        "models.image_reward": "/models/reward",
+    }
 
 
 def test_a_job_file_goes_along_and_finds_its_photos(tmp_path):

@@ -204,3 +204,21 @@ def test_a_change_is_nested_by_its_key_and_its_value_is_yaml():
     with pytest.raises(BadConfig) as raised:
         parse_change("render.format=*png")
     assert raised.value.key == "--set render.format"
+
+
+def test_models_in_folders_are_found_beside_the_configuration_then_in_the_current_folder(tmp_path, monkeypatch):
+    for folder in ("there/both", "here/both", "here/own"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "there" / "aai.yaml").write_text(
+        "models: {audio: both, aligner: own, mapper: ./none, joint: some/name, judge: {kind: both, folder: both}}"
+    )
+    models = load_keys("../there/aai.yaml", {}, {"models": {"dtype": "both"}})["models"]
+    assert models == {
+        "audio": str(tmp_path / "there" / "both"),
+        "aligner": str(tmp_path / "here" / "own"),
+        "mapper": str(tmp_path / "there" / "none"),
+        "joint": "some/name",
+        "judge": {"kind": "both", "folder": str(tmp_path / "there" / "both")},
+        "dtype": "both",
+    }

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from safetensors.numpy import load_file, save_file
 
 from aai.errors import BadConfig
 from aai.profiles import PROFILES
-from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.stages import STAGES, make_config, open_run
 
@@ -105,14 +103,6 @@ def test_an_artifact_that_could_not_be_made_is_made_by_the_next_run(tmp_path):
     with pytest.raises(BadConfig, match="no images"):
         run.make_artifact("index", 1, fail)
     assert run.make_artifact("index", 1, lambda folder, beat: (folder / "all").write_text("1 2 3")).new == 5
-
-
-def test_the_rate_of_a_stage_is_that_of_its_last_run(tmp_path):
-    run = run_on(tmp_path)
-    for day, (new, took_s) in ((2, (10, 5.0)), (1, (100, 1.0))):
-        summary = StageSummary("fit", run.recipe("cues"), done=0, new=new, rejected=2, took_s=took_s)
-        run.record(datetime(2026, 1, day, tzinfo=UTC), summary)
-    assert run.rates() == {"fit": pytest.approx(12 / 5)}
 
 
 @pytest.mark.parametrize(("role", "model"), [("diffusion", "nowhere"), ("aligner", None)])

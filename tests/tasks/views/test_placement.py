@@ -4,8 +4,8 @@ import pytest
 
 from aai.errors import BadConfig
 from flows.app.doctor import examine
+from tasks.runtime import estimates
 from tasks.runtime.placement import Node
-from tasks.views import placement
 from tasks.views.placement import placements
 from tasks.views.plan import plan
 from tests.collection import run_on
@@ -16,7 +16,7 @@ RAY = {"num_workers": None}
 @pytest.fixture
 def two_gpus(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(placement, "this_machine", lambda: Node(16, 2))
+    monkeypatch.setattr(estimates, "this_machine", lambda: Node(16, 2))
 
 
 def test_stages_with_a_model_are_on_gpus_and_others_on_cpus(collection, two_gpus):

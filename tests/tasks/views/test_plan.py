@@ -3,11 +3,15 @@
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aai.errors import BadConfig
+from aai.format import duration
+from aai.workspace import Table
 from tasks.runtime.driver import StageSummary
+from tasks.runtime.estimates import Estimates
 from tasks.runtime.run import Run
 from tasks.views.plan import StagePlan, plan
 from tests.collection import NUM_CLIPS, NUM_IMAGES, build, run_on
@@ -32,7 +36,10 @@ def test_before_a_build_everything_is_new_and_nothing_is_written(collection):
     assert new_of(run) == {
         "list_images": NUM_IMAGES, "ingest_images": NUM_IMAGES, "embed_images": NUM_IMAGES, "list_audio": NUM_CLIPS,
     } | dict.fromkeys(AUDIO, NUM_CLIPS)  # fmt: skip
-    assert all(stage.estimate_s is None and stage.done == 0 for stage in plan(run).stages)
+    planned = plan(run)
+    assert all(stage.estimate.seconds is None and stage.done == 0 for stage in planned.stages)
+    total, advice = planned.times
+    assert total == "in total: unknown, without index" and advice.startswith("a trial tells more: ")
     assert files_of(collection) == before
 
 
@@ -49,11 +56,32 @@ def test_a_new_file_is_an_item_of_every_stage_after_it(built, collection):
     assert {name for name, summary in build(built).items() if summary.new or summary.rejected} >= {"list_audio"}
 
 
-def test_the_estimate_is_by_the_rate_of_the_last_run(built, collection):
+def test_the_estimate_is_by_what_earlier_runs_took_and_the_total_is_their_sum(built, collection):
     (collection / "sounds" / "new.flac").write_bytes((collection / "sounds" / "rain-0.2.flac").read_bytes() + b"\0")
-    planned, rates = by_stage(built), built.rates()
-    for name in ("list_audio", "align", "fit"):
-        assert planned[name].estimate_s == 1 / rates[name]
+    planned, estimates = plan(built), Estimates(built)
+    found = {stage.stage: stage.estimate.seconds for stage in planned.stages if stage.new}
+    assert found.keys() == {"list_audio", *AUDIO}
+    for name in ("align", "fit"):
+        [row] = rows_of(built.workspace.table("runs"), name)
+        assert 0 < row["loading_s"] + row["worked_s"] <= row["took_s"] and row["num_workers"] == 1
+        assert found[name] == row["loading_s"] + row["worked_s"] / NUM_CLIPS
+    assert planned.times[0] == (
+        f"in total: about {duration(sum(found.values()))}, without index "
+        f"({duration(estimates.last_s(built.stage_of('index')))} last time)"
+    )
+    assert [line.split(":")[0].strip() for line in planned.times[2:]] == list(found)
+
+
+def test_the_total_is_told_for_the_nodes_of_a_job_too(built, collection):
+    (collection / "sounds" / "new.flac").write_bytes((collection / "sounds" / "rain-0.2.flac").read_bytes() + b"\0")
+    run = run_on(collection, submit={"nodes": 4, "gpus": 0})
+    assert plan(run).times[1].startswith("as a job of the section `submit` (4 nodes of 8 CPUs and 0 GPUs), in total: ")
+    told = plan(run_on(collection, submit={"nodes": 4, "gpus": 2})).times[1]
+    assert "at least" in told and told.endswith("embed_audio, align, fit will take (no run on GPUs yet)")
+
+
+def rows_of(table: Table, stage: str) -> list[dict[str, Any]]:
+    return [row for row in table.read().to_pylist() if row["stage"] == stage]
 
 
 def test_stale_rows_are_explained_by_the_configuration_file_that_made_them(built, collection):
@@ -89,7 +117,7 @@ def test_a_removed_file_is_noted_and_pending_in_no_stage(collection):
     (collection / "sounds" / "fire-0.2.flac").unlink()
     planned = plan(run)
     assert planned.notes == [
-        "files gone from the source folders: 1",
+        "files of audio: 1 gone",
         f"metadata: {collection}/said.csv: {NUM_CLIPS - 1} of {NUM_CLIPS} rows name a file that is there; for example "
         f"line 4, sounds/fire-0.2.flac: no location of audio or images has {collection}/sounds/fire-0.2.flac",
         "not counted: index",
@@ -104,7 +132,7 @@ def test_changed_metadata_is_noted_and_only_what_was_made_from_labels_is_new(bui
     table = collection / "said.csv"
     table.write_text(table.read_text().replace("rain-0.2.flac,rain", "rain-0.2.flac,drizzle"))
     assert new_of(built) == {"list_audio": 1}
-    assert plan(built).notes == ["files with other metadata than before: 1"]
+    assert plan(built).notes == ["files of audio: 1 with other metadata than before"]
     by_label = run_on(collection, retrieve={"num_neighbours": 2, "method": "label"})
     table.write_text(table.read_text().replace("rain-0.2.flac,drizzle", "rain-0.2.flac,fire"))
     build(by_label, until="retrieve")
