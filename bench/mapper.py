@@ -10,9 +10,10 @@ intervals, bootstrapped by clip within phenomena. Differences are paired with th
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,20 +96,25 @@ class Bank:
         order = np.argsort(-cosines, axis=1)[:, :num]
         return order, np.take_along_axis(cosines, order, axis=1)
 
-    def train(self, steps: int, templates: tuple[str, ...] | None) -> CueMapper:
+    def train(self, changes: Mapping[str, Any], templates: tuple[str, ...] | None) -> CueMapper:
         """A mapper as `train_mapper` learns it, or one under fixed templates with equal chances."""
-        config = make_config(train_mapper={"method": "learned", "steps": steps})
-        options, clips = config.options(TrainMapperOptions), self.seen
+        config = make_config(train_mapper={"method": "learned", **changes})
+        options, clips, images = config.options(TrainMapperOptions), self.seen, self.images
         if templates is None:
-            ids = sorted({int(image_id) for clip in clips for image_id in clip.image_ids})
-            weights = dict(zip(ids, torch.from_numpy(ImagePrompts(config)(self.vectors[ids])), strict=True))
-            clips = [replace(c, weights=torch.stack([weights[int(i)] for i in c.image_ids])) for c in clips]
+            weights = torch.from_numpy(ImagePrompts(config)(self.vectors))
+            clips, images = ([_weighted(each, weights) for each in own] for own in (clips, images))
         options = options.model_copy(update={"templates": templates or prompts_of(config)})
         start = self.world.diffusion.word_embeddings(options.start_words).mean(0, keepdim=True).float()
         start = start.expand(options.num_tokens, -1).clone()
-        training = MapperTraining(self.world.diffusion, clips, start, options, config.seed)
-        training.run(steps)
+        training = MapperTraining(self.world.diffusion, clips, start, options, config.seed, images=images)
+        training.run(options.steps)
         return training.result()
+
+    @property
+    def images(self) -> list[ClipToFit]:
+        """All images as those that stand for clips, as `train_mapper` takes them where they are few enough."""
+        pairs = zip(torch.from_numpy(self.vectors), self.latents, strict=True)
+        return [ClipToFit(f"image {n}", vector, own[None], (str(n),)) for n, (vector, own) in enumerate(pairs)]
 
     def cues(self, network: torch.nn.Module) -> torch.Tensor:
         """The network's cues of the held-out clips."""
@@ -139,6 +145,10 @@ class Bank:
         kept = is_there.astype(float) if use != "noun" else np.full(len(places), np.nan)  # a noun has no place
         is_right, levels = reading.phenomenon.argmax(1).numpy() == names, reading.mean_intensity().numpy()
         return Scores(is_right, kept, levels, reading.mean_tone().numpy())
+
+
+def _weighted(clip: ClipToFit, weights: torch.Tensor) -> ClipToFit:
+    return replace(clip, weights=weights[[int(image_id) for image_id in clip.image_ids]])
 
 
 Statistic = Callable[[np.ndarray], float]
@@ -202,6 +212,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2_000, help="images of the bank")
     parser.add_argument("--steps", type=int, default=600, help="training steps of the mapper")
     parser.add_argument("--templates", nargs="+", help="train under these with equal chances, whatever images show")
+    parser.add_argument("--image-share", type=float, default=0.5, help="share of samples whose image is the clip")
     parser.add_argument("--sampler-steps", type=int, default=16)
     parser.add_argument("--fit-steps", type=int, default=8)
     parser.add_argument("--inversion-steps", type=int, default=48)
@@ -212,7 +223,9 @@ def main() -> None:
     assert bank.fresh, "held-out clips are embedded before anything is timed"
     for method in args.methods:
         if learned is None and method.startswith("learned"):
-            learned = bank.train(args.steps, args.templates and tuple(args.templates))
+            learned = bank.train(
+                {"steps": args.steps, "image_share": args.image_share}, args.templates and tuple(args.templates)
+            )
         network = learned if method.startswith("learned") else bank.world.mapper
         started_s, cues = time.process_time(), None
         if method == "inversion":

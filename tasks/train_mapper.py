@@ -1,5 +1,7 @@
 """Train the mapper that all clips share, on a sample of the bank's clips and the images retrieved for them."""
 
+import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,15 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig
 from aai.media.options import IngestOptions
+from aai.retrieve.options import RetrieveOptions
 from tasks.runtime.arrow import to_array
 from tasks.runtime.config import Config
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.image_prompts import ImagePrompts, names_places, prompt_settings, prompts_of
+from tasks.runtime.indexes import open_index
 from tasks.runtime.models import check_templates, image_role, initial_cue, open_diffusion
 from tasks.runtime.passes import Passes
 from tasks.runtime.run import Run
@@ -27,6 +32,8 @@ from tasks.runtime.supervision import SUPERVISED_CLIPS, locations_of, with_image
 from tasks.runtime.work import Outcome, Reject
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from aai.cues.denoising import ClipToFit
     from aai.cues.train_mapper import MapperTraining
 
@@ -36,12 +43,25 @@ METHODS = ("adapter", "mapper")
 _ROUND_STEPS = 20
 """Training steps between two states from which another worker can go on."""
 
+_WIDER, _MAX_NEAREST = 4, 256
+"""Images are looked for among four times as many as are wanted, because clips share them; at most so many a clip."""
+
 _CONFIG, _WEIGHTS, _STATE = "config.json", "model.safetensors", "state"
 _KEY = "first_step"
 _VECTORS = "SELECT v.image_id, v.vector FROM image_vectors v SEMI JOIN wanted w ON v.image_id = w.id"
+_IMAGES = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("vector", pa.list_(pa.float32())),
+        ("image_ids", pa.list_(pa.string())),
+        ("uri", pa.string()),
+    ]
+)
 _ROUND = pa.schema(
     [(_KEY, pa.string()), ("num_steps", pa.int64()), (_STATE, pa.binary()), ("clip_ids", pa.list_(pa.string()))]
 )
+
+_log = logging.getLogger(__name__)
 
 
 class MapperTrainer:
@@ -58,6 +78,7 @@ class MapperTrainer:
         self.options = options.model_copy(update={"max_rows": self.passes.max_rows, "templates": prompts})
         self.latents = Latents(context.options(IngestOptions).images, self.diffusion)
         self.clips: list[ClipToFit] = []
+        self.images: list[ClipToFit] = []
         self.training: MapperTraining | None = None
 
     def __call__(self, rows: pa.Table) -> Outcome:
@@ -100,9 +121,48 @@ class MapperTrainer:
     def _training(self, row: dict[str, Any]) -> "MapperTraining":
         from aai.cues.train_mapper import MapperTraining
 
-        self.clips = self.clips or self._load_clips(row["clip_ids"])
-        start = initial_cue(self.context, self.diffusion, self.options.num_tokens)
-        return MapperTraining(self.diffusion, self.clips, start, self.options, self.context.config.seed, row[_STATE])
+        if not self.clips:
+            self._load(row["clip_ids"])
+        start, seed = initial_cue(self.context, self.diffusion, self.options.num_tokens), self.context.config.seed
+        return MapperTraining(self.diffusion, self.clips, start, self.options, seed, row[_STATE], self.images)
+
+    def _load(self, clip_ids: list[str]) -> None:
+        """The clips of the sample with their images, and images that stand for clips."""
+        self.clips = self._load_clips(clip_ids)
+        retrieved = list(dict.fromkeys(id for clip in self.clips for id in clip.image_ids))
+        shown = self._similar(retrieved) if self.options.image_share else []
+        vectors = self._vectors_of({*retrieved, *shown}) if _needs_vectors(self.context.config) else {}
+        self.images = self._load_images(shown, vectors)
+        if names_places(self.context.config):
+            weights = self._weights_of(vectors)
+            pairs = (self.clips, self.images)
+            self.clips, self.images = ([_weighted(clip, weights) for clip in own] for own in pairs)
+
+    def _similar(self, retrieved: list[str]) -> list[str]:
+        """The images that stand for clips: those retrieved, and then the nearest of each clip in turn."""
+        num = self.options.num_images
+        if len(retrieved) >= num or self.context.options(RetrieveOptions).method != "audio":
+            return retrieved[:num]
+        images, _ = open_index(self.context, self)
+        queries = np.stack([clip.aligned.numpy() for clip in self.clips])
+        numbers, _ = images.index.search(queries, min(_MAX_NEAREST, math.ceil(_WIDER * num / len(queries))))
+        ranked = numbers.T[numbers.T >= 0]  # the best of every clip, then every second one and so on
+        nearest = np.array([*dict.fromkeys(ranked.tolist())], np.int64)
+        return list(dict.fromkeys([*retrieved, *images.ids_of(nearest)]))[:num]
+
+    def _load_images(self, image_ids: list[str], vectors: "dict[str, Tensor]") -> "list[ClipToFit]":
+        """Images as clips; those that cannot be read are left out."""
+        if not image_ids:
+            return []
+        listed = [{"clip_id": id, "vector": vectors[id].tolist(), "image_ids": [id], "uri": None} for id in image_ids]
+        with self.context.query() as query:
+            table = pa.Table.from_pylist(listed, schema=_IMAGES)
+            [rows] = with_images([table], locations_of(query, table))
+        rejects: list[Reject] = []
+        images = self.latents.clips(rows, rejects)
+        if rejects:
+            _log.warning("train_mapper: left out images that cannot be read: %d; %s", len(rejects), rejects[0].sentence)
+        return images
 
     def _load_clips(self, clip_ids: list[str]) -> "list[ClipToFit]":
         with self.context.query() as query:
@@ -115,21 +175,32 @@ class MapperTrainer:
         clips = self.latents.clips(rows.sort_by("clip_id"), rejects)
         if not clips:
             raise BadConfig(f"no clip has an image that can be read: {rejects[0].sentence}", key="train_mapper")
-        return self._with_weights(clips) if names_places(self.context.config) else clips
+        return clips
 
-    def _with_weights(self, clips: "list[ClipToFit]") -> "list[ClipToFit]":
-        """The clips, with the weight of each prompt for each of their images."""
+    def _vectors_of(self, image_ids: set[str]) -> "dict[str, Tensor]":
+        """The vectors of images."""
         import torch
 
-        ids = sorted({image_id for clip in clips for image_id in clip.image_ids})
+        ids = sorted(image_ids)
         with self.context.query() as query:
             query.keep_ids("wanted", ids)
             query.narrow("wanted", "image_id", _VECTORS)
             found = query.table(_VECTORS).sort_by("image_id")
         assert found["image_id"].to_pylist() == ids, "what was retrieved has a vector"
-        weights = torch.from_numpy(ImagePrompts(self.context.config)(to_array(found["vector"])))
-        number_of = {image_id: number for number, image_id in enumerate(ids)}
-        return [replace(clip, weights=weights[[number_of[id] for id in clip.image_ids]]) for clip in clips]
+        return dict(zip(ids, torch.from_numpy(to_array(found["vector"])), strict=True))
+
+    def _weights_of(self, vectors: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        """The weight of each prompt for each image."""
+        import torch
+
+        weights = ImagePrompts(self.context.config)(torch.stack([*vectors.values()]).numpy())
+        return dict(zip(vectors, torch.from_numpy(weights), strict=True))
+
+
+def _weighted(clip: "ClipToFit", weights: "dict[str, Tensor]") -> "ClipToFit":
+    import torch
+
+    return replace(clip, weights=torch.stack([weights[id] for id in clip.image_ids]))
 
 
 class _Rounds:
@@ -205,8 +276,14 @@ def _is_trained(config: Config) -> bool:
     return config.options(TrainMapperOptions).method != "shipped" and config.options(FitOptions).method in METHODS
 
 
+def _needs_vectors(config: Config) -> bool:
+    return names_places(config) or config.options(TrainMapperOptions).image_share > 0
+
+
 def _reads(config: Config) -> tuple[str, ...]:
-    return ("neighbours", "aligned_vectors", *(["image_vectors"] if names_places(config) else []))
+    searches = config.options(TrainMapperOptions).image_share > 0
+    vectors = ["image_vectors"] if _needs_vectors(config) else []
+    return ("neighbours", "aligned_vectors", *vectors, *(["index"] if searches else []))
 
 
 def _models(config: Config) -> tuple[str, ...]:
@@ -216,6 +293,8 @@ def _models(config: Config) -> tuple[str, ...]:
 def _settings(config: Config) -> Mapping[str, Any]:
     settings = config.options(TrainMapperOptions).settings()
     del settings["places"]
+    if not settings["image_share"]:  # the mapper is the one before there was such a share
+        del settings["image_share"], settings["num_images"]
     return settings | (prompt_settings(config) if names_places(config) else {})
 
 

@@ -67,6 +67,14 @@ class TrainMapperOptions(Options):
     batch_size: int = Field(32, gt=0)
     """Batch size of a training step, in samples (clip, image, timestep, noise)."""
 
+    image_share: float = Field(0.5, ge=0, lt=1)
+    """Share of each batch in which an image stands for a clip, and its own vector for the clip's: it says exactly what
+    the image shows, so the mapper learns more from few clips. 0 trains on clips alone."""
+
+    num_images: int = Field(2_000, gt=0)
+    """Number of images that stand for clips: those retrieved for the clips of the training set and, if they are
+    fewer, the images most similar to these clips."""
+
     max_rows: int | None = Field(None, gt=0, json_schema_extra=SPEED_ONLY)
     """Micro-batch size: maximum number of samples in one forward and backward pass; gradients are accumulated for a
     larger batch. By default it follows from the free memory. It changes the speed, not the mapper."""

@@ -38,9 +38,10 @@ class MapperTraining:
         options: steps, batch size, learning rate and templates.
         run_seed: the seed of the run.
         state: the return value of `state` in the round before.
+        images: images that stand for clips in a share of each batch, with their own vectors.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: TextToImage,
         clips: Sequence[ClipToFit],
@@ -48,8 +49,9 @@ class MapperTraining:
         options: TrainMapperOptions,
         run_seed: int,
         state: bytes | None = None,
+        images: Sequence[ClipToFit] = (),
     ) -> None:
-        self.model, self.clips, self.options, self.run_seed = model, clips, options, run_seed
+        self.model, self.clips, self.images, self.options, self.run_seed = model, clips, images, options, run_seed
         self.max_rows = min(options.max_rows or DEFAULT_ROWS, options.batch_size)
         tensors = load(state) if state else {"start": start.cpu(), "step": torch.tensor(0)}
         self.start, self.step = tensors["start"], int(tensors["step"])
@@ -131,8 +133,12 @@ class MapperTraining:
 
     def _draw_clips(self) -> list[ClipToFit]:
         rng = generator_of(seed_of(self.run_seed, "learn", "", "clips", self.step))
-        indices = torch.randint(len(self.clips), (self.options.batch_size,), generator=rng).tolist()
-        return [self.clips[index] for index in indices]
+        num_images = round(self.options.batch_size * self.options.image_share) if self.images else 0
+        drawn: list[ClipToFit] = []
+        for pairs, num in ((self.clips, self.options.batch_size - num_images), (self.images, num_images)):
+            if num:
+                drawn += [pairs[index] for index in torch.randint(len(pairs), (num,), generator=rng).tolist()]
+        return drawn
 
     def _draw_row(self, clip: ClipToFit, index: int) -> SampleRows:
         """One row of a clip, the `index`th of the batch."""

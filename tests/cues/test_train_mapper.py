@@ -117,3 +117,14 @@ def test_the_result_is_the_moving_average_of_the_weights(model):
 def test_sdxl_has_a_mapper_too(sdxl_folder):
     model = load_diffusion(sdxl_folder)
     assert trained(model, steps=1).shape == (4, 2, model.cue_dim)
+
+
+def test_images_stand_for_clips_in_a_share_of_each_batch(model):
+    images = random_clips(3, seed=9)
+    start = model.word_embeddings(["rain", "fire"])
+    mixed = MapperTraining(model, CLIPS, start, QUICK.model_copy(update={"image_share": 0.25}), 0, images=images)
+    own = {id(clip) for clip in images}
+    for mixed.step in range(20):
+        assert sum(id(clip) in own for clip in mixed._draw_clips()) == 1
+    alone = MapperTraining(model, CLIPS, start, QUICK.model_copy(update={"image_share": 0}), 0, images=images)
+    assert [id(clip) in own for clip in alone._draw_clips()] == [False] * 4

@@ -229,20 +229,59 @@ def test_the_rows_of_the_sample_have_the_locations_of_their_images(shared_collec
 def test_images_are_trained_under_the_prompts_that_they_suit(shared_collection):
     """All images of the collection are nouns."""
     worker = MapperTrainer(run_with(shared_collection).context())
-    clips = worker._load_clips(_sample(run_with(shared_collection)))
+    worker._load(_sample(run_with(shared_collection)))
     prompts = worker.options.templates
     without_place = [number for number, prompt in enumerate(prompts) if prompt in ("a photo of *", "a picture of *")]
-    for clip in clips:
+    shares = []
+    for clip in (*worker.clips, *worker.images):
         assert clip.weights.shape == (len(clip.image_ids), len(prompts))
-        own = clip.weights[:, without_place].sum(1) / clip.weights.sum(1)
-        assert float(own.min()) > 0.5
+        shares.append(clip.weights[:, without_place].sum(1) / clip.weights.sum(1))
+    assert float(torch.cat(shares).mean()) > 0.9
+
+
+@pytest.mark.parametrize("num_images", [2, 6, 2_000])
+def test_images_that_were_retrieved_stand_for_clips_first(shared_collection, num_images):
+    run = run_with(shared_collection, templates=["a photo of *"], num_images=num_images)
+    worker = MapperTrainer(run.context())
+    worker._load(_sample(run))
+    vectors = {row["image_id"]: torch.tensor(row["vector"]) for row in rows_of(run, "image_vectors")}
+    retrieved = {image_id for clip in worker.clips for image_id in clip.image_ids}
+    shown = [image.clip_id for image in worker.images]
+    assert len(set(shown)) == len(shown) == min(num_images, len(vectors))
+    assert retrieved <= set(shown) or set(shown) <= retrieved
+    for image in worker.images:
+        assert torch.equal(image.aligned, vectors[image.clip_id]) and image.image_ids == (image.clip_id,)
+
+
+def test_an_image_that_cannot_be_read_stands_for_no_clip(collection, caplog):
+    run = run_on(collection, train_mapper=QUICK | {"templates": ["a photo of *"]})
+    build(run, until="retrieve")
+    worker = MapperTrainer(run.context())
+    worker._load(_sample(run))
+    retrieved = {image_id for clip in worker.clips for image_id in clip.image_ids}
+    other = next(image.clip_id for image in worker.images if image.clip_id not in retrieved)
+    with run.query() as query:
+        places = query.table("SELECT image_id, uri FROM present_images").to_pylist()
+    [uri] = [row["uri"] for row in places if row["image_id"] == other]
+    Path(uri).unlink()
+    again = MapperTrainer(run.context())
+    again._load(_sample(run))
+    assert {image.clip_id for image in worker.images} - {image.clip_id for image in again.images} == {other}
+    assert "left out images that cannot be read: 1" in caplog.text
+
+
+def test_without_a_share_of_images_the_index_is_not_read(shared_collection):
+    run = run_with(shared_collection, image_share=0)
+    worker = MapperTrainer(run.context())
+    worker._load(_sample(run))
+    assert worker.images == [] and MAPPER.upstream(run.config) == ("neighbours", "aligned_vectors", "image_vectors")
 
 
 def test_templates_without_places_keep_the_recipe_and_need_no_vectors(shared_collection):
-    plain = run_with(shared_collection, templates=["a photo of *"])
+    plain = run_with(shared_collection, templates=["a photo of *"], image_share=0)
     assert MAPPER.upstream(plain.config) == ("neighbours", "aligned_vectors")
     assert MAPPER.roles(plain.config) == ("diffusion",)
-    elsewhere = run_with(shared_collection, templates=["a photo of *"], places=["city"])
+    elsewhere = run_with(shared_collection, templates=["a photo of *"], image_share=0, places=["city"])
     assert elsewhere.recipe("mapper") == plain.recipe("mapper")
     named, other = (run_with(shared_collection, places=[place]) for place in ("city", "desert"))
     assert named.recipe("mapper") != other.recipe("mapper")
