@@ -33,6 +33,14 @@ def choice_of(run: Run, job: Job) -> dict[str, Any]:
     return {"candidates": job.candidates, "chosen_by": measure, "chosen_by_model": model}
 
 
+def default_measure(config: Config) -> Measure | None:
+    """The first measure whose model did not retrieve the images; none if each did or has no model."""
+    for measure in _ROLES:
+        if _model(config, measure) is not None and not _has_retrieved(config, measure):
+            return measure
+    return None
+
+
 def dependence_of(config: Config, job: Job) -> str | None:
     """A sentence on a measure that is not independent of the retrieval; none if it is."""
     if job.candidates == 1 or job.chosen_by is None or not _has_retrieved(config, job.chosen_by):
@@ -49,9 +57,8 @@ def note(counts: Counter[str]) -> str:
 
 
 def _independent(config: Config, job: Job) -> Measure:
-    for measure in _ROLES:
-        if _model(config, measure) is not None and not _has_retrieved(config, measure):
-            return measure
+    if measure := default_measure(config):
+        return measure
     raise BadConfig(
         "no measure is independent of the retrieval: name a model in models.judge or models.audio_judge, or set "
         "chosen_by: clip_score, whose encoder retrieved the cues' images",

@@ -36,6 +36,8 @@ class Curve:
     """The value with the best quality; the smallest of equals."""
     enough: int
     """The smallest value that is not distinguishably below the best."""
+    per_doubling: Interval | None
+    """Change of the quality per doubling of the setting, by least squares; none if a value is 0 or alone."""
 
 
 def curve_of(
@@ -61,4 +63,13 @@ def curve_of(
         own = Interval.of(float(quality[index]), resampled[:, index])
         points.append(Point(values[index], own, Interval.of(float(gap), gaps), nums[index]))
     enough = next(point.value for point in points if not point.is_below)
-    return Curve(points, values[best], enough)
+    at = [values[index] for index in order]
+    return Curve(points, values[best], enough, _per_doubling(at, quality[order], resampled[:, order]))
+
+
+def _per_doubling(at: Sequence[int], quality: np.ndarray, resampled: np.ndarray) -> Interval | None:
+    if len(at) < 2 or min(at) <= 0:
+        return None
+    centred = np.log2(at) - np.log2(at).mean()
+    weights = centred / (centred**2).sum()
+    return Interval.of(float(quality @ weights), resampled @ weights)

@@ -1,6 +1,10 @@
 """Intervals of figures by the bootstrap over clips, paired: a resample takes the same clips of all methods.
 
-Clips are drawn within strata, their labels, so that every resample has as many clips of each label as there are.
+Clips are drawn within strata, their labels, so that every resample has as many clips of each label as there are. Labels
+with a single clip are one stratum. For means a resample has one draw less of each stratum, with a weight for it: with n
+draws of n clips the variance would be too small by (n - 1) / n, by half for two clips.
+
+Source: Rao and Wu 1988, "Resampling inference with complex survey data", for the draws of means.
 """
 
 import math
@@ -55,7 +59,11 @@ class Draws:
 
     def __init__(self, strata: Sequence[str | None], num: int = RESAMPLES, seed: int = 0) -> None:
         names = np.asarray([name or "" for name in strata], object)
-        self._members = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
+        members = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
+        alone = [own for own in members if len(own) == 1]
+        self._labels = [own for own in members if len(own) > 1]
+        """Strata that are one label; another one may follow."""
+        self._members = self._labels + ([np.concatenate(alone)] if alone else [])
         rng = np.random.default_rng(seed)
         self._drawn = [own[rng.integers(len(own), size=(num, len(own)))] for own in self._members]
 
@@ -63,15 +71,16 @@ class Draws:
     def one(self) -> "Draws":
         """The clips as they are, once."""
         same = object.__new__(Draws)
-        same._members, same._drawn = self._members, [own[None] for own in self._members]
+        same._labels, same._members, same._drawn = self._labels, self._members, [own[None] for own in self._members]
         return same
 
     def means(self, values: Float[np.ndarray, "clips methods"]) -> Float[np.ndarray, "resamples methods"]:
         """The mean over clips of each resample; clips without a value (NaN) are left out."""
         is_known = ~np.isnan(values)
         filled = np.where(is_known, values, 0)
-        total = sum(filled[drawn].sum(axis=1) for drawn in self._drawn)
-        num = sum(is_known[drawn].sum(axis=1) for drawn in self._drawn)
+        weighted = [self._weighted(drawn) for drawn in self._drawn]
+        total = sum(weight * filled[drawn].sum(axis=1) for weight, drawn in weighted)
+        num = sum(weight * is_known[drawn].sum(axis=1) for weight, drawn in weighted)
         return _ratio(np.asarray(total, float), np.asarray(num, float))
 
     def degrees(self, truth: Float[np.ndarray, " clips"], judged: Float[np.ndarray, "clips methods"]) -> Degrees:
@@ -79,23 +88,31 @@ class Draws:
         columns = [self._degrees_of(truth, judged[:, method]) for method in range(judged.shape[1])]
         return Degrees(*(np.stack(each, axis=1) for each in zip(*columns, strict=True)))
 
+    def _weighted(self, drawn: np.ndarray) -> tuple[float, np.ndarray]:
+        """The draws of a stratum that count for means, and their weight; none for the only clip there is."""
+        num = drawn.shape[1]
+        if len(drawn) == 1:
+            return 1.0, drawn
+        if num == 1:
+            return float(len(self._members) > 1), drawn
+        return num / (num - 1), drawn[:, :-1]
+
     def _degrees_of(self, truth: np.ndarray, judged: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         is_known = ~(np.isnan(truth) | np.isnan(judged))
         num = len(self._drawn[0])
-        ranks, differences, count = [], np.zeros(num), 0.0
+        ranks: list[np.ndarray] = []
         covariance, variance = np.zeros(num), np.zeros(num)
-        for drawn, own in zip(self._drawn, self._members, strict=True):
+        for drawn, own in zip(self._drawn, self._labels, strict=False):
             if not is_known[own].any():
                 continue
             known = drawn if is_known[own].all() else _only(drawn, own, is_known)
             x, y = truth[known], judged[known]
             ranks.append(_spearman(x, y))
-            differences, count = differences + (y - x).sum(axis=1), count + x.shape[1]
             centred = x - x.mean(axis=1, keepdims=True)
             covariance = covariance + (centred * y).sum(axis=1)
             variance = variance + (centred**2).sum(axis=1)
         rank = _mean_of_defined(np.stack(ranks)) if ranks else np.full(num, math.nan)
-        return rank, _ratio(differences, np.full(num, count)), _ratio(covariance, variance)
+        return rank, self.means((judged - truth)[:, None])[:, 0], _ratio(covariance, variance)
 
 
 def jackknife(value: float, without: Float[np.ndarray, " clips"]) -> Interval:

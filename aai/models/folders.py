@@ -110,7 +110,7 @@ def check_folder(role: str, folder: Path) -> None:
     elif role == "image_reward":
         _check_files(folder, ("ImageReward.pt", "med_config.json", "vocab.txt"))
     elif role != "judge":  # another package may provide it
-        _check_part(folder, _KINDS.get(role, ()), allow_bin=role == "audio")
+        _check_part(folder, role)
     for path in _weights(folder) if role == "judge" else ():
         check_weights(path)
 
@@ -133,7 +133,7 @@ def _check_checkpoint(role: str, path: Path) -> None:
         )
 
 
-def check_packages(kind: str, name: str | Path) -> None:
+def check_packages(kind: str, name: str | Path, role: str = "") -> None:
     """Check that the packages that a model needs are installed, without importing them.
 
     Raises:
@@ -141,8 +141,8 @@ def check_packages(kind: str, name: str | Path) -> None:
     """
     if missing := [package for package in _PACKAGES.get(kind, ()) if find_spec(package) is None]:
         sentence = f"it needs the package {missing[0]}: pip install timm torchvision"
-        remedy = "or set align.method to labels, which needs no further package"
-        raise BadConfig(f"{sentence}, {remedy}", key="models.joint", uri=str(name))
+        other = "set align.method to labels" if role == "joint" else "name EmbeddingGemma 2"
+        raise BadConfig(f"{sentence}, or {other}, which needs no further package", uri=str(name))
 
 
 def check_weights(path: Path) -> None:
@@ -156,15 +156,15 @@ def check_weights(path: Path) -> None:
         raise BadConfig(f"{fault}: {_AGAIN}", uri=str(path))
 
 
-def _check_part(folder: Path, kinds: Sequence[str] = (), allow_bin: bool = False) -> None:
-    config = _read_json(folder / "config.json")
+def _check_part(folder: Path, role: str = "") -> None:
+    config, kinds = _read_json(folder / "config.json"), _KINDS.get(role, ())
     if kinds and config.get("model_type", kinds[0]) not in kinds:
         needed = " or ".join(kinds)
         sentence = f"a model of the type {config['model_type']}, where one of the type {needed} is needed"
         raise BadConfig(f"{sentence}: name another folder", uri=str(folder / "config.json"))
-    check_packages(config.get("model_type", ""), folder)
+    check_packages(config.get("model_type", ""), folder, role)
     weights = _weights(folder)
-    if not weights and not (allow_bin and (folder / "pytorch_model.bin").is_file()):
+    if not weights and not (role == "audio" and (folder / "pytorch_model.bin").is_file()):
         raise MissingFile(f"it has no weights (safetensors): {_AGAIN}", uri=str(folder))
     for path in weights:
         if not path.is_file():

@@ -180,5 +180,5 @@ def _packages(name: str | Path) -> Iterator[None]:
         import timm  # noqa: F401 - with torchvision, an extra
     except RuntimeError as error:
         sentence = "torchvision is of another build than torch: install both from one index"
-        raise BadConfig(f"{sentence}, or set align.method to labels", key="models.joint", uri=str(name)) from error
+        raise BadConfig(f"{sentence}, or name EmbeddingGemma 2", uri=str(name)) from error
     yield

@@ -27,6 +27,8 @@ class SweepPart:
     qualities: Sequence[tuple[str, str, bool]]
     """Title, explanation, and whether it is independent."""
     rows: Sequence[SweepRow]
+    gains: Sequence[str]
+    """What a doubling of the setting changes, where that is of interest."""
     plots: Sequence[Plot]
 
 

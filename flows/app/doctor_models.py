@@ -45,7 +45,7 @@ def _needed_extras(run: Run) -> set[str]:
     places = [run.workspace.uri, *(each for key in _LOCATIONS for each in getattr(run.config, key))]
     needed = {"s3"} if any(place.startswith("s3://") for place in places) else set()
     # A folder of another name is looked at by `check_folders`, which knows the kind from its files.
-    if "joint" in run.roles and "pe-av" in run.revision("joint")[0].lower():
+    if any(role in run.roles and "pe-av" in run.revision(role)[0].lower() for role in ("joint", "audio_judge")):
         needed.add("joint")
     return needed
 

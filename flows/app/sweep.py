@@ -27,26 +27,34 @@ def sweep(
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the bank's configuration; repeatable."),
     ] = None,
 ) -> None:
-    """Quality against steps, rows, neighbours, training clips and candidates, and which value is enough."""
+    """Quality against steps, rows, neighbours, training clips and candidates, and which value is enough.
+
+    It writes recommended.yaml with these values: `include: sweep/recommended.yaml` in aai.yaml makes them its defaults.
+    """
     with sentences():
         from flows.app.opening import changed
         from flows.steps import check_sources
-        from tasks.evaluate.sweep import load_sweep, open_sweep, swept
+        from tasks.evaluate.recommended import usage
+        from tasks.evaluate.sweep import chooser_of, load_sweep, open_sweep, swept
         from tasks.evaluate.sweep_output import PAGE, write_sweep
 
         given: dict[str, Any] = {"config": config, "output": output}
         options = load_sweep(description, {name: str(path) for name, path in given.items() if path})
         comparisons = {}
-        for setting, opened in open_sweep(options, changed({}, changes)).items():
+        settings = open_sweep(options, changed({}, changes))
+        for setting, opened in settings.items():
             check_sources(opened.base)
             with at_work(opened.base):
                 comparisons[setting] = opened.run()
-        found = swept(options, comparisons)
+        found = swept(options, comparisons, chooser_of(settings))
         write_sweep(Path(options.output), found)
+        hints = usage(options, found, next(iter(settings.values())).base.config)
     _show(found)
     for note in found.notes:
         remark(note)
     typer.echo(f"wrote {Path(options.output) / PAGE}")
+    for hint in hints:
+        typer.echo(hint)
 
 
 def _show(found: "Sweep") -> None:
@@ -54,6 +62,7 @@ def _show(found: "Sweep") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tasks.evaluate.sweep_output import gains_of
     from tasks.evaluate.tables import number
 
     for setting, enough in found.enough.items():
@@ -72,5 +81,8 @@ def _show(found: "Sweep") -> None:
             seconds = found.seconds.get(setting, {}).get(value)
             table.add_row(str(value), *cells, "" if seconds is None else f"{seconds:.3g}")
         Console().print(table)
-        typer.echo(f"{setting}: {enough} is enough: no quality is distinguishably below its best")
+        for gain in gains_of(found, setting):
+            typer.echo(gain)
+        which = "quality" if all(each.is_independent for each in own) else "independent quality"
+        typer.echo(f"{setting}: {enough} is enough: no {which} is distinguishably below its best")
     typer.echo("in parentheses: 95 % interval over clips; *: below the best value, paired by clip")

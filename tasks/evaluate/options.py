@@ -83,20 +83,8 @@ class ComparedClips(CueFilter):
     """Maximum number of clips, sampled evenly over the labels."""
 
 
-class ComparisonOptions(Options):
-    """Everything that can be configured about a comparison."""
-
-    config: str = "aai.yaml"
-    """Configuration of the bank. Each method's is derived from it, and all use its workspace."""
-
-    output: str = "comparison"
-    """Folder to write to: results.json, results.md, index.html, cells.parquet and pictures."""
-
-    methods: tuple[Method, ...] = Field(tuple(METHODS[name] for name in _DEFAULT), min_length=1)
-    """Methods: names of built-in ones, or a name with `set`, `prompt` or `pictures`."""
-
-    reference: str | None = None
-    """The method that the others are compared with; by default the first."""
+class PictureOptions(Options):
+    """Which pictures are compared: of which clips, with which prompts and seeds."""
 
     prompts: tuple[Prompt, ...] = Field(("a photo of *",), min_length=1)
     """Prompts with `*` for the sound. A prompt may be a job with further keys, such as mode, source_prompt and edit."""
@@ -110,27 +98,6 @@ class ComparisonOptions(Options):
     seeds: int | tuple[int, ...] = 1
     """Pictures per clip and prompt. Each clip has seeds of its own, the same for all methods; a list gives all clips
     the same seeds, so that one unlucky seed spoils all pictures."""
-
-    own_images: Literal["none", "names"] = "none"
-    """`names`: the image with the name of a clip's recording, as a.jpg for a.flac, is the clip's own, and IIS compares
-    pictures with it."""
-
-    num_images: int = Field(2_000, gt=1)
-    """Maximum number of images of the collection that KID and CMMD compare pictures with."""
-
-    @field_validator("methods", mode="before")
-    @classmethod
-    def _named(cls, given: Any) -> Any:
-        return [_method(each) for each in given] if isinstance(given, list | tuple) else given
-
-    @field_validator("methods", mode="after")
-    @classmethod
-    def _distinct(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
-        names = [method.name for method in methods]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two methods have the name {name!r}: choose another for one of them")
-        return methods
 
     @field_validator("prompts", mode="before")
     @classmethod
@@ -149,17 +116,55 @@ class ComparisonOptions(Options):
         return checked_seeds(given)
 
     @model_validator(mode="after")
+    def _has_photos_to_draw(self) -> "PictureOptions":
+        has_photos = any(isinstance(prompt, dict) and prompt.get("source_images") for prompt in self.prompts)
+        if self.photos_per_clip is not None and not has_photos:
+            raise ValueError("photos_per_clip: no prompt has source_images to draw from: leave it out")
+        return self
+
+
+class ComparisonOptions(PictureOptions):
+    """Everything that can be configured about a comparison."""
+
+    config: str = "aai.yaml"
+    """Configuration of the bank. Each method's is derived from it, and all use its workspace."""
+
+    output: str = "comparison"
+    """Folder to write to: results.json, results.md, index.html, cells.parquet and pictures."""
+
+    methods: tuple[Method, ...] = Field(tuple(METHODS[name] for name in _DEFAULT), min_length=1)
+    """Methods: names of built-in ones, or a name with `set`, `prompt` or `pictures`."""
+
+    reference: str | None = None
+    """The method that the others are compared with; by default the first."""
+
+    own_images: Literal["none", "names"] = "none"
+    """`names`: the image with the name of a clip's recording, as a.jpg for a.flac, is the clip's own, and IIS compares
+    pictures with it."""
+
+    num_images: int = Field(2_000, gt=1)
+    """Maximum number of images of the collection that KID and CMMD compare pictures with."""
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        several = (given,) if isinstance(given, str | Mapping) else given
+        return [_method(each) for each in several] if isinstance(several, list | tuple) else given
+
+    @field_validator("methods", mode="after")
+    @classmethod
+    def _distinct(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
+        names = [method.name for method in methods]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two methods have the name {name!r}: choose another for one of them")
+        return methods
+
+    @model_validator(mode="after")
     def _reference_is_a_method(self) -> "ComparisonOptions":
         names = [method.name for method in self.methods]
         if self.reference is not None and self.reference not in names:
             raise ValueError(f"reference: there is no method {self.reference!r}: choose from {', '.join(names)}")
-        return self
-
-    @model_validator(mode="after")
-    def _has_photos_to_draw(self) -> "ComparisonOptions":
-        has_photos = any(isinstance(prompt, dict) and prompt.get("source_images") for prompt in self.prompts)
-        if self.photos_per_clip is not None and not has_photos:
-            raise ValueError("photos_per_clip: no prompt has source_images to draw from: leave it out")
         return self
 
     @property

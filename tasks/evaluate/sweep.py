@@ -17,13 +17,14 @@ from aai.errors import BadConfig
 from aai.evaluate.curves import Curve, curve_of
 from aai.evaluate.intervals import Draws
 from aai.jobs.job import MAX_CANDIDATES, Measure
-from aai.metrics import CLIP_SCORE, DEGREES, JUDGE_PHENOMENON, KEPT_PSNR, METRICS
-from aai.options import Options
+from aai.metrics import AIS_COSINE, CLIP_SCORE, DEGREES, JUDGE_PHENOMENON, KEPT_PSNR, METRICS
 from aai.yaml_reader import read_yaml
+from tasks.choice import default_measure
 from tasks.evaluate.compare import Opened, open_comparison
 from tasks.evaluate.figures import MEAN, RANK, title_of
-from tasks.evaluate.options import ComparedClips, ComparisonOptions, Method
+from tasks.evaluate.options import ComparisonOptions, Method, PictureOptions
 from tasks.evaluate.output import CELLS, Comparison
+from tasks.evaluate.prompts import resolved
 from tasks.runtime.config import read_options
 
 Setting = Literal["steps", "rows", "neighbours", "clips", "candidates"]
@@ -37,7 +38,7 @@ SETTINGS: dict[Setting, str] = {
 }
 """What can be varied, and what it is."""
 
-_KEYS: dict[Setting, tuple[str, dict[str, Any]]] = {
+KEYS: dict[Setting, tuple[str, dict[str, Any]]] = {
     "steps": ("fit.steps", {"fit.method": "adapter"}),
     "rows": ("train_mapper.num_tokens", {"train_mapper.method": "learned"}),
     "neighbours": ("retrieve.num_neighbours", {}),
@@ -52,10 +53,13 @@ _CHOSEN_BY: dict[Measure, frozenset[str]] = {
 }
 """The metrics of the model that chose the candidates."""
 
+_WITNESS: dict[Measure, str] = {"judge": CLIP_SCORE, "audio_judge": CLIP_SCORE, "clip_score": AIS_COSINE}
+"""What tells a gain of candidates where all that is read by default is of the model that chose them."""
+
 _WHERE = "docs/EVALUATE.md lists all there are"
 
 
-class SweepOptions(Options):
+class SweepOptions(PictureOptions):
     """Everything that can be configured about a sweep."""
 
     config: str = "aai.yaml"
@@ -72,19 +76,10 @@ class SweepOptions(Options):
 
     metrics: tuple[str, ...] = ()
     """Metrics of quality; of a degree its rank correlation. By default what the judge reads, else CLIPScore; of edits
-    also the kept PSNR."""
+    also the kept PSNR, and of candidates a metric of another model than the one that chooses."""
 
     chosen_by: Measure | None = None
     """Measure of the best candidate; as in jobs."""
-
-    prompts: tuple[str | dict[str, Any], ...] = Field(("a photo of *",), min_length=1)
-    """Prompts with `*` for the sound, as in a comparison."""
-
-    clips: ComparedClips = ComparedClips()
-    """Which clips, as in a comparison."""
-
-    seeds: int | tuple[int, ...] = 1
-    """Pictures per clip and prompt, as in a comparison."""
 
     @field_validator("vary")
     @classmethod
@@ -114,6 +109,7 @@ class SweepOptions(Options):
             output=str(Path(self.output) / setting),
             methods=tuple(self._method(setting, value) for value in values),
             prompts=self.prompts,
+            photos_per_clip=self.photos_per_clip,
             clips=self.clips,
             seeds=self.seeds,
         )
@@ -122,7 +118,7 @@ class SweepOptions(Options):
         if setting == "candidates":
             measure = {"chosen_by": self.chosen_by} if self.chosen_by and value > 1 else {}
             return Method(name=method_of(setting, value), set=self.set, job={"candidates": value} | measure)
-        key, presupposed = _KEYS[setting]
+        key, presupposed = KEYS[setting]
         return Method(name=method_of(setting, value), set=presupposed | self.set | {key: value})
 
 
@@ -160,7 +156,7 @@ class Sweep:
         nested: dict[str, Any] = {}
         for setting, value in self.enough.items():
             if setting != "candidates":
-                section, key = _KEYS[setting][0].split(".")
+                section, key = KEYS[setting][0].split(".")
                 nested.setdefault(section, {})[key] = value
         return nested
 
@@ -193,6 +189,8 @@ def load_sweep(path: Path, given: Mapping[str, Any]) -> SweepOptions:
     for name in ("config", "output"):
         if isinstance(keys[name], str) and "://" not in keys[name]:
             keys[name] = str(path.parent / os.path.expanduser(keys[name]))
+    if "prompts" in keys:
+        keys["prompts"] = resolved(keys["prompts"], path.parent)
     return read_options(SweepOptions, keys | dict(given), _WHERE, str(path))
 
 
@@ -205,18 +203,30 @@ def open_sweep(options: SweepOptions, changes: Mapping[str, Any]) -> dict[Settin
     return {setting: open_comparison(options.comparison(setting), changes) for setting in options.vary}
 
 
-def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison]) -> Sweep:
+def chooser_of(opened: Mapping[Setting, Opened]) -> Measure:
+    """What chooses the candidates of a sweep, unless it says so itself."""
+    *_, run = next(iter(opened.values())).runs.values()
+    return default_measure(run.config) or "clip_score"
+
+
+def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], chooser: Measure = "judge") -> Sweep:
     """The curves of comparisons that were run.
+
+    Args:
+        options: the sweep.
+        comparisons: its comparisons, by setting.
+        chooser: what chose the candidates, unless the sweep says so.
 
     Raises:
         BadConfig: none has a metric of the sweep.
     """
+    chooser, num_clips = options.chosen_by or chooser, 0
     curves: list[SweptCurve] = []
     notes: list[str] = []
-    num_clips = 0
     for setting, comparison in comparisons.items():
         rows = pq.read_table(comparison.folder / CELLS).to_pylist()
-        own = [curve for name in _qualities(options, rows) if (curve := _curve(options, setting, name, rows))]
+        names = _qualities(options, setting, rows, chooser)
+        own = [curve for name in names if (curve := _curve(options, setting, name, rows, chooser))]
         if not own:
             known = ", ".join(name for name in METRICS if any(row.get(name) is not None for row in rows))
             raise BadConfig(f"no picture has one of these metrics: choose from {known}", key="metrics")
@@ -225,9 +235,15 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison]) -> S
             notes.append(f"{setting}: all values give the same quality: no effect, or too few clips to show one")
         num_clips = max(num_clips, len({row["clip_id"] for row in rows}))
         curves += own
-    enough = {setting: max(own.curve.enough for own in curves if own.setting == setting) for setting in comparisons}
+    enough = {setting: _enough([own for own in curves if own.setting == setting]) for setting in comparisons}
     seconds = {setting: _seconds(options, setting, comparison) for setting, comparison in comparisons.items()}
     return Sweep(curves, enough, seconds, num_clips, notes)
+
+
+def _enough(curves: Sequence[SweptCurve]) -> int:
+    """The value that is enough for all qualities: for those that are independent, if there are any."""
+    independent = [own for own in curves if own.is_independent]
+    return max(own.curve.enough for own in independent or curves)
 
 
 def method_of(setting: Setting, value: int) -> str:
@@ -242,16 +258,25 @@ def _seconds(options: SweepOptions, setting: Setting, comparison: Comparison) ->
     }
 
 
-def _qualities(options: SweepOptions, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The metrics of a sweep: what the judge reads, where it does, else CLIPScore; and what edits keep."""
+def _qualities(
+    options: SweepOptions, setting: Setting, rows: Sequence[Mapping[str, Any]], chooser: Measure
+) -> list[str]:
+    """The metrics of a sweep: what the judge reads, where it does, else CLIPScore; and what edits keep.
+
+    Of candidates there is one that did not choose them.
+    """
     if options.metrics:
         return list(options.metrics)
     judged = [JUDGE_PHENOMENON, *DEGREES]
     has_judge = any(row.get(name) is not None for row in rows for name in judged)
-    return [*(judged if has_judge else [CLIP_SCORE]), KEPT_PSNR]
+    found = judged if has_judge else [CLIP_SCORE]
+    has_witness = setting != "candidates" or not _CHOSEN_BY[chooser].issuperset(found)
+    return [*found, *([] if has_witness else [_WITNESS[chooser]]), KEPT_PSNR]
 
 
-def _curve(options: SweepOptions, setting: Setting, name: str, rows: Sequence[Mapping[str, Any]]) -> SweptCurve | None:
+def _curve(
+    options: SweepOptions, setting: Setting, name: str, rows: Sequence[Mapping[str, Any]], chooser: Measure
+) -> SweptCurve | None:
     values = sorted(options.vary[setting])
     clip_ids = sorted({row["clip_id"] for row in rows})
     matrix = _matrix(rows, name, clip_ids, [method_of(setting, value) for value in values])
@@ -266,7 +291,7 @@ def _curve(options: SweepOptions, setting: Setting, name: str, rows: Sequence[Ma
     curve = curve_of(values, one[0], resampled, nums.tolist(), is_higher_better)
     if curve is None:
         return None
-    is_independent = setting != "candidates" or name not in _CHOSEN_BY[_chooser(options, rows)]
+    is_independent = setting != "candidates" or name not in _CHOSEN_BY[chooser]
     return SweptCurve(setting, name, RANK if metric.truth else MEAN, curve, is_independent)
 
 
@@ -284,12 +309,6 @@ def _matrix(
             for clip in clip_ids
         ]
     )
-
-
-def _chooser(options: SweepOptions, rows: Sequence[Mapping[str, Any]]) -> Measure:
-    """What chose the candidates: the judge, where there is one and nothing else is said."""
-    has_judge = any(row.get(name) is not None for row in rows for name in _CHOSEN_BY["judge"])
-    return options.chosen_by or ("judge" if has_judge else "clip_score")
 
 
 def _number(value: float | None) -> float:

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
 from aai.errors import BadConfig
 from aai.evaluate.curves import Point
+from aai.evaluate.intervals import Interval
 from aai.metrics import METRICS
 from aai.report.plots import Plot, Series
 from aai.report.sweep import SweepPage, SweepPart, SweepRow, sweep_page
 from aai.workspace.store import write_whole
 from tasks.evaluate.figures import MEAN, PARTS
+from tasks.evaluate.recommended import RECOMMENDED, recommended_text
 from tasks.evaluate.sweep import SETTINGS, Setting, Sweep, SweptCurve
 from tasks.evaluate.tables import number
 
-JSON, MARKDOWN, PAGE, RECOMMENDED = "sweep.json", "sweep.md", "index.html", "recommended.yaml"
+JSON, MARKDOWN, PAGE = "sweep.json", "sweep.md", "index.html"
 
 
 def write_sweep(folder: Path, sweep: Sweep) -> None:
@@ -27,13 +27,11 @@ def write_sweep(folder: Path, sweep: Sweep) -> None:
     Raises:
         BadConfig: it cannot be written to.
     """
-    settings = "# The smallest values that are not distinguishably below the best: copy them into the configuration.\n"
-    recommended = settings + (yaml.safe_dump(sweep.recommended, sort_keys=True) if sweep.recommended else "")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / MARKDOWN, markdown(sweep).encode())
         write_whole(folder / PAGE, _html(folder.name, sweep).encode())
-        write_whole(folder / RECOMMENDED, recommended.encode())
+        write_whole(folder / RECOMMENDED, recommended_text(sweep).encode())
         write_whole(folder / JSON, (json.dumps(sweep.as_json(), indent=1) + "\n").encode())
     except OSError as error:
         raise BadConfig(f"it cannot be written to ({error.strerror})", key="output", uri=str(folder)) from error
@@ -52,7 +50,7 @@ def markdown(sweep: Sweep) -> str:
                 f"{value} ({interval}); {gap}" + (" *" if below else "") for value, interval, gap, below in row.cells
             ]
             parts.append(f"| {row.value} | " + " | ".join([*cells, row.seconds]) + " |")
-        parts.append("")
+        parts += ["", *(f"- {gain}" for gain in part.gains), *([""] if part.gains else [])]
     parts += ["In parentheses 95 % intervals over clips; then how far it is below the best value, paired by clip."]
     parts += ["*: that interval lies above 0. †: not independent, the candidates were chosen by the same model."]
     parts += ["", *(f"- {note}" for note in sweep.notes)]
@@ -72,8 +70,27 @@ def _part(sweep: Sweep, setting: Setting) -> SweepPart:
     rows = [SweepRow(str(at), [_cell(each, at) for each in own], _seconds(seconds.get(at))) for at in values]
     qualities = [(each.title, _help(each), each.is_independent) for each in own]
     return SweepPart(
-        setting, SETTINGS[setting], str(sweep.enough[setting]), qualities, rows, _plots(setting, own, seconds)
+        setting,
+        SETTINGS[setting],
+        str(sweep.enough[setting]),
+        qualities,
+        rows,
+        gains_of(sweep, setting),
+        _plots(setting, own, seconds),
     )
+
+
+def gains_of(sweep: Sweep, setting: Setting) -> list[str]:
+    """A sentence for each quality on what a doubling of the candidates changes."""
+    own = [curve for curve in sweep.curves if curve.setting == setting] if setting == "candidates" else []
+    return [_gain(each, each.curve.per_doubling) for each in own if each.curve.per_doubling]
+
+
+def _gain(own: SweptCurve, change: Interval) -> str:
+    values = (f"{value:+.4f}" for value in (change.value, change.low, change.high))
+    value, low, high = ("undefined" if text == "+nan" else text for text in values)
+    chosen = "" if own.is_independent else " (not independent: this model chose)"
+    return f"{own.title}, per doubling: {value} ({low} to {high}){chosen}"
 
 
 def _help(own: SweptCurve) -> str:

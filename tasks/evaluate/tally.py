@@ -94,24 +94,25 @@ def tally(paths: Sequence[Path], keys: Sequence[Path] = (), seed: int = 0) -> Ta
     return Tally(ranking_of(counted, seed=seed), shares.count(0.5), sum(shares) / len(shares), notes)
 
 
-def _vote(pair: Mapping[str, Any], voter: str, choice: str) -> Vote:
-    return Vote(pair["clip_id"], voter, (pair["left"]["method"], pair["right"]["method"]), _SHARES[choice])
+def _vote(pair: Mapping[str, str], voter: str, choice: str) -> Vote:
+    return Vote(pair["clip_id"], voter, (pair["left"], pair["right"]), _SHARES[choice])
 
 
 def _read_votes(path: Path) -> _VotesFile:
     return read_options(_VotesFile, _read_json(path, _WHERE), _WHERE, str(path))
 
 
-def _read_keys(paths: Sequence[Path] | Mapping[Path, None]) -> dict[str, dict[str, Any]]:
-    """The pairs of each ballot."""
-    known: dict[str, dict[str, Any]] = {}
+def _read_keys(paths: Sequence[Path] | Mapping[Path, None]) -> dict[str, dict[str, dict[str, str]]]:
+    """The pairs of each ballot: clip, and the method of each side."""
+    known: dict[str, dict[str, dict[str, str]]] = {}
     for path in paths:
         if isinstance(paths, Mapping) and not path.exists():
             continue
         key = _read_json(path, f"{KEY} is what `aai evaluate ballot` writes beside the page")
         try:
             known[key["ballot"]] = {
-                pair: {name: row[name] for name in ("clip_id", "left", "right")} for pair, row in key["pairs"].items()
+                pair: {"clip_id": row["clip_id"]} | {side: row[side]["method"] for side in ("left", "right")}
+                for pair, row in key["pairs"].items()
             }
         except (KeyError, TypeError, AttributeError) as error:
             raise BadConfig("it is no key of a ballot: name another file", uri=str(path)) from error

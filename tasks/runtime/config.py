@@ -27,6 +27,10 @@ _NO_MODELS = ("dtype", "compile")
 class Config(Options):
     """Everything that can be configured about a run."""
 
+    include: tuple[str, ...] = ()
+    """YAML files with further keys, which count where this file has none, such as the `recommended.yaml` of a sweep; of
+    two files the later one counts."""
+
     workspace: str = "bank"
     """Folder or bucket URL of the cue bank: its tables, artifacts and shards."""
 
@@ -65,6 +69,13 @@ class Config(Options):
 
     submit: SubmitOptions = SubmitOptions()
     """Jobs on clusters: what `aai submit` asks for."""
+
+    @field_validator("include")
+    @classmethod
+    def _is_of_a_file(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names:
+            raise ValueError("only the file of a configuration includes others: give the keys themselves")
+        return names
 
     @field_validator("audio", "images", "metadata", mode="before")
     @classmethod
@@ -149,16 +160,18 @@ def read_options(kind: type[AnyOptions], given: Any, where: str, uri: str | None
 
 
 def load_keys(path: str | Path, sections: Sections, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The keys of a YAML file with some changed; relative paths are resolved against the file's folder.
+    """The keys of a YAML file, and of those that it includes, with some changed.
+
+    Relative paths are resolved against the folder of the file that they are in, those of changes against this one's.
 
     Raises:
-        BadConfig: there is no such file, or it is not a YAML mapping.
+        BadConfig: there is no such file, or one is not a YAML mapping.
     """
-    given = read_yaml(path, "`aai init` writes one")
-    if not isinstance(given, dict | None):
-        raise BadConfig("it holds no keys: `aai init` writes a file that does", uri=str(path))
-    filled = _without_empty_sections({**Config.model_fields, **sections}, given or {})
-    return _from_folder(merge(filled, changes or {}), Path(path).parent)
+    folder, own = Path(path).parent, merge(_keys_in(path, sections), changes or {})
+    below = _included(own.pop("include", ()), folder, sections, str(path))
+    keys = merge(below, _from_folder(own, folder))
+    keys.setdefault("workspace", str(folder / "bank"))
+    return keys
 
 
 def parse_change(text: str) -> dict[str, Any]:
@@ -186,6 +199,29 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _keys_in(path: str | Path, sections: Sections) -> dict[str, Any]:
+    given = read_yaml(path, "`aai init` writes one")
+    if not isinstance(given, dict | None):
+        raise BadConfig("it holds no keys: `aai init` writes a file that does", uri=str(path))
+    return _without_empty_sections({**Config.model_fields, **sections}, given or {})
+
+
+def _included(names: Any, folder: Path, sections: Sections, uri: str) -> dict[str, Any]:
+    """The keys of the files that a configuration includes."""
+    found: dict[str, Any] = {}
+    for name in names if isinstance(names, list | tuple) else [] if names is None else [names]:
+        if not isinstance(name, str) or not name.strip():
+            sentence = f"{shortened(name)} is no file: write for example [sweep/recommended.yaml]"
+            raise BadConfig(sentence, key="include", uri=uri)
+        path = folder / os.path.expanduser(name)
+        keys = _keys_in(path, sections)
+        if keys.get("include"):
+            sentence = "it is included, and cannot include others: name all in one file"
+            raise BadConfig(sentence, key="include", uri=str(path))
+        found = merge(found, _from_folder(keys, path.parent))
+    return found
+
+
 def _with_profile(keys: Mapping[str, Any]) -> dict[str, Any]:
     name = keys.get("profile", "tiny")
     if not isinstance(name, str) or name not in PROFILES:
@@ -209,6 +245,10 @@ def _validated(
                     text = f"{shortened(detail['input'])} is not a section: write its keys and values below it"
                 case "value_error":
                     text = text.removeprefix("Value error, ")
+                case "tuple_type" | "list_type":
+                    text = f"{shortened(detail['input'])} is not a list: put it between brackets"
+                case "too_short":
+                    text = f"it is too short: at least {detail['ctx']['min_length']} must be given"
                 case "missing":
                     text = "it is missing: set it"
                 case _:
@@ -254,7 +294,6 @@ def _from_folder(given: dict[str, Any], folder: Path) -> dict[str, Any]:
         found["models"] = {
             role: value if role in _NO_MODELS else _model_from_folder(value, folder) for role, value in models.items()
         }
-    found.setdefault("workspace", str(folder / "bank"))
     return found
 
 

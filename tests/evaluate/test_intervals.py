@@ -40,6 +40,24 @@ def test_strata_keep_their_sizes():
     assert Draws(labels, 100).means(values).tolist() == [[50.0]] * 100
 
 
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_the_interval_of_a_mean_is_as_wide_with_few_clips_of_each_label(size):
+    labels = [str(number // size) for number in range(400)]
+    values = RNG.normal(size=(400, 1))
+    resampled = Draws(labels, 2_000).means(values)[:, 0]
+    assert float(resampled.std()) == pytest.approx(1 / 20, rel=0.1)
+    bias = Draws(labels, 2_000).degrees(np.zeros(400), values).bias[:, 0]
+    assert float(bias.std()) == pytest.approx(1 / 20, rel=0.1)
+
+
+def test_labels_with_one_clip_have_no_rank_of_their_own_and_a_single_clip_no_interval():
+    truth, judged = np.arange(6.0), np.arange(6.0)[:, None]
+    found = Draws(list("abcdef"), 50).degrees(truth, judged)
+    assert np.isnan(found.rank).all() and np.isnan(found.slope).all() and (found.bias == 0).all()
+    assert np.isnan(Draws(["a"], 50).means(np.ones((1, 1)))).all()
+    assert Draws(["a"], 50).one.means(np.ones((1, 1))).tolist() == [[1.0]]
+
+
 def test_degrees_are_those_of_scipy_and_least_squares():
     labels = ["a"] * 12 + ["b"] * 9 + ["c"] * 2
     truth, judged = RNG.uniform(size=23), RNG.uniform(size=(23, 1))

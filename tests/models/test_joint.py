@@ -176,10 +176,14 @@ def test_a_checkpoint_for_16_frames_is_an_error(tmp_path):
 @pytest.mark.skipif(HAS_TIMM, reason="timm is installed")
 def test_without_timm_pe_av_says_what_to_install_before_anything_is_loaded(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "pe_audio_video"}')
-    for check in (load_joint, lambda folder: check_folders({"joint": folder})):
-        with pytest.raises(BadConfig, match=r"the package timm: pip install timm torchvision") as error:
+    for remedy, key, check in (
+        ("name EmbeddingGemma 2", None, load_joint),
+        ("set align.method to labels", "models.joint", lambda folder: check_folders({"joint": folder})),
+        ("name EmbeddingGemma 2", "models.audio_judge", lambda folder: check_folders({"audio_judge": folder})),
+    ):
+        with pytest.raises(BadConfig, match=f"timm: pip install timm torchvision, or {remedy}, which") as error:
             check(tmp_path)
-        assert (error.value.key, error.value.uri) == ("models.joint", str(tmp_path))
+        assert (error.value.key, error.value.uri) == (key, str(tmp_path))
 
 
 def test_a_shipped_mapper_must_fit_the_joint_encoders_space(folders, tmp_path):

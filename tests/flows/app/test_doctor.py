@@ -73,6 +73,8 @@ def test_an_extra_that_the_configuration_needs_is_a_fault_and_others_are_left_ou
     assert "pip install timm torchvision" in str(real["joint"]) and "pip install '.[s3]'" in str(real["s3"])
     gemma = {"name": "google/embeddinggemma-2", "revision": "0" * 40}
     assert extras(run_on(tmp_path / "real", profile="sd15", models={"joint": gemma})) == {"av": None}
+    judged_by_pe_av = {"joint": gemma, "audio_judge": {"name": "facebook/pe-av-base", "revision": "0" * 40}}
+    assert extras(run_on(tmp_path / "real", profile="sd15", models=judged_by_pe_av))["joint"]
 
 
 def test_without_a_workspace_the_installation_is_examined(run):

@@ -5,14 +5,20 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
+from aai.models.joint import load_joint
+from aai.profiles import PROFILES
 from flows.app.cli import app
 from tests.collection import CLIPS, NUM_CLIPS, write_collection
 from tests.flows.app.test_report import CHROMIUM, DRIVER, FLAGS
+from tests.models.joint_encoders import write_gemma
 
 METHODS = ["mapper", "label", "random"]
 PROMPT = "a photo of *"
@@ -116,6 +122,56 @@ def test_a_wrong_method_is_named_before_any_work(folder, tmp_path):
     (tmp_path / "compare.yaml").write_text("methods: [{name: mine, set: {fit.step: 3}}]")
     done = call("evaluate", str(tmp_path / "compare.yaml"), "-c", str(folder / "aai.yaml"))
     assert done.exit_code == 2 and "methods.mine: fit.step: there is no such key" in " ".join(done.output.split())
+
+
+def heard_again(folder: Path, audio_judge: str) -> Path:
+    """The configuration with a second joint encoder."""
+    keys = yaml.safe_load((folder / "aai.yaml").read_text()) | {"models": {"audio_judge": audio_judge}}
+    (folder / "heard.yaml").write_text(yaml.safe_dump(keys))
+    return folder / "heard.yaml"
+
+
+def test_a_second_joint_encoder_hears_and_sees_for_itself_and_only_once(folder, first):
+    joint = load_joint(write_gemma(folder / "ear"))
+    config = heard_again(folder, "ear")
+    done = call("evaluate", str(folder / "compare.yaml"), "-c", str(config), "-o", str(folder / "heard"))
+    assert done.exit_code == 0, done.output
+    assert "| AIS-cos ↑ |" in (folder / "heard" / "results.md").read_text()
+    metrics = {each["name"]: each for each in json.loads((folder / "heard" / "results.json").read_text())["metrics"]}
+    assert metrics["ais_rank"]["is_independent"] and not metrics["clip_score"]["is_independent"]
+    rows = [row for row in pq.read_table(folder / "heard" / "cells.parquet").to_pylist() if row["image"]]
+    clips = {row["clip_uri"]: soundfile.read(row["clip_uri"], dtype="float32") for row in rows}
+    ((_, rate_hz), *_) = clips.values()
+    heard = dict(zip(clips, joint.sounds.embed_clips([wave for wave, _ in clips.values()], rate_hz), strict=True))
+    seen = joint.images.embed_images([np.array(Image.open(folder / "heard" / row["image"])) for row in rows])
+    for row, vector in zip(rows, seen, strict=True):
+        assert row["ais_cosine"] == pytest.approx(float(vector @ heard[row["clip_uri"]]), abs=1e-4)
+    measured = list((folder / "bank" / "measures").rglob("*.parquet"))
+    assert call("evaluate", str(folder / "compare.yaml"), "-c", str(config), "-o", str(folder / "twice")).exit_code == 0
+    assert list((folder / "bank" / "measures").rglob("*.parquet")) == measured
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nowhere", "there is no such folder or file"),
+        (
+            PROFILES["tiny"]["models"]["image_text"],
+            "one of the type pe_audio_video or embedding_gemma2 is needed",
+        ),
+        ("unpacked", "the package timm: pip install timm torchvision, or name EmbeddingGemma 2"),
+    ],
+)
+def test_a_second_encoder_that_cannot_be_is_named_before_any_picture(folder, first, name, sentence, monkeypatch):
+    monkeypatch.setattr("aai.models.folders.find_spec", lambda package: None)
+    (folder / "unpacked").mkdir(exist_ok=True)
+    (folder / "unpacked" / "config.json").write_text('{"model_type": "pe_audio_video"}')
+    config, new = heard_again(folder, name), ("--set", "render.steps=2", "-o", str(folder / "never"))
+    pictures = list((folder / "bank").rglob("*.tar"))
+    done = call("evaluate", str(folder / "compare.yaml"), "-c", str(config), *new)
+    assert done.exit_code == 2 and sentence in " ".join(done.output.split()), done.output
+    assert "models.audio_judge: " in done.output and "Traceback" not in done.output
+    assert list((folder / "bank").rglob("*.tar")) == pictures and not (folder / "never").exists()
 
 
 @pytest.fixture(scope="module")

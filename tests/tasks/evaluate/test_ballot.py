@@ -171,5 +171,8 @@ def test_a_ballot_without_votes_and_a_key_that_is_none_are_refused(voted):
         tally([folder / "none.json"])
     with pytest.raises(BadConfig, match="no key of a ballot"):
         tally([folder / "votes-a.json"], [folder / "votes-a.json"])
+    write("ballot-key-cut.json", {"ballot": "b", "pairs": {"p": {"clip_id": "c", "left": {}, "right": {}}}})
+    with pytest.raises(BadConfig, match="no key of a ballot"):
+        tally([folder / "votes-a.json"], [folder / "ballot-key-cut.json"])
     with pytest.raises(BadConfig, match="no such file"):
         tally([folder / "votes-z.json"])

@@ -129,6 +129,11 @@ def test_metrics_by_the_encoder_that_retrieved_are_dependent(tmp_path):
     assert {"ais_rank", "kid"} <= dependent_metrics(joint) and "clip_score" not in dependent_metrics(joint)
     same = {"models": {"audio_judge": "facebook/pe-av-base@1c4c329b78d80a18d860ebfb05daebff4bc44518"}}
     assert "ais_rank" in dependent_metrics(open_run(make_config(profile="sd15", workspace=str(tmp_path), **same)))
+    for name in ("one", "copy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    copies = {"models": {"joint": str(tmp_path / "one"), "audio_judge": str(tmp_path / "copy")}}
+    assert "ais_rank" in dependent_metrics(open_run(make_config(profile="sd15", workspace=str(tmp_path), **copies)))
 
 
 def test_plots_show_ranks_degrees_and_quality_against_time():

@@ -66,3 +66,14 @@ def test_the_file_of_the_published_results_compares_all_built_in_methods():
 
 def test_seeds_are_a_number_or_a_list():
     assert ComparisonOptions(seeds=[3, 17]).seeds == (3, 17)
+
+
+def test_one_method_needs_no_list_and_none_is_refused_in_plain_words(tmp_path):
+    assert load_comparison(written(tmp_path, "methods: mapper"), {}).methods == (METHODS["mapper"],)
+    for text, sentence in (
+        ("methods: []", "it is too short: at least 1"),
+        ("methods: 3", "3 is not a list"),
+    ):
+        with pytest.raises(BadConfig, match=sentence) as error:
+            load_comparison(written(tmp_path, text), {})
+        assert error.value.key == "methods"

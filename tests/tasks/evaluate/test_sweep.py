@@ -9,10 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from aai.cues.options import FitOptions
 from aai.errors import BadConfig
 from tasks.evaluate.output import Comparison
+from tasks.evaluate.recommended import RECOMMENDED, usage
 from tasks.evaluate.sweep import SweepOptions, load_sweep, swept
-from tasks.evaluate.sweep_output import JSON, MARKDOWN, PAGE, RECOMMENDED, write_sweep
+from tasks.evaluate.sweep_output import JSON, MARKDOWN, PAGE, write_sweep
+from tasks.stages import load_config
 
 NUM_CLIPS = 30
 
@@ -59,6 +62,18 @@ def test_the_smallest_value_that_is_enough_for_all_qualities_is_found_and_writte
     stored = json.loads((tmp_path / "out" / JSON).read_text())
     assert stored["enough"] == {"steps": 24} and stored["num_clips"] == NUM_CLIPS
     assert yaml.safe_load((tmp_path / "out" / RECOMMENDED).read_text()) == {"fit": {"steps": 24}}
+    path = tmp_path / "aai.yaml"
+    path.write_text("{include: out/recommended.yaml, fit: {method: adapter}}")
+    assert load_config(path).options(FitOptions).steps == 24
+    here = every.model_copy(update={"config": str(path)})
+    assert usage(here, both, load_config(path)) == [
+        f"to build with these values write `include: out/recommended.yaml` into {path}"
+    ]
+    path.write_text("{fit: {method: mapper, steps: 3}}")
+    assert usage(here, both, load_config(path))[1:] == [
+        f"fit.steps is also given in {path}, which counts more: remove it there",
+        f"fit.steps counts with fit.method: adapter only, which {path} does not have",
+    ]
     text = (tmp_path / "out" / MARKDOWN).read_text()
     assert "## steps: 24 is enough" in text and "| 0 | 0.500 (" in text and "- a note" in text
     page = (tmp_path / "out" / PAGE).read_text()
@@ -76,10 +91,18 @@ def test_candidates_judged_by_what_chose_them_are_marked(tmp_path):
 
     assert independent() == [False, True] and independent(chosen_by="clip_score") == [True, False]
     found = swept(SweepOptions(vary={"candidates": (1, 4)}), comparison)
-    assert found.enough == {"candidates": 4} and found.recommended == {}
+    assert [own.metric for own in found.curves if own.is_independent] == ["clip_score"]
+    assert found.enough == {"candidates": 1}, "by what did not choose"
+    by_judge = next(own for own in found.curves if own.metric == "judge_phenomenon").curve.per_doubling
+    assert by_judge and by_judge.value == pytest.approx(0.2) and 0.1 < by_judge.low < by_judge.high < 0.3
+    assert found.recommended == {}
     write_sweep(tmp_path / "out", found)
     assert yaml.safe_load((tmp_path / "out" / RECOMMENDED).read_text()) is None
-    assert "not independent" in (tmp_path / "out" / PAGE).read_text()
+    page, text = ((tmp_path / "out" / name).read_text() for name in (PAGE, MARKDOWN))
+    assert "not independent" in page and "phenomenon, per doubling: +0.2000 (+0." in page
+    assert "- CLIPScore, per doubling: +0.0000 (+0.0000 to +0.0000)\n" in text
+    heard = swept(SweepOptions(vary={"candidates": (1, 4)}, metrics=metrics), comparison, "audio_judge")
+    assert all(own.is_independent for own in heard.curves)
 
 
 def test_a_setting_without_effect_is_noted(tmp_path):
@@ -108,6 +131,8 @@ def test_metrics_that_no_picture_has_are_refused(tmp_path):
         ("vary: {colour: [1, 2]}", "vary.colour.[key]"),
         ("{vary: {steps: [0, 8]}, metrics: [taste]}", "metrics"),
         ("{vary: {steps: [0, 8]}, step: 1}", "step"),
+        ("{vary: {steps: [0, 8]}, prompts: rain}", "prompts"),
+        ("{vary: {steps: [0, 8]}, seeds: [1, 1]}", "seeds"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(tmp_path, text, key):
@@ -120,6 +145,9 @@ def test_a_sweep_that_cannot_be_is_refused(tmp_path, text, key):
 
 def test_paths_are_resolved_against_the_folder_of_the_file(tmp_path):
     path = tmp_path / "sweep.yaml"
-    path.write_text("{config: demo/aai.yaml, vary: {steps: [0, 8]}}")
+    edit = "{mode: edit, source_images: photos, source_prompt: a city, prompt: a * city}"
+    path.write_text(f"{{config: demo/aai.yaml, vary: {{steps: [0, 8]}}, prompts: {edit}, photos_per_clip: 2}}")
     options = load_sweep(path, {"output": "elsewhere"})
+    compared = options.comparison("steps")
+    assert compared.prompts[0]["source_images"] == [str(tmp_path / "photos")] and compared.photos_per_clip == 2
     assert options.config == str(tmp_path / "demo/aai.yaml") and options.output == "elsewhere"

@@ -110,6 +110,44 @@ def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch):
     assert config.images == (str(tmp_path / "~no user" / "pictures"),)
 
 
+def test_a_model_in_the_folder_of_the_file_is_found_from_everywhere(tmp_path):
+    (tmp_path / "ear").mkdir()
+    hub = "someone/ear@" + "a" * 40
+    path = tmp_path / "aai.yaml"
+    path.write_text(f"models: {{joint: ear, audio_judge: {hub}, judge: {{kind: tiny, folder: ear}}, aligner: nowhere}}")
+    models = load_config(path).models
+    assert models.joint and models.audio_judge and models.judge
+    assert models.joint.name == models.judge.folder == str(tmp_path / "ear")
+    assert (models.audio_judge.name, models.aligner) == ("someone/ear", "nowhere")
+
+
+def test_included_files_give_what_the_file_itself_leaves_out(tmp_path):
+    (tmp_path / "swept").mkdir()
+    (tmp_path / "swept" / "one.yaml").write_text("{fit: {steps: 3, rows_per_step: 2}, audio: sounds}")
+    (tmp_path / "two.yaml").write_text("# nothing but a remark")
+    path = tmp_path / "aai.yaml"
+    path.write_text("{include: [swept/one.yaml, two.yaml], fit: {steps: 5}}")
+    config = load_config(path)
+    assert config.sections["fit"].model_dump(include={"steps", "rows_per_step"}) == {"steps": 5, "rows_per_step": 2}
+    assert config.audio == (str(tmp_path / "swept" / "sounds"),) and config.include == ()
+    assert config.workspace == str(tmp_path / "bank")
+    assert load_config(path, {"fit": {"rows_per_step": 1}}).sections["fit"].model_dump()["rows_per_step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("include: 3", "aai.yaml"), ("include: [none.yaml]", "none.yaml"), ("include: aai.yaml", "aai.yaml")],
+)
+def test_what_cannot_be_included_is_named(tmp_path, text, named):
+    (tmp_path / "aai.yaml").write_text(text)
+    with pytest.raises(BadConfig) as error:
+        load_config(tmp_path / "aai.yaml")
+    assert error.value.uri == str(tmp_path / named)
+    with pytest.raises(BadConfig, match="only the file of a configuration includes others") as error:
+        make_config(include=["a.yaml"])
+    assert error.value.key == "include"
+
+
 def test_a_section_without_any_key_has_its_defaults(tmp_path):
     path = tmp_path / "aai.yaml"
     path.write_text("fit:\n  # steps: 24\nmodels:\ningest:\n  audio:\n")
