@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from aai.errors import BadConfig
 from flows.app.terminal import remark
 from flows.submit.submission import FOLDER, TRAINING, Submission, make_submission, make_training_submission
-from flows.submit.target import Target
+from flows.submit.target import Target, found_program
 from flows.submit.targets import TARGETS
 
 _COMMANDS = ("build", "render", "score", "report", TRAINING)
@@ -124,7 +124,8 @@ def hand_in(target: Target, submission: Submission, wait: bool) -> int:
     if wait:
         typer.echo(f"submitting {_watching(target, submission)}")
     path = submission.write(target.render(submission), target.suffix)
-    code = subprocess.run(target.command(submission, path, wait), check=False).returncode
+    command = target.command(submission, path, wait)
+    code = subprocess.run(command, executable=found_program(command[0]), check=False).returncode
     if wait and code:
         typer.echo(f"aai: {target.program} ended with code {code}; the same command does what is left", err=True)
     elif wait:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ class Target:
     def all_faults(self, submission: Submission) -> list[BadConfig]:
         """All that speaks against handing a submission in from this machine."""
         found = list(self.faults(submission))
-        if shutil.which(self.program):
+        if found_program(self.program):
             return [*found, *self.trial(submission)]
         missing = BadConfig(
             f"there is no `{self.program}` on this machine: install it, or submit from a machine that has it; "
@@ -93,6 +94,12 @@ class Target:
             key=f"--to {self.name}",
         )
         return [missing, *found]
+
+
+def found_program(name: str) -> str | None:
+    """The path of a program, also where it is installed beside AAI in an environment that is not activated."""
+    beside = os.path.dirname(sys.executable)
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), beside]))
 
 
 def fill(template: str, submission: Submission, values: Mapping[str, Any]) -> str:

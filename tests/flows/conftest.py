@@ -26,13 +26,12 @@ def _models_stay(models_stay) -> None:
     """As the fixture of that name says, for all tests here."""
 
 
-@pytest.fixture(autouse=True)
-def _console_is_open() -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _closed_streams_are_no_errors() -> Iterator[None]:
     """Prefect's console keeps the standard error of its first use, which a test's command may have closed since."""
-    for handler in logging.getLogger("prefect").handlers:
-        console = getattr(handler, "console", None)
-        if console is not None and console.file.closed:
-            console.file = sys.__stderr__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging, "raiseExceptions", False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -233,7 +233,7 @@ def bank(folder):
 
 def test_jobs_become_pictures_once(bank):
     before = call("render", "jobs.yaml", "--dry-run")
-    assert before.exit_code == 0 and f"{NUM_PICTURES} pictures new (unknown time), 0 done" in before.output
+    assert before.exit_code == 0 and f"{NUM_PICTURES} pictures new (unknown time: no run yet), 0 done" in before.output
     assert rows_of(bank) == []
     done = call("render", "jobs.yaml")
     assert done.exit_code == 0, done.output

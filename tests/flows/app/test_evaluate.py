@@ -144,8 +144,10 @@ def test_a_second_joint_encoder_hears_and_sees_for_itself_and_only_once(folder, 
     ((_, rate_hz), *_) = clips.values()
     heard = dict(zip(clips, joint.sounds.embed_clips([wave for wave, _ in clips.values()], rate_hz), strict=True))
     seen = joint.images.embed_images([np.array(Image.open(folder / "heard" / row["image"])) for row in rows])
-    for row, vector in zip(rows, seen, strict=True):
-        assert row["ais_cosine"] == pytest.approx(float(vector @ heard[row["clip_uri"]]), abs=1e-4)
+    for row, vector in zip(rows, seen, strict=True):  # random weights magnify what rounding and padding do
+        assert row["ais_cosine"] == pytest.approx(
+            float(vector @ heard[row["clip_uri"]]), abs=2e-3
+        )  # vectors are stored in half precision
     measured = list((folder / "bank" / "measures").rglob("*.parquet"))
     assert call("evaluate", str(folder / "compare.yaml"), "-c", str(config), "-o", str(folder / "twice")).exit_code == 0
     assert list((folder / "bank" / "measures").rglob("*.parquet")) == measured
