@@ -53,9 +53,9 @@ class Host:
         self._runners: dict[int, WorkerRunner] = {}
         self._threads: dict[int, ThreadPoolExecutor] = {}
 
-    def load_here(self, number: int, id_column: str, make_worker: Any) -> str:
+    def load(self, number: int, make_worker: Any, id_column: str, num_halvings: int) -> str:
         """Make a worker, and return the id of the node."""
-        self._runners[number] = WorkerRunner(id_column)
+        self._runners[number] = WorkerRunner(id_column, num_halvings)
         self._runners[number].load(make_worker)
         self._threads[number] = ThreadPoolExecutor(1)
         return str(ray.get_runtime_context().get_node_id())
@@ -80,25 +80,23 @@ class Call:
 class Lane:
     """A worker, as an actor of its own would be."""
 
-    def __init__(self, host: Any, number: int, id_column: str) -> None:
-        self.load_here = Call(host.load_here, (number, id_column))
-        self.run = Call(host.run, (number,))
+    def __init__(self, host: Any, number: int) -> None:
+        self.load, self.run = Call(host.load, (number,)), Call(host.run, (number,))
 
 
 class SharedPool(ray_pool.RayPool):
-    """A pool whose workers share a few actors."""
+    """A pool whose workers share a few actors, which end with it."""
 
-    def __init__(self, make_worker: Any, id_column: str, options: PoolOptions, gpu: bool = False) -> None:
+    def __init__(self, make_worker: Any, id_column: str, options: PoolOptions, gpu: bool = False, *_: Any) -> None:
         super().__init__(make_worker, id_column, options, gpu)
         threads = 2 * self._options.num_workers  # one slice in work, one that waits
         host = ray.remote(num_cpus=0, max_concurrency=threads)(Host)
         self._hosts = [host.remote() for _ in range(NUM_HOSTS)]
-        self._runner_class = self  # type: ignore[assignment]
+        ray_pool.start_actor = self._lane  # type: ignore[assignment]
 
-    def remote(self, id_column: str, num_halvings: int) -> Lane:
-        """Start a worker."""
+    def _lane(self, *_: Any) -> Lane:
         number = len(self._actors)
-        return Lane(self._hosts[number % NUM_HOSTS], number, id_column)
+        return Lane(self._hosts[number % NUM_HOSTS], number)
 
     def _close(self) -> None:
         self._actors.clear()
