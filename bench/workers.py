@@ -113,7 +113,7 @@ def measure(num_workers: int, arguments: argparse.Namespace) -> float:
         stage = StageRun("fit", Numbers(workspace, num_items), TABLE, RECIPE, make_worker)
         pool = PoolOptions(num_workers=num_workers, slice_size=arguments.items)
         seen: list[tuple[float, float]] = []
-        summary = run_stage(workspace, stage, pool, RunOptions(), lambda *numbers: seen.append(now()))
+        summary = run_stage(workspace, stage, pool, RunOptions(), lambda done, *_: seen.append(now()) if done else None)
         assert summary.new == num_items
     (start_s, start_cpu_s), (end_s, end_cpu_s) = seen[0], now()
     took_s, cpu_s = end_s - start_s + arguments.seconds, end_cpu_s - start_cpu_s
