@@ -130,16 +130,16 @@ class MapperTrainer:
         """The clips of the sample with their images, and images that stand for clips."""
         self.clips = self._load_clips(clip_ids)
         retrieved = list(dict.fromkeys(id for clip in self.clips for id in clip.image_ids))
-        shown = self._similar(retrieved) if self.options.image_share else []
-        vectors = self._vectors_of({*retrieved, *shown}) if _needs_vectors(self.context.config) else {}
-        self.images = self._load_images(shown, vectors)
+        chosen = self._choose_images(retrieved) if self.options.image_share else []
+        vectors = self._vectors_of({*retrieved, *chosen}) if _needs_vectors(self.context.config) else {}
+        self.images = self._load_images(chosen, vectors)
         if names_places(self.context.config):
             weights = self._weights_of(vectors)
             pairs = (self.clips, self.images)
             self.clips, self.images = ([_weighted(clip, weights) for clip in own] for own in pairs)
 
-    def _similar(self, retrieved: list[str]) -> list[str]:
-        """The images that stand for clips: those retrieved, and then the nearest of each clip in turn."""
+    def _choose_images(self, retrieved: list[str]) -> list[str]:
+        """The images that stand for clips: those retrieved first, then the nearest of each clip in turn."""
         num = self.options.num_images
         if len(retrieved) >= num or self.context.options(RetrieveOptions).method != "audio":
             return retrieved[:num]

@@ -23,7 +23,7 @@ from aai.tiny.training.data import HELD_OUT_SEED
 from aai.tiny.vocabulary import ADVERBS, BACKGROUNDS, PHENOMENA, TONES, caption
 from aai.tiny.world import World, load_world
 
-_TONES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _GAP_PX, _HEAD_PX, _LINE_PX, _SIDE_PX, _TEXT_PX = 3, 20, 15, 92, 13
 
 
@@ -81,9 +81,9 @@ def tones_sheet() -> Image.Image:
     uses = (("noun", None), ("verb", "city"), ("adjective", "forest"))
     rows = [
         list(render([Scene(use, name, place, 0.7, 7, tone) for use, place in uses for name in PHENOMENA]).pixels)
-        for tone in _TONES
+        for tone in _LEVELS
     ]
-    return contact_sheet(rows, [f"{tone:.2f}" for tone in _TONES], [name for _ in uses for name in PHENOMENA], scale=1)
+    return contact_sheet(rows, [f"{tone:.2f}" for tone in _LEVELS], [name for _ in uses for name in PHENOMENA], scale=1)
 
 
 def generated_sheet(world: World) -> Image.Image:
@@ -115,15 +115,17 @@ def cues_sheet(world: World, levels: Sequence[float] = (0.1, 0.35, 0.65, 0.9)) -
 
 def heard_sheet(world: World) -> Image.Image:
     """Clips that differ in their tone alone: spectrogram, and the cue as noun and verb."""
-    kinds = [(name, tone) for name in PHENOMENA for tone in _TONES]
+    kinds = [(name, tone) for name in PHENOMENA for tone in _LEVELS]
     seed = HELD_OUT_SEED * 1000 + 500
     waves = [synthesise(name, 0.7, seed + PHENOMENA.index(name), tone) for name, tone in kinds]
-    cues, num = world.cues(world.embed_clips(waves)), len(_TONES)
+    cues, num = world.cues(world.embed_clips(waves)), len(_LEVELS)
     pictures = [[spectrogram(wave) for wave in waves]]
     for use, background in (("noun", None), ("verb", "city")):
         pictures.append(list(world.render([caption(use, background=background)] * len(waves), [5] * len(waves), cues)))
     rows = [[picture for kind in pictures for picture in kind[i : i + num]] for i in range(0, len(waves), num)]
-    return contact_sheet(rows, PHENOMENA, [f"{kind} {tone}" for kind in ("clip", "noun", "verb") for tone in _TONES], 1)
+    return contact_sheet(
+        rows, PHENOMENA, [f"{kind} {tone}" for kind in ("clip", "noun", "verb") for tone in _LEVELS], 1
+    )
 
 
 def main() -> None:
