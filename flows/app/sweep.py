@@ -63,7 +63,7 @@ def _show(found: "Sweep") -> None:
     from rich.table import Table
 
     from tasks.evaluate.sweep_output import gains_of
-    from tasks.evaluate.tables import number
+    from tasks.evaluate.tables import numbers
 
     for setting, enough in found.enough.items():
         own = [curve for curve in found.curves if curve.setting == setting]
@@ -72,8 +72,8 @@ def _show(found: "Sweep") -> None:
         for value in sorted({point.value for each in own for point in each.curve.points}):
             points = [next((point for point in each.curve.points if point.value == value), None) for each in own]
             cells = [
-                f"{number(point.quality.value)} ({number(point.quality.low)} to {number(point.quality.high)})"
-                f"{'*' if point.is_below else ''}"
+                "{} ({} to {})".format(*numbers(point.quality.value, point.quality.low, point.quality.high))
+                + ("*" if point.is_below else "")
                 if point
                 else ""
                 for point in points

@@ -29,7 +29,7 @@ from tasks.evaluate.figures import BIAS, RANK, SLOPE, Figure, matrix
 from tasks.evaluate.options import Method
 from tasks.evaluate.output import Results, picture_bytes
 from tasks.evaluate.prompts import Prompt, is_edit, name_of, text_of
-from tasks.evaluate.tables import Line, lines_of, number
+from tasks.evaluate.tables import Line, difference_text, lines_of, numbers
 from tasks.runtime.run import Run
 from tasks.views.clip_cards import Files
 
@@ -124,14 +124,10 @@ def _distance(figure: Figure) -> float:
 def _figure_cell(figure: Figure | None, best: float) -> FigureCell | None:
     if figure is None or math.isnan(figure.value):
         return None
-    interval = "" if math.isnan(figure.low) else f"{number(figure.low)} to {number(figure.high)}"
-    gap = figure.difference
-    difference = "" if gap is None or math.isnan(gap) else f"{gap:+.3f} ({_signed(figure)})"
-    return FigureCell(number(figure.value), interval, difference, figure.is_significant, _distance(figure) == best)
-
-
-def _signed(figure: Figure) -> str:
-    return f"{figure.difference_low:+.3f} to {figure.difference_high:+.3f}"
+    value, low, high = numbers(figure.value, figure.low, figure.high)
+    interval = f"{low} to {high}" if low else ""
+    difference = "" if figure.difference is None or math.isnan(figure.difference) else difference_text(figure)
+    return FigureCell(value, interval, difference, figure.is_significant, _distance(figure) == best)
 
 
 def _degree_plots(results: Results, name: str) -> list[Plot | None]:

@@ -1,7 +1,6 @@
 """The folder that a sweep writes: sweep.json, sweep.md, index.html and recommended.yaml."""
 
 import json
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from aai.workspace.store import write_whole
 from tasks.evaluate.figures import MEAN, PARTS
 from tasks.evaluate.recommended import RECOMMENDED, recommended_text
 from tasks.evaluate.sweep import SETTINGS, Setting, Sweep, SweptCurve
-from tasks.evaluate.tables import number
+from tasks.evaluate.tables import numbers
 
 JSON, MARKDOWN, PAGE = "sweep.json", "sweep.md", "index.html"
 
@@ -101,17 +100,14 @@ def _cell(own: SweptCurve, value: int) -> tuple[str, str, str, bool]:
     point = next((point for point in own.curve.points if point.value == value), None)
     if point is None:
         return "–", "", "", False
-    return number(point.quality.value), _interval(point), _gap(own, point), point.is_below
-
-
-def _interval(point: Point) -> str:
-    return "" if math.isnan(point.quality.low) else f"{number(point.quality.low)} to {number(point.quality.high)}"
+    shown, low, high = numbers(point.quality.value, point.quality.low, point.quality.high)
+    return shown, f"{low} to {high}" if low else "", _gap(own, point), point.is_below
 
 
 def _gap(own: SweptCurve, point: Point) -> str:
     if point.value == own.curve.best:
         return "best"
-    return f"{number(point.gap.value)} below ({number(point.gap.low)} to {number(point.gap.high)})"
+    return "{} below ({} to {})".format(*numbers(point.gap.value, point.gap.low, point.gap.high))
 
 
 def _seconds(value: float | None) -> str:

@@ -67,10 +67,10 @@ def markdown(
 
 def number(value: float | None) -> str:
     """A figure with three decimals, or three significant digits where it is large or small."""
-    return "" if value is None else _numbers(value)[0]
+    return "" if value is None else numbers(value)[0]
 
 
-def _numbers(*given: float | None) -> list[str]:
+def numbers(*given: float | None) -> list[str]:
     """Figures that stand together, with the decimals that the largest of them needs."""
     values = [math.nan if value is None else value for value in given]
     largest = max((abs(value) for value in values if not math.isnan(value)), default=0.0)
@@ -87,15 +87,20 @@ def half_width(figure: Figure) -> str:
 def _with_interval(figure: Figure) -> str:
     if math.isnan(figure.low):
         return number(figure.value)
-    return "{} ({} to {})".format(*_numbers(figure.value, figure.low, figure.high))
+    return "{} ({} to {})".format(*numbers(figure.value, figure.low, figure.high))
 
 
 def _difference(figure: Figure) -> str:
     if figure.difference is None or math.isnan(figure.difference):
         return ""
-    shown = _numbers(figure.difference, figure.difference_low, figure.difference_high)
-    text = ("" if shown[0].startswith("-") else "+") + "{} ({} to {})".format(*shown)
+    text = difference_text(figure)
     return f"**{text}**" if figure.is_significant else text
+
+
+def difference_text(figure: Figure) -> str:
+    """A figure's difference from the reference with its sign, and the interval."""
+    value, low, high = numbers(figure.difference, figure.difference_low, figure.difference_high)
+    return f"{'' if value.startswith('-') else '+'}{value} ({low} to {high})"
 
 
 def _markdown_table(
