@@ -81,14 +81,22 @@ def _command(submission: Submission, path: Path, wait: bool) -> list[str]:
 
 
 _WAITING = """
+pause_s=5 tries=12
 kubectl apply --filename "$1" || exit
 shift
+failed=0
 while :; do
-    state=$("$@" --output 'jsonpath={.status.jobDeploymentStatus}') || exit
+    if state=$("$@" --output 'jsonpath={.status.jobDeploymentStatus}'); then failed=0
+    else
+        code=$?
+        failed=$((failed + 1))
+        [ "$failed" -lt "$tries" ] || exit "$code"
+    fi
     case "$state" in Complete) exit 0 ;; Failed) "$@" --output 'jsonpath={.status.message}' >&2; exit 1 ;; esac
-    sleep 5
+    sleep "$pause_s"
 done
 """
+"""Submits, and looks until the job has ended; a cluster that does not answer for a minute ends it as well."""
 
 KUBERAY = Target(
     name="kuberay",
@@ -99,6 +107,7 @@ KUBERAY = Target(
     command=_command,
     suffix=".yaml",
     uses=frozenset(["nodes", "memory_gib", "head_memory_gib", "hours", "image", "namespace", "schedule", "volumes"]),
+    listing="kubectl --namespace {namespace} get rayjobs --output name",
     watch="kubectl --namespace {namespace} get rayjob {name} --watch\n"
     "  kubectl --namespace {namespace} logs --follow --selector job-name={name}\n"
     "  kubectl --namespace {namespace} delete rayjob {name}",

@@ -116,5 +116,6 @@ RAY = Target(
     needs_contents=True,
     suffix=".sh",
     uses=frozenset(["address", "nodes"]),  # nodes, CPUs and GPUs are what its autoscaler can start
+    listing="ray job list --address {address}",
     watch="ray job logs --follow --address {address} {name}\n  ray job stop --address {address} {name}",
 )

@@ -32,6 +32,7 @@ _DRIVER = 'echo $$ > "$0"; [ -e "$0.stop" ] && exit 143'
 
 _USES = frozenset(["memory_gib", "accelerator", "hours", "grace_s", "partition", "account", "setup"])
 
+_LISTING = "squeue --me --noheader --states=all --format=%j --name={name}"
 _WATCH = "squeue --me --name={name}\n  scancel --name={name}\n  tail -f submissions/{name}-*.log"
 
 
@@ -141,6 +142,7 @@ SLURM = Target(
     suffix=".sh",
     uses=_USES | {"nodes"},
     watch=_WATCH,
+    listing=_LISTING,
 )
 SLURM_ARRAY = Target(
     name="slurm-array",
@@ -152,4 +154,5 @@ SLURM_ARRAY = Target(
     suffix=".sh",
     uses=_USES | {"tasks"},
     watch=_WATCH,
+    listing=_LISTING,
 )

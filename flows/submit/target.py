@@ -76,12 +76,24 @@ class Target:
     watch: str
     """Commands that show and stop the job; `{name}` is its name, `{address}` the option."""
 
+    listing: str = ""
+    """Command whose output has the names of jobs, ended ones among them; empty if there is none that tells."""
+
     watch_schedule: str = ""
     """The same for jobs on a schedule, which end never; empty if the target has no schedules."""
 
     def unused(self, submission: Submission) -> list[str]:
         """The options that are set and have no effect here."""
         return sorted(submission.options.model_fields_set - self.uses - _COMMON)
+
+    def took(self, submission: Submission) -> bool | None:
+        """Whether it has a job of this submission, whatever became of it; None if that cannot be known."""
+        values = submission.options.model_dump(include={"address", "namespace"})
+        words = shlex.split(self.listing.format(name=submission.name, **values))
+        if not words or not (program := found_program(words[0])):
+            return None
+        listed = subprocess.run(words, executable=program, capture_output=True, text=True, check=False)
+        return submission.name in listed.stdout if listed.returncode == 0 else None
 
     def all_faults(self, submission: Submission) -> list[BadConfig]:
         """All that speaks against handing a submission in from this machine."""
