@@ -192,11 +192,13 @@ def _say_faults(target: Target, submission: Submission, wait: bool, words: str =
 
 
 def _say_unused(target: Target, submission: Submission) -> None:
-    """Print which keys have no effect on a target, and for the number of nodes what has."""
+    """Print which keys have no effect on a target, for the number of nodes what has, and which keep nodes idle."""
     if unused := target.unused(submission):
         keys = ", ".join(f"submit.{name}" for name in unused)
         hints = [f"; {hint}" for name, hint in _HINTS.items() if name in unused]
         remark(f"{keys} {'has' if len(unused) == 1 else 'have'} no effect with --to {target.name}{''.join(hints)}")
+    if idle := target.idle_nodes(submission):
+        remark(idle)
 
 
 def _watching(target: Target, submission: Submission) -> str:

@@ -105,6 +105,7 @@ KUBERAY = Target(
     faults=_faults,
     trial=_trial,
     command=_command,
+    min_ray_nodes=1,
     suffix=".yaml",
     uses=frozenset(["nodes", "memory_gib", "head_memory_gib", "hours", "image", "namespace", "schedule", "volumes"]),
     listing="kubectl --namespace {namespace} get rayjobs --output name",

@@ -113,6 +113,7 @@ RAY = Target(
     faults=_faults,
     trial=_trial,
     command=_command,
+    min_ray_nodes=1,
     needs_contents=True,
     suffix=".sh",
     uses=frozenset(["address", "nodes"]),  # nodes, CPUs and GPUs are what its autoscaler can start

@@ -141,6 +141,7 @@ SLURM = Target(
     command=_command,
     suffix=".sh",
     uses=_USES | {"nodes"},
+    min_ray_nodes=2,  # on one it does without, too
     watch=_WATCH,
     listing=_LISTING,
 )

@@ -70,6 +70,9 @@ class Target:
     uses: frozenset[str]
     """The options of the section `submit` that it uses, besides those that all targets use."""
 
+    min_ray_nodes: int | None = None
+    """The number of nodes from which on the command has a Ray cluster for itself; None if it never has."""
+
     needs_contents: bool = False
     """Whether its file reads the configuration and the job file from a folder beside it."""
 
@@ -85,6 +88,17 @@ class Target:
     def unused(self, submission: Submission) -> list[str]:
         """The options that are set and have no effect here."""
         return sorted(submission.options.model_fields_set - self.uses - _COMMON)
+
+    def idle_nodes(self, submission: Submission) -> str:
+        """A sentence if the section `pool` keeps the command off the nodes that this target has for it."""
+        pool = submission.config.pool
+        if self.min_ray_nodes is None or submission.options.nodes < self.min_ray_nodes:
+            return ""
+        if pool.num_workers == 0:
+            return "pool.num_workers is 0, so one process does everything on one node: leave it out to use all nodes"
+        if pool.address not in (None, "auto"):
+            return f"pool.address is {pool.address}, so the workers are not on the nodes of this job: leave it out"
+        return ""
 
     def took(self, submission: Submission) -> bool | None:
         """Whether it has a job of this submission, whatever became of it; None if that cannot be known."""

@@ -232,6 +232,23 @@ def test_keys_that_have_no_effect_are_named(folder):
     assert "no effect" not in submit("--to", "slurm", "--", "build", "--set", "submit.partition=ai").output
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("slurm", "pool.num_workers=0"), "pool.num_workers is 0"),
+        (("slurm", "pool.num_workers=0", "submit.nodes=1"), None),
+        (("slurm-array", "pool.num_workers=0"), None),
+        (("kuberay", "pool.num_workers=0", "submit.nodes=1"), "pool.num_workers is 0"),
+        (("kuberay", "pool.address=local"), "pool.address is local"),
+        (("slurm", "pool.address=auto"), None),
+    ],
+)
+def test_a_pool_that_leaves_nodes_idle_is_named(folder, words, key):
+    keys = [word for change in words[1:] for word in ("--set", change)]
+    output = submit("--to", words[0], "--dry-run", "--", "build", *keys).output
+    assert (f"aai: note: {key}" in output) if key else ("note: pool." not in output)
+
+
 def test_nobody_waits_for_a_schedule(folder):
     keys = ("--set", "submit.schedule='0 2 * * *'", "--set", "submit.image=aai:1")
     stand_in("kubectl", "")
