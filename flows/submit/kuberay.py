@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aai.errors import BadConfig
 from flows.schedules import check_schedule
-from flows.submit.places import place_faults
+from flows.submit.places import pod_faults
 from flows.submit.submission import Submission
 from flows.submit.target import Target, fill
 
@@ -39,7 +39,7 @@ def _render(submission: Submission) -> str:
 def _faults(submission: Submission) -> Iterator[BadConfig]:
     if submission.options.image is None:
         yield BadConfig("it is missing: name a container image with AAI (infra/docker builds one)", key="submit.image")
-    yield from place_faults(submission)
+    yield from pod_faults(submission)
     if schedule := submission.options.schedule:
         try:
             check_schedule(schedule, "submit.schedule")

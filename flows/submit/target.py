@@ -39,7 +39,7 @@ def _to_yaml(value: Any) -> str:
 _templates.filters["tojson"] = _to_yaml
 
 
-_COMMON = frozenset(["env", "secrets", "shared_disk", "cpus", "gpus"])
+_COMMON = frozenset(["env", "secrets", "cpus", "gpus"])
 
 
 @dataclass(frozen=True, kw_only=True)
