@@ -7,10 +7,12 @@ from aai.errors import BadConfig
 from aai.jobs.job import Job
 from tasks import render as render_stage
 from tasks import score as score_stage
+from tasks.index import INDEX
 from tasks.render_source import RenderSource
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
+from tasks.views.earlier_images import earlier_images
 from tasks.views.left_out import left_out
 from tasks.views.metadata import disputed_contents
 
@@ -53,7 +55,8 @@ def build(run: Run, do: Do = at_once) -> list[StageSummary]:
             done.append(do(stage.name, _step(stage), run))
             if done[-1].stopped:
                 break
-    for note in [*disputed_contents(run), *left_out(run)]:
+    has_new_images = any(summary.stage == INDEX.name and summary.new for summary in done)
+    for note in [*disputed_contents(run), *left_out(run), *(earlier_images(run) if has_new_images else ())]:
         _log.warning(note)
     return done
 

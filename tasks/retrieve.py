@@ -103,9 +103,10 @@ def _searches_on_gpus() -> bool:
 
 
 def _settings(config: Config) -> dict[str, object]:
-    """The options, with the seed where images are drawn at random."""
+    """The options, with the seed where images are drawn at random; the first round is not named."""
     options = config.options(RetrieveOptions)
-    return options.settings() | ({"seed": config.seed} if options.method == "label" else {})
+    settings = {name: value for name, value in options.settings().items() if (name, value) != ("round", 1)}
+    return settings | ({"seed": config.seed} if options.method == "label" else {})
 
 
 # A clip is retrieved again if one of its images has another label now; if it was rejected, once images have its label,

@@ -23,9 +23,9 @@ from jaxtyping import Float16, Float32, Int64, UInt8
 from aai.errors import BadConfig
 from aai.identity import int64_of
 from aai.retrieve.index import VectorIndex, choose_kind, load_index, new_index
-from aai.retrieve.options import IndexOptions
+from aai.retrieve.options import INDEX_FACTS, IndexOptions
 
-_INDEX, _VECTORS, _IDS, _MEAN, _FACTS = "images.faiss", "vectors.f16", "ids.bin", "query_mean.npy", "index.json"
+_INDEX, _VECTORS, _IDS, _MEAN = "images.faiss", "vectors.f16", "ids.bin", "query_mean.npy"
 _NUMBERS, _POSITIONS = "numbers.npy", "positions.npy"
 _ID_BYTES, _F16_BYTES = 16, 2
 
@@ -44,10 +44,10 @@ class ImageIndex:
     def __init__(self, folder: Path, origin: str | None = None) -> None:
         self.folder, self._origin = folder, origin or str(folder)
         try:
-            facts = json.loads((folder / _FACTS).read_text())
+            facts = json.loads((folder / INDEX_FACTS).read_text())
             self.num_images, self.dim, self.num_clips = (int(facts[key]) for key in ("num_images", "dim", "num_clips"))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._damaged(_FACTS) from error
+            raise self._damaged(INDEX_FACTS) from error
         sizes = {_VECTORS: self.num_images * self.dim * _F16_BYTES, _IDS: self.num_images * _ID_BYTES}
         for name, num_bytes in sizes.items():
             if not (folder / name).is_file() or (folder / name).stat().st_size != num_bytes:
@@ -177,7 +177,7 @@ class ImageIndexWriter:
         np.save(self._folder / _POSITIONS, order)
         np.save(self._folder / _MEAN, query_mean.astype(np.float32))
         facts = {"num_images": len(numbers), "dim": self._dim, "num_clips": num_clips}
-        (self._folder / _FACTS).write_text(json.dumps(facts))
+        (self._folder / INDEX_FACTS).write_text(json.dumps(facts))
 
     def _append(self, vectors: bytes, ids: bytes) -> None:
         for name, data in ((_VECTORS, vectors), (_IDS, ids)):

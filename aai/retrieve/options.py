@@ -13,6 +13,10 @@ MIN_SAMPLE = 256 * MIN_PER_LIST
 """Training vectors that an 8-bit product quantiser needs for its 256 centroids."""
 
 
+INDEX_FACTS = "index.json"
+"""The file of an index artifact that has `num_images`, `dim` and `num_clips`."""
+
+
 class IndexOptions(Options):
     """FAISS index of the image vectors: its type follows from the number of images."""
 
@@ -59,6 +63,10 @@ class RetrieveOptions(Options):
     centring_strength: float = Field(0.75, ge=0, le=1)
     """Query centring, against hubs (images that are near to every clip): fraction of the mean aligned vector of all
     clips that is subtracted from each query. 0 disables it."""
+
+    round: int = Field(1, ge=1)
+    """Raise it to let all clips choose their images anew, once many images were added: a build leaves clips with the
+    images that they have. Cues and pictures are then made again, and those of before stay readable."""
 
     min_bank_clips: int = Field(500, ge=1)
     """Minimum number of clips for query centring: the mean of fewer clips is unreliable, and is not subtracted."""

@@ -98,6 +98,17 @@ class Artifact:
                 self.store.filesystem.get_file(self.store.path(path), str(target))
         return folder
 
+    def read(self, name: str) -> bytes:
+        """One of its files.
+
+        Raises:
+            FileNotFoundError: it is not published, or has no such file.
+            Transient: the store failed.
+        """
+        path = f"{self.path}/{name}"
+        with store_errors(f"reading {self.store.uri(path)}"):
+            return bytes(self.store.filesystem.cat_file(self.store.path(path)))
+
     def unpublish(self) -> str:
         """Make it unpublished in one step, and return the path of the folder with what is left to remove."""
         folder = self.store.path(self.slot)

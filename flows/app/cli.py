@@ -243,7 +243,10 @@ def demo(
     typer.echo(f"all in one picture: {folder / story.SHEET}\nthe report: {folder / story.REPORT}")
 
 
-@app.command(epilog="Example: `aai submit --to slurm --dry-run -- build -c aai.yaml`")
+@app.command(
+    epilog="Example: `aai submit --to slurm --dry-run -- build -c aai.yaml`",
+    context_settings={"ignore_unknown_options": True},  # those of the command, which `--` may be left out before
+)
 def submit(
     words: Annotated[
         list[str], typer.Argument(metavar="-- COMMAND...", help="build, render, score, report or align train.")

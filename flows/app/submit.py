@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,10 @@ _HINTS = {
     "tasks": "only slurm-array has tasks",
 }
 _REFUSED_CODE = 2
+_SIGNALLED = 128
+"""A shell's exit code of a process that a signal ended, less the signal's number."""
 _MAX_FAULTS = 20
+_END_S = 10  # how long a program that is asked to end may take
 _HANDLED = ("config", "changes", "jobs")
 _REFUSED = {
     "text_only": "it takes seconds: run it here",
@@ -124,18 +128,55 @@ def hand_in(target: Target, submission: Submission, wait: bool) -> int:
     if wait:
         typer.echo(f"submitting {_watching(target, submission)}")
     path = submission.write(target.render(submission), target.suffix)
-    command = target.command(submission, path, wait)
-    code = subprocess.run(command, executable=found_program(command[0]), check=False).returncode
-    if wait and code:
-        typer.echo(f"aai: {target.program} ended with code {code}; the same command does what is left", err=True)
-    elif wait:
-        typer.echo(f"{submission.name} has finished")
-    elif code:
-        submission.remove(path)
-        typer.echo(f"aai: nothing was submitted: {target.program} ended with code {code}, as it says above", err=True)
+    code = _call(target, submission, path, wait)
+    if code:
+        _say_failed(target, submission, path, wait, code)
     else:
-        typer.echo(f"submitted {_watching(target, submission)}")
-    return code
+        typer.echo(f"{submission.name} has finished" if wait else f"submitted {_watching(target, submission)}")
+    return code if code >= 0 else _SIGNALLED - code
+
+
+def _call(target: Target, submission: Submission, path: Path, wait: bool) -> int:
+    """Run the program of a target; its exit code.
+
+    Raises:
+        KeyboardInterrupt: this process was asked to stop, with a sentence on the job.
+    """
+    command = target.command(submission, path, wait)
+    process = None
+    try:
+        process = subprocess.Popen(command, executable=found_program(command[0]))
+        return process.wait()
+    except KeyboardInterrupt as error:
+        if process:
+            _end(process)
+        raise KeyboardInterrupt(
+            f"stopped; what `{target.program}` took goes on without this command: {_watching(target, submission)}"
+        ) from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
+
+
+def _say_failed(target: Target, submission: Submission, path: Path, wait: bool, code: int) -> None:
+    """Say whether there is a job, after the program of a target has failed; without one remove what was written."""
+    ended = f"{target.program} {f'ended with code {code}' if code > 0 else f'was ended by signal {-code}'}"
+    is_job_there = target.took(submission)
+    if is_job_there is None and not wait and code > 0:
+        is_job_there = False  # a program that only hands in has said so
+    if is_job_there is False:
+        submission.remove(path)
+        sentence = f"nothing was submitted: {ended}, as it says above"
+    elif is_job_there and wait and code > 0:
+        sentence = f"{ended}; the same command does what is left"
+    elif is_job_there:
+        sentence = f"{ended}, and the job is there: {_watching(target, submission)}"
+    else:
+        sentence = f"{ended}; if it took the job, the same command does what is left: {_watching(target, submission)}"
+    typer.echo(f"aai: {sentence}", err=True)
 
 
 def _say_faults(target: Target, submission: Submission, wait: bool, words: str = "") -> bool:
@@ -151,11 +192,13 @@ def _say_faults(target: Target, submission: Submission, wait: bool, words: str =
 
 
 def _say_unused(target: Target, submission: Submission) -> None:
-    """Print which keys have no effect on a target, and for the number of nodes what has."""
+    """Print which keys have no effect on a target, for the number of nodes what has, and which keep nodes idle."""
     if unused := target.unused(submission):
         keys = ", ".join(f"submit.{name}" for name in unused)
         hints = [f"; {hint}" for name, hint in _HINTS.items() if name in unused]
         remark(f"{keys} {'has' if len(unused) == 1 else 'have'} no effect with --to {target.name}{''.join(hints)}")
+    if idle := target.idle_nodes(submission):
+        remark(idle)
 
 
 def _watching(target: Target, submission: Submission) -> str:

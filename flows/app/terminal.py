@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _UNITS = "each stage counts its own items: files, tars, images, clips or pictures"
 
+_STOPPED = "stopped; finished work is committed, and the same command does the rest"
 _SIGNALLED = 128
 """Exit codes above this are those of signals."""
 
@@ -72,7 +73,8 @@ def at_work(run: "Run") -> Iterator[None]:
 def stoppable() -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM and SIGHUP into a sentence and the exit code that a shell expects.
 
-    A stage at work handles the first signal itself: it finishes the slices in flight and commits, then this runs.
+    A stage at work handles the first signal itself: it finishes the slices in flight and commits, then this runs. What
+    leaves something else behind raises KeyboardInterrupt with a sentence of its own.
     """
     from tasks.runtime.signals import handled_by
 
@@ -86,7 +88,7 @@ def stoppable() -> Iterator[None]:
         with handled_by(stop), _interrupts():
             yield
     except KeyboardInterrupt as error:
-        typer.echo("aai: stopped; finished work is committed, and the same command does the rest", err=True)
+        typer.echo(f"aai: {str(error) or _STOPPED}", err=True)
         raise typer.Exit(_SIGNALLED + (received[0] if received else signal.SIGINT)) from error
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aai.errors import BadConfig
 from flows.schedules import check_schedule
-from flows.submit.places import place_faults
+from flows.submit.places import pod_faults
 from flows.submit.submission import Submission
 from flows.submit.target import Target, fill
 
@@ -39,7 +39,7 @@ def _render(submission: Submission) -> str:
 def _faults(submission: Submission) -> Iterator[BadConfig]:
     if submission.options.image is None:
         yield BadConfig("it is missing: name a container image with AAI (infra/docker builds one)", key="submit.image")
-    yield from place_faults(submission)
+    yield from pod_faults(submission)
     if schedule := submission.options.schedule:
         try:
             check_schedule(schedule, "submit.schedule")
@@ -81,14 +81,22 @@ def _command(submission: Submission, path: Path, wait: bool) -> list[str]:
 
 
 _WAITING = """
+pause_s=5 tries=12
 kubectl apply --filename "$1" || exit
 shift
+failed=0
 while :; do
-    state=$("$@" --output 'jsonpath={.status.jobDeploymentStatus}') || exit
+    if state=$("$@" --output 'jsonpath={.status.jobDeploymentStatus}'); then failed=0
+    else
+        code=$?
+        failed=$((failed + 1))
+        [ "$failed" -lt "$tries" ] || exit "$code"
+    fi
     case "$state" in Complete) exit 0 ;; Failed) "$@" --output 'jsonpath={.status.message}' >&2; exit 1 ;; esac
-    sleep 5
+    sleep "$pause_s"
 done
 """
+"""Submits, and looks until the job has ended; a cluster that does not answer for a minute ends it as well."""
 
 KUBERAY = Target(
     name="kuberay",
@@ -97,8 +105,10 @@ KUBERAY = Target(
     faults=_faults,
     trial=_trial,
     command=_command,
+    min_ray_nodes=1,
     suffix=".yaml",
     uses=frozenset(["nodes", "memory_gib", "head_memory_gib", "hours", "image", "namespace", "schedule", "volumes"]),
+    listing="kubectl --namespace {namespace} get rayjobs --output name",
     watch="kubectl --namespace {namespace} get rayjob {name} --watch\n"
     "  kubectl --namespace {namespace} logs --follow --selector job-name={name}\n"
     "  kubectl --namespace {namespace} delete rayjob {name}",

@@ -27,15 +27,13 @@ def place_faults(submission: Submission) -> Iterator[BadConfig]:
         return
     for place in submission.places:
         location = place.location.removeprefix("file://")
-        if "://" in location or _is_below(location, options.volumes.values()):
+        if "://" in location:
             yield from _unknown(place)
             continue
-        if place.key.startswith(_MODEL) and not os.path.exists(location):
-            continue  # the image may have it
+        if _may_be_in_image(place, location):
+            continue
         if not _is_network(kind := file_system_of(location)):
-            is_on_disk = place.key == OUTPUT or place.key.startswith(_MODEL)
-            other = "a folder on a disk that they share" if is_on_disk else "a bucket URL"
-            other += ", or one below a path of submit.volumes" if options.volumes else ""
+            other = "a folder on a disk that they share" if _is_on_disk(place) else "a bucket URL"
             where = " in the file that its key `config` names" if submission.is_training else ""
             yield BadConfig(
                 f"{os.path.abspath(location)} is on a disk of this machine ({kind}), which other nodes do not "
@@ -43,6 +41,33 @@ def place_faults(submission: Submission) -> Iterator[BadConfig]:
                 key=place.key,
                 uri=place.file,
             )
+
+
+def pod_faults(submission: Submission) -> Iterator[BadConfig]:
+    """Locations of a submission that are neither buckets nor in a volume: pods have none of this machine's disks.
+
+    Each is an error with the location's key.
+    """
+    for place in submission.places:
+        location = place.location.removeprefix("file://")
+        if "://" in location:
+            yield from _unknown(place)
+        elif not (_is_below(location, submission.options.volumes.values()) or _may_be_in_image(place, location)):
+            bucket = "" if _is_on_disk(place) else "name a bucket URL, or "
+            yield BadConfig(
+                f"{os.path.abspath(location)} is in no volume that pods mount, so they do not see it, or lose it: "
+                f"{bucket}mount the volume that has it, at the same path (submit.volumes)",
+                key=place.key,
+                uri=place.file,
+            )
+
+
+def _is_on_disk(place: Place) -> bool:
+    return place.key == OUTPUT or place.key.startswith(_MODEL)
+
+
+def _may_be_in_image(place: Place, location: str) -> bool:
+    return place.key.startswith(_MODEL) and not os.path.exists(location)
 
 
 def missing_faults(submission: Submission) -> Iterator[BadConfig]:

@@ -113,8 +113,10 @@ RAY = Target(
     faults=_faults,
     trial=_trial,
     command=_command,
+    min_ray_nodes=1,
     needs_contents=True,
     suffix=".sh",
-    uses=frozenset(["address", "nodes"]),  # nodes, CPUs and GPUs are what its autoscaler can start
+    uses=frozenset(["shared_disk", "address", "nodes"]),  # nodes, CPUs and GPUs are what its autoscaler can start
+    listing="ray job list --address {address}",
     watch="ray job logs --follow --address {address} {name}\n  ray job stop --address {address} {name}",
 )

@@ -44,6 +44,6 @@ SKYPILOT = Target(
     command=_command,
     needs_contents=True,
     suffix=".yaml",
-    uses=frozenset(["nodes", "memory_gib", "accelerator", "infra", "spot", "image", "setup"]),
+    uses=frozenset(["shared_disk", "nodes", "memory_gib", "accelerator", "infra", "spot", "image", "setup"]),
     watch="sky jobs queue\n  sky jobs logs --name {name}\n  sky jobs cancel --name {name}",
 )

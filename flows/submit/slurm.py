@@ -30,8 +30,9 @@ _RAY_PORT = 6379
 _DRIVER = 'echo $$ > "$0"; [ -e "$0.stop" ] && exit 143'
 """Bash before a command is executed: names its process, and ends if the job has been asked to stop already."""
 
-_USES = frozenset(["memory_gib", "accelerator", "hours", "grace_s", "partition", "account", "setup"])
+_USES = frozenset(["shared_disk", "memory_gib", "accelerator", "hours", "grace_s", "partition", "account", "setup"])
 
+_LISTING = "squeue --me --noheader --states=all --format=%j --name={name}"
 _WATCH = "squeue --me --name={name}\n  scancel --name={name}\n  tail -f submissions/{name}-*.log"
 
 
@@ -140,7 +141,9 @@ SLURM = Target(
     command=_command,
     suffix=".sh",
     uses=_USES | {"nodes"},
+    min_ray_nodes=2,  # on one it does without, too
     watch=_WATCH,
+    listing=_LISTING,
 )
 SLURM_ARRAY = Target(
     name="slurm-array",
@@ -152,4 +155,5 @@ SLURM_ARRAY = Target(
     suffix=".sh",
     uses=_USES | {"tasks"},
     watch=_WATCH,
+    listing=_LISTING,
 )

@@ -39,7 +39,7 @@ def _to_yaml(value: Any) -> str:
 _templates.filters["tojson"] = _to_yaml
 
 
-_COMMON = frozenset(["env", "secrets", "shared_disk", "cpus", "gpus"])
+_COMMON = frozenset(["env", "secrets", "cpus", "gpus"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +70,17 @@ class Target:
     uses: frozenset[str]
     """The options of the section `submit` that it uses, besides those that all targets use."""
 
+    min_ray_nodes: int | None = None
+    """The number of nodes from which on the command has a Ray cluster for itself; None if it never has."""
+
     needs_contents: bool = False
     """Whether its file reads the configuration and the job file from a folder beside it."""
 
     watch: str
     """Commands that show and stop the job; `{name}` is its name, `{address}` the option."""
+
+    listing: str = ""
+    """Command whose output has the names of jobs, ended ones among them; empty if there is none that tells."""
 
     watch_schedule: str = ""
     """The same for jobs on a schedule, which end never; empty if the target has no schedules."""
@@ -82,6 +88,26 @@ class Target:
     def unused(self, submission: Submission) -> list[str]:
         """The options that are set and have no effect here."""
         return sorted(submission.options.model_fields_set - self.uses - _COMMON)
+
+    def idle_nodes(self, submission: Submission) -> str:
+        """A sentence if the section `pool` keeps the command off the nodes that this target has for it."""
+        pool = submission.config.pool
+        if self.min_ray_nodes is None or submission.options.nodes < self.min_ray_nodes:
+            return ""
+        if pool.num_workers == 0:
+            return "pool.num_workers is 0, so one process does everything on one node: leave it out to use all nodes"
+        if pool.address not in (None, "auto"):
+            return f"pool.address is {pool.address}, so the workers are not on the nodes of this job: leave it out"
+        return ""
+
+    def took(self, submission: Submission) -> bool | None:
+        """Whether it has a job of this submission, whatever became of it; None if that cannot be known."""
+        values = submission.options.model_dump(include={"address", "namespace"})
+        words = shlex.split(self.listing.format(name=submission.name, **values))
+        if not words or not (program := found_program(words[0])):
+            return None
+        listed = subprocess.run(words, executable=program, capture_output=True, text=True, check=False)
+        return submission.name in listed.stdout if listed.returncode == 0 else None
 
     def all_faults(self, submission: Submission) -> list[BadConfig]:
         """All that speaks against handing a submission in from this machine."""

@@ -237,7 +237,7 @@ def _validated(
         return kind.model_validate(given)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            path, text = [str(part) for part in detail["loc"]], detail["msg"]
+            path, text = [str(part) for part in detail["loc"] if part != "[key]"], detail["msg"]
             match detail["type"]:
                 case "extra_forbidden":
                     text = no_such_key(path[-1], _keys_beside(kind, path), where)

@@ -3,16 +3,36 @@
 import re
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aai.options import Options
 
-_Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@,+-]*$")]
-_Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
-_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
-"""Of an object of Kubernetes."""
-_Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+def _like(pattern: str, words: str) -> AfterValidator:
+    """Text that matches a pattern; `words` says what that is."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{value!r} has to be {words}")
+        return value
+
+    return AfterValidator(check)
+
+
+_Word = Annotated[
+    str, _like(r"[A-Za-z0-9][A-Za-z0-9._/:@,+-]*", "one word of letters, digits and . _ / : @ , + -, such as gpu-long")
+]
+_Path = Annotated[str, _like(r"(/[A-Za-z0-9._-]+)+/?", "an absolute path of letters, digits and . _ -, such as /data")]
+_Name = Annotated[
+    str,
+    _like(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name of Kubernetes: up to 63 small letters, digits and hyphens"),
+]
+_Variable = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "a name of letters, digits and _, such as HF_HOME")]
 _SECRET = re.compile(r"(?i)(secret|token|password|passwd|credential|_key$|_key_id$|apikey)")
+
+
+_TAKEN = ("/dev/shm", "/etc/aai")
+"""Where pods have Ray's object store and the configuration."""
 
 
 class PoolOptions(Options):
@@ -161,6 +181,10 @@ class SubmitOptions(Options):
         for name in ("shared-memory", "configuration"):
             if name in volumes:
                 raise ValueError(f"{name} is a volume that AAI makes: name the claim differently")
+        paths = [path.rstrip("/") for path in volumes.values()]
+        for path in paths:
+            if ".." in path.split("/") or paths.count(path) > 1 or path in _TAKEN:
+                raise ValueError(f"{path} cannot be mounted: it is taken, or has parts `..`: name another path")
         return volumes
 
     @field_validator("env")
@@ -170,3 +194,10 @@ class SubmitOptions(Options):
             if _SECRET.search(name):
                 raise ValueError(f"{name} looks like a secret: name it under submit.secrets, without its value")
         return env
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> "SubmitOptions":
+        names = [*self.env, *self.secrets]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)}: given more than once in env and secrets: keep one of them")
+        return self

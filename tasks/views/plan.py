@@ -13,6 +13,7 @@ from tasks.runtime.estimates import Estimate
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
 from tasks.views.confidence import REMEDY, low_confidences
+from tasks.views.earlier_images import earlier_images
 from tasks.views.left_out import left_out
 from tasks.views.made_by import explain_stale
 from tasks.views.metadata import disputed_contents
@@ -92,8 +93,7 @@ def plan(run: Run) -> BuildPlan:
     looks: list[Listing | MemberListing] = [*listings.values(), *members.values()]
     notes = [note for one in looks for note in one.notes]
     notes += [*disputed_contents(run, extra), *left_out(run, extra), *_more_notes(run, plans, listings)]
-    if unsure := low_confidences(run, extra):
-        notes.append(f"{unsure}: {REMEDY}")
+    notes += _notes_on_clips(run, plans, extra)
     planned = BuildPlan(list(dict.fromkeys(plans.values())), notes)
     return planned if planned.is_empty else _with_times(run, planned, plans.keys() - listings)
 
@@ -123,6 +123,13 @@ def _more_notes(run: Run, plans: Mapping[str, StagePlan], listings: Mapping[str,
     if any(plans[table].new for table in plans.keys() - listings):
         notes.append(f"not counted: {', '.join(stage.name for stage in _not_counted(run))}")
     return notes + _who_made_stale(run, {each.stage for each in plans.values() if each.stale})
+
+
+def _notes_on_clips(run: Run, plans: Mapping[str, StagePlan], extra: Mapping[str, pa.Table]) -> list[str]:
+    """Sentences about the images of clips, and their confidence."""
+    unsure = low_confidences(run, extra)
+    num_coming = plans["image_vectors"].new if "image_vectors" in plans else 0
+    return earlier_images(run, num_coming, extra) + ([f"{unsure}: {REMEDY}"] if unsure else [])
 
 
 def _not_counted(run: Run) -> list[Stage]:

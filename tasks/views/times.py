@@ -68,7 +68,9 @@ def _as_job(run: Run, estimates: Estimates, work: Work) -> list[str]:
     found = _of_all(run, estimates, work, nodes)
     kinds = sorted({each.basis for each in found.values() if each.seconds is None})
     why = f" ({', '.join(kinds)})" if kinds else ""
-    size = f"{options.nodes:,} nodes of {options.cpus} CPUs and {options.gpus} GPUs"
+    parts = ((options.nodes, "node"), (options.cpus, "CPU"), (options.gpus, "GPU"))
+    nodes_, cpus, gpus = (f"{num:,} {name}{'' if num == 1 else 's'}" for num, name in parts)
+    size = f"{nodes_} of {cpus} and {gpus}"
     return [f"as a job of the section `submit` ({size}), {_total(found)}{why}"]
 
 

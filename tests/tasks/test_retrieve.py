@@ -6,11 +6,13 @@ import pytest
 from aai.errors import BadConfig
 from aai.identity import content_id
 from aai.retrieve.neighbours import centre
+from aai.workspace.maintenance import remove_artifact
 from tasks.fit import CUES
 from tasks.index import build_index
 from tasks.retrieve import NEIGHBOURS, LabelRetriever, Retriever
 from tasks.runtime.outdated import remove_outdated
 from tasks.runtime.run import Run
+from tasks.views.earlier_images import earlier_images
 from tests.bank import CLIPS, DIM, LABELS, add_clips, add_files, append, relabel, rows_of, run_on, unit_vectors
 from tests.collection import NUM_CLIPS, build
 from tests.collection import run_on as run_on_collection
@@ -98,6 +100,34 @@ def test_the_version_of_the_index_is_recorded_and_old_rows_stay(tmp_path):
     assert [found[clip]["index_version"] for clip in CLIPS] == [1, 1, 2, 2, 2]
     assert set(found[CLIPS[0]]["image_ids"]) <= set(IMAGES[:10])
     assert found[CLIPS[4]]["image_ids"] == nearest(CLIP_VECTORS)[CLIPS[4]]
+
+
+def test_clips_that_chose_from_fewer_images_are_counted_until_a_new_round(tmp_path):
+    run = run_on(tmp_path, retrieve=PLAIN)
+    add_clips(run)
+    rows = [{"clip_id": id, "vector": vector} for id, vector in zip(CLIPS, CLIP_VECTORS, strict=True)]
+    for first, last, some in ((0, 10, rows[:2]), (10, 20, rows[2:3]), (20, NUM_IMAGES, rows[3:])):
+        add_images(run, first, last)
+        append(run, "aligned_vectors", some)
+        build_index(run)
+        run.do(NEIGHBOURS)
+        assert bool(earlier_images(run)) == bool(first)
+    [sentence] = earlier_images(run)
+    assert sentence.startswith(
+        "3 of 5 clips chose their images from 10 to 20, and there are 30 now: `retrieve.round: 2`"
+    )
+    [sentence] = earlier_images(run, num_coming=7)
+    assert sentence.startswith("5 of 5 clips chose their images from 10 to 30, and after this build there are up to 37")
+    remove_artifact(run.workspace.artifact("index", run.recipe("index"), version=1))
+    assert "from 20, and there are" in earlier_images(run)[0]
+    again = run_on(tmp_path, retrieve=PLAIN | {"round": 2})
+    assert again.do(NEIGHBOURS).new == len(CLIPS) and earlier_images(again) == []
+    assert neighbours_of(again) == nearest(CLIP_VECTORS)
+
+
+def test_the_first_round_is_not_part_of_the_recipe(tmp_path):
+    first, second = (run_on(tmp_path, retrieve=PLAIN | {"round": number}).recipe("neighbours") for number in (1, 2))
+    assert first == run_on(tmp_path, retrieve=PLAIN).recipe("neighbours") != second
 
 
 def test_without_an_index_the_stage_does_not_start(tmp_path):

@@ -62,12 +62,44 @@ def test_waiting_ends_with_the_job(folder):
 
 def test_the_exit_code_is_that_of_the_program(folder):
     stand_in("sbatch", '[ "$1" = --test-only ] || exit 7')
+    stand_in("squeue", 'echo "${@: -1}" > asked; [ -e jobs ] && echo "${@: -1}"; exit 0')
     result = submit("--to", "slurm", "--", "build")
     assert result.exit_code == 7 and "nothing was submitted: sbatch ended with code 7" in result.output
     assert not Path("submissions").exists()
     result = submit("--to", "slurm", "--wait", "--", "build")
+    assert result.exit_code == 7 and "nothing was submitted: sbatch ended with code 7" in result.output
+    assert Path("asked").read_text().startswith("--name=aai-build-") and not Path("submissions").exists()
+    Path("jobs").touch()
+    result = submit("--to", "slurm", "--wait", "--", "build")
     assert result.exit_code == 7
     assert "sbatch ended with code 7; the same command does what is left" in result.output
+    assert len(list(Path("submissions").iterdir())) == 1
+
+
+def test_a_program_that_is_killed_may_have_handed_the_job_in(folder):
+    stand_in("sbatch", '[ "$1" = --test-only ] || kill -9 $$')
+    result = submit("--to", "slurm", "--", "build")
+    assert result.exit_code == 137
+    assert "sbatch was ended by signal 9; if it took the job" in result.output and "squeue --me --name" in result.output
+    assert len(list(Path("submissions").iterdir())) == 1
+
+
+def test_who_stops_waiting_is_told_that_the_job_goes_on(folder):
+    stand_in("sbatch", '[ "$1" = --test-only ] || { sleep 0.5; kill -INT $PPID; exec sleep 60; }')
+    result = submit("--to", "slurm", "--wait", "--", "build")
+    assert result.exit_code == 130
+    assert "stopped; what `sbatch` took goes on without this command: aai-build-" in result.output
+    assert "scancel --name=aai-build-" in result.output and "finished work is committed" not in result.output
+
+
+def test_the_dashes_before_the_command_may_be_left_out(folder):
+    stand_in("sbatch", '[ "$1" = --test-only ] || cp "${@: -1}" handed-in')
+    for words in (("--to", "slurm", "build", "-c", "aai.yaml"), ("build", "-c", "aai.yaml", "--to", "slurm")):
+        result = submit(*words)
+        assert result.exit_code == 0 and "aai build -c aai.yaml" in Path("handed-in").read_text(), result.output
+        Path("handed-in").unlink()
+    result = submit("--to", "slurm", "build", "--dry-rum")
+    assert result.exit_code == 2 and "No such option: --dry-rum" in result.output
 
 
 def test_what_is_missing_is_a_sentence_before_anything_starts(folder):
@@ -198,6 +230,23 @@ def test_keys_that_have_no_effect_are_named(folder):
     result = submit("--to", "slurm", "--dry-run", "--", "build", "--set", "submit.tasks=3")
     assert "note: submit.tasks has no effect with --to slurm; only slurm-array has tasks" in result.output
     assert "no effect" not in submit("--to", "slurm", "--", "build", "--set", "submit.partition=ai").output
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("slurm", "pool.num_workers=0"), "pool.num_workers is 0"),
+        (("slurm", "pool.num_workers=0", "submit.nodes=1"), None),
+        (("slurm-array", "pool.num_workers=0"), None),
+        (("kuberay", "pool.num_workers=0", "submit.nodes=1"), "pool.num_workers is 0"),
+        (("kuberay", "pool.address=local"), "pool.address is local"),
+        (("slurm", "pool.address=auto"), None),
+    ],
+)
+def test_a_pool_that_leaves_nodes_idle_is_named(folder, words, key):
+    keys = [word for change in words[1:] for word in ("--set", change)]
+    output = submit("--to", words[0], "--dry-run", "--", "build", *keys).output
+    assert (f"aai: note: {key}" in output) if key else ("note: pool." not in output)
 
 
 def test_nobody_waits_for_a_schedule(folder):

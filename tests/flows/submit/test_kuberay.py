@@ -2,6 +2,7 @@
 
 import copy
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,24 @@ def test_what_kubernetes_says_in_a_trial_is_a_sentence_with_a_remedy(tmp_path, m
     assert (tmp_path / "asked").read_text() == KUBERAY.render(made)
     (tmp_path / "said").write_text("admission webhook x does not support dry run")
     assert not list(KUBERAY.trial(made)), "kubectl apply itself decides"
+
+
+KUBECTL = """#!/bin/bash
+case "$*" in
+*dry-run*|*apply*) exit ;;
+esac
+echo "$@" >> calls
+case "$(wc -l < calls)" in 1|3) exit 1 ;; 2) echo Running ;; *) [ "$gone" ] && exit 9; echo "$last" ;; esac
+"""
+
+
+@pytest.mark.parametrize(("last", "code", "num"), [("Complete", 0, 4), ("Failed", 1, 5), ("", 9, 7)])
+def test_waiting_bears_that_the_cluster_does_not_answer_now_and_then(tmp_path, monkeypatch, last, code, num):
+    monkeypatch.chdir(tmp_path)
+    Path("kubectl").write_text(KUBECTL)
+    Path("kubectl").chmod(0o755)
+    call = KUBERAY.command(submission(tmp_path, submit=IMAGE), tmp_path / "job.yaml", True)
+    call[2] = call[2].replace("pause_s=5 tries=12", "pause_s=0 tries=5")
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "last": last, "gone": "" if last else "yes"}
+    assert subprocess.run(call, env=environment, check=False).returncode == code
+    assert len(Path("calls").read_text().splitlines()) == num

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from aai.errors import BadConfig
-from flows.submit.places import file_system_of, missing_faults, place_faults
+from flows.submit.places import file_system_of, missing_faults, place_faults, pod_faults
 from flows.submit.submission import Submission, make_training_submission
 from tests.flows.submit.submissions import ON_BUCKETS, submission
 
@@ -73,15 +73,28 @@ def test_a_training_is_refused_with_its_own_keys(mounts, tmp_path):
     assert (error.value.key, error.value.uri) == ("workspace", str(tmp_path / "bank.yaml"))
 
 
-@pytest.mark.parametrize("said", [{"shared_disk": True}, {"volumes": {"models": "/models", "claim": "/var"}}])
-def test_the_user_knows_better(mounts, tmp_path, said):
-    first(submission(tmp_path, workspace="/var/bank", submit=said))
+def test_the_user_knows_better(mounts, tmp_path):
+    first(submission(tmp_path, workspace="/var/bank", submit={"shared_disk": True}))
 
 
-def test_a_volume_elsewhere_does_not_make_a_local_disk_shared(mounts, tmp_path):
-    with pytest.raises(BadConfig, match=r"or one below a path of submit\.volumes, or set submit\.shared_disk") as error:
-        first(submission(tmp_path, workspace="/var/bank", submit={"volumes": {"models": "/models"}}))
+def test_a_volume_of_pods_does_not_make_a_local_disk_shared(mounts, tmp_path):
+    with pytest.raises(BadConfig, match="/var/bank is on a disk of this machine") as error:
+        first(submission(tmp_path, workspace="/var/bank", submit={"volumes": {"claim": "/var"}}))
     assert error.value.key == "workspace"
+
+
+@pytest.mark.parametrize("path", ["/var/bank", "/home/me/bank"])
+def test_pods_see_buckets_and_their_volumes_alone(mounts, tmp_path, path):
+    """Not the network file systems of this machine either, whatever `submit.shared_disk` says."""
+    assert list(pod_faults(submission(tmp_path, models={"aligner": "/in/the/image"}))) == []
+    assert (
+        list(pod_faults(submission(tmp_path, workspace=path, submit={"volumes": {"a": "/var", "b": "/home/me"}}))) == []
+    )
+    wrong = {"volumes": {"models": "/models"}, "shared_disk": True}
+    [fault] = pod_faults(submission(tmp_path, workspace=path, submit=wrong))
+    assert fault.key == "workspace" and f"{path} is in no volume that pods mount" in fault.sentence
+    [fault] = pod_faults(submission(tmp_path, workspace="bogus://bank"))
+    assert fault.key == "workspace"
 
 
 def test_a_local_disk_by_its_url_is_local_and_an_unknown_scheme_is_named(mounts, tmp_path):

@@ -139,3 +139,25 @@ def test_an_address_with_a_password_is_refused(tmp_path, keys, key):
     with pytest.raises(BadConfig, match="leave it out") as error:
         submission(tmp_path, **keys)
     assert error.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "words"),
+    [
+        ({"namespace": "Sounds"}, "submit.namespace", "'Sounds' has to be a name of Kubernetes"),
+        ({"namespace": "a" * 64}, "submit.namespace", "up to 63"),
+        ({"partition": "-p"}, "submit.partition", "one word"),
+        ({"env": {"a b": "c"}}, "submit.env.a b", "letters, digits and _"),
+        ({"volumes": {"data": "data"}}, "submit.volumes.data", "an absolute path"),
+        ({"volumes": {"data": "/"}}, "submit.volumes.data", "an absolute path"),
+        ({"volumes": {"data": "/data", "more": "/data/"}}, "submit.volumes", "/data cannot be mounted"),
+        ({"volumes": {"data": "/data/../etc"}}, "submit.volumes", "cannot be mounted"),
+        ({"volumes": {"data": "/dev/shm/"}}, "submit.volumes", "cannot be mounted"),
+        ({"secrets": ["HF_TOKEN", "HF_TOKEN"]}, "submit", "HF_TOKEN: given more than once"),
+        ({"secrets": ["WORD"], "env": {"WORD": "a"}}, "submit", "WORD: given more than once"),
+    ],
+)
+def test_what_a_target_would_refuse_is_said_in_words(tmp_path, keys, key, words):
+    with pytest.raises(BadConfig, match=words) as error:
+        submission(tmp_path, submit=keys)
+    assert error.value.key == key
