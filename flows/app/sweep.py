@@ -34,12 +34,14 @@ def sweep(
     with sentences():
         from flows.app.opening import changed
         from flows.steps import check_sources
+        from tasks.evaluate.folder import check_folder
         from tasks.evaluate.recommended import usage
         from tasks.evaluate.sweep import chooser_of, load_sweep, open_sweep, swept
-        from tasks.evaluate.sweep_output import PAGE, write_sweep
+        from tasks.evaluate.sweep_output import OURS, PAGE, write_sweep
 
         given: dict[str, Any] = {"config": config, "output": output}
         options = load_sweep(description, {name: str(path) for name, path in given.items() if path})
+        check_folder(options.output, OURS)
         comparisons = {}
         settings = open_sweep(options, changed({}, changes))
         for setting, opened in settings.items():

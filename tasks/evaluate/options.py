@@ -189,11 +189,16 @@ def load_comparison(path: Path | None, given: Mapping[str, Any]) -> ComparisonOp
     keys.setdefault("config", ComparisonOptions.model_fields["config"].default)
     keys.setdefault("output", ComparisonOptions.model_fields["output"].default)
     for name in ("config", "output"):
-        if isinstance(keys[name], str) and "://" not in keys[name]:
-            keys[name] = str(folder / os.path.expanduser(keys[name]))
+        keys[name] = in_folder(keys[name], folder)
     if "prompts" in keys:
         keys["prompts"] = resolved(keys["prompts"], folder)
     return read_options(ComparisonOptions, keys | dict(given), _KEYS, str(path) if path else None)
+
+
+def in_folder(path: Any, folder: Path) -> Any:
+    """A path resolved against a folder; URLs, and what is no path, as they are."""
+    is_path = isinstance(path, str) and path.strip() and "://" not in path
+    return str(folder / os.path.expanduser(path)) if is_path else path
 
 
 def _method(given: Any) -> Any:

@@ -22,14 +22,19 @@ from aai.workspace.shards import read_next, read_picture
 from aai.workspace.store import write_whole
 from tasks.evaluate.cells import Cell, Location
 from tasks.evaluate.figures import SECONDS, Figure, Sample
+from tasks.evaluate.folder import alone_in
 from tasks.evaluate.options import ComparisonOptions
-from tasks.evaluate.sounds import write_sounds
+from tasks.evaluate.sounds import SOUNDS, write_sounds
 from tasks.evaluate.tables import markdown
 from tasks.pictures import MASK
 from tasks.runtime.run import Run
 
 JSON, MARKDOWN, PAGE, CELLS = "results.json", "results.md", "index.html", "cells.parquet"
 PICTURES, SOURCES, MASKS = "pictures", "sources", "masks"
+FOLDERS = (PICTURES, SOURCES, MASKS, SOUNDS)
+OURS = {JSON: b'"mark"', MARKDOWN: b"# Comparison of ", PAGE: b"<title>AAI comparison", CELLS: b"clip_uri"}
+"""What the files of a comparison have in them."""
+
 _QUALITY = 90
 
 
@@ -86,28 +91,39 @@ def write(results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], ma
         BadConfig: it cannot be written to.
         Transient: the store failed.
     """
-    from tasks.evaluate.page import comparison_html  # it decodes sounds
-
-    folder, options = Path(results.options.output), results.options
+    folder = Path(results.options.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / JSON).unlink(missing_ok=True)
-        table = _cells_table(results, clips, cells)
-        for name, values in _written(folder, run, clips, cells).items():
-            table = table.append_column(name, pa.array(values, pa.string()))
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        write_whole(folder / CELLS, buffer.getvalue())
-        methods, prompts = list(results.sample.methods), list(results.sample.prompts)
-        title = f"# Comparison of {len(methods)} methods on {clips.num_rows:,} clips\n\n"
-        tables = markdown(results.figures, methods, options.compared_with, prompts, results.notes)
-        write_whole(folder / MARKDOWN, (title + _seconds_line(results) + tables).encode())
-        write_whole(folder / PAGE, comparison_html(results, run, clips, cells).encode())
-        write_whole(folder / JSON, (json.dumps(_as_json(results, run, mark), indent=1) + "\n").encode())
+        with alone_in(folder):
+            _write_files(folder, results, run, clips, cells, mark)
     except OSError as error:
         raise BadConfig(f"it cannot be written to ({error.strerror})", key="output", uri=str(folder)) from error
-    seconds = results.mean_seconds
-    return Comparison(folder, True, methods, options.compared_with, results.figures, seconds, results.notes)
+    seconds, methods = results.mean_seconds, list(results.sample.methods)
+    return Comparison(folder, True, methods, results.options.compared_with, results.figures, seconds, results.notes)
+
+
+def _write_files(  # noqa: PLR0913
+    folder: Path, results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], mark: str
+) -> None:
+    from tasks.evaluate.page import comparison_html  # it decodes sounds
+
+    (folder / JSON).unlink(missing_ok=True)
+    table = _cells_table(results, clips, cells)
+    for name, values in _written(folder, run, clips, cells).items():
+        table = table.append_column(name, pa.array(values, pa.string()))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_whole(folder / CELLS, buffer.getvalue())
+    write_whole(folder / MARKDOWN, _markdown(results).encode())
+    write_whole(folder / PAGE, comparison_html(results, run, clips, cells).encode())
+    write_whole(folder / JSON, (json.dumps(_as_json(results, run, mark), indent=1) + "\n").encode())
+
+
+def _markdown(results: Results) -> str:
+    sample, reference = results.sample, results.options.compared_with
+    title = f"# Comparison of {len(sample.methods)} methods on {len(sample.clip_ids):,} clips\n\n"
+    tables = markdown(results.figures, list(sample.methods), reference, list(sample.prompts), results.notes)
+    return title + _seconds_line(results) + tables
 
 
 def picture_bytes(run: Run, location: Mapping[str, Any]) -> tuple[bytes, str]:

@@ -3,7 +3,6 @@
 Each value of a setting is a method of a comparison: everything that exists is used, and a second call does nothing new.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from aai.yaml_reader import read_yaml
 from tasks.choice import default_measure
 from tasks.evaluate.compare import Opened, open_comparison
 from tasks.evaluate.figures import MEAN, RANK, title_of
-from tasks.evaluate.options import ComparisonOptions, Method, PictureOptions
+from tasks.evaluate.options import ComparisonOptions, Method, PictureOptions, in_folder
 from tasks.evaluate.output import CELLS, Comparison
 from tasks.evaluate.prompts import resolved
 from tasks.runtime.config import read_options
@@ -187,8 +186,7 @@ def load_sweep(path: Path, given: Mapping[str, Any]) -> SweepOptions:
         raise BadConfig("it holds no keys: write `vary` and below it for example `steps: [0, 8, 24]`", uri=str(path))
     keys = {"config": SweepOptions.model_fields["config"].default, "output": "sweep"} | keys
     for name in ("config", "output"):
-        if isinstance(keys[name], str) and "://" not in keys[name]:
-            keys[name] = str(path.parent / os.path.expanduser(keys[name]))
+        keys[name] = in_folder(keys[name], path.parent)
     if "prompts" in keys:
         keys["prompts"] = resolved(keys["prompts"], path.parent)
     return read_options(SweepOptions, keys | dict(given), _WHERE, str(path))

@@ -124,6 +124,17 @@ def test_a_wrong_method_is_named_before_any_work(folder, tmp_path):
     assert done.exit_code == 2 and "methods.mine: fit.step: there is no such key" in " ".join(done.output.split())
 
 
+def test_a_folder_of_others_is_refused_before_any_work(folder, first, tmp_path):
+    (tmp_path / "index.html").write_text("my site")
+    pictures, new = list((folder / "bank").rglob("*.tar")), ("--set", "render.steps=2")
+    for output in (tmp_path, folder):  # whose folder sounds are the bank's recordings
+        done = call("evaluate", str(folder / "compare.yaml"), *new, "-o", str(output))
+        assert done.exit_code == 2 and f"{output}: output: " in " ".join(done.output.split()), done.output
+    assert list((folder / "bank").rglob("*.tar")) == pictures
+    assert (tmp_path / "index.html").read_text() == "my site" and len(list(tmp_path.iterdir())) == 1
+    assert not (folder / "index.html").exists()
+
+
 def heard_again(folder: Path, audio_judge: str) -> Path:
     """The configuration with a second joint encoder."""
     keys = yaml.safe_load((folder / "aai.yaml").read_text()) | {"models": {"audio_judge": audio_judge}}
