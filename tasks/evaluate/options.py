@@ -12,7 +12,7 @@ from aai.jobs.job import checked_seeds
 from aai.jobs.selection import CueFilter
 from aai.options import Options
 from aai.yaml_reader import read_yaml
-from tasks.evaluate.prompts import Prompt, checked, resolved
+from tasks.evaluate.prompts import Prompt, check_changes, checked, resolved
 from tasks.runtime.config import read_options
 
 _KEYS = "docs/EVALUATE.md lists all there are"
@@ -22,8 +22,8 @@ _REMEDY = "write one as in docs/EVALUATE.md"
 class Method(Options):
     """A way to make pictures of clips: a configuration derived from that of the bank, and what stands for the cue."""
 
-    name: str = Field(min_length=1)
-    """Name in tables and on the page. The name of a built-in method alone selects it."""
+    name: str = Field(min_length=1, max_length=60)
+    """Name in tables and on the page. The name of a built-in method selects it; other keys change it."""
 
     set: dict[str, Any] = {}
     """Keys of the configuration that differ, such as `fit.steps: 48`, or nested as in its file."""
@@ -37,6 +37,25 @@ class Method(Options):
 
     job: dict[str, Any] = {}
     """Keys of jobs that differ from those of the prompts, such as `candidates: 4`."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_one_line(cls, name: str) -> str:
+        if not name.isprintable() or not name.strip():
+            raise ValueError(f"{name!r}: write a name of letters in one line")
+        return name
+
+    @field_validator("job")
+    @classmethod
+    def _has_effect(cls, job: dict[str, Any]) -> dict[str, Any]:
+        check_changes(job)
+        return job
+
+    @model_validator(mode="after")
+    def _renders_what_is_changed(self) -> "Method":
+        if self.job and self.pictures != "rendered":
+            raise ValueError(f"{self.name!r} renders nothing: leave out `job`")
+        return self
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -102,7 +121,11 @@ class PictureOptions(Options):
     @field_validator("prompts", mode="before")
     @classmethod
     def _one_or_many(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str | Mapping) else given
+        several = (given,) if isinstance(given, str | Mapping) else given
+        for each in several if isinstance(several, list | tuple) else ():
+            if not isinstance(each, str | Mapping):
+                raise ValueError(f"{each!r}: write a prompt as a text, or as a job with the key `prompt`")
+        return several
 
     @field_validator("prompts", mode="after")
     @classmethod
@@ -133,7 +156,7 @@ class ComparisonOptions(PictureOptions):
     """Folder to write to: results.json, results.md, index.html, cells.parquet and pictures."""
 
     methods: tuple[Method, ...] = Field(tuple(METHODS[name] for name in _DEFAULT), min_length=1)
-    """Methods: names of built-in ones, or a name with `set`, `prompt` or `pictures`."""
+    """Methods: names of built-in ones, or a name with `set`, `job`, `prompt` or `pictures`."""
 
     reference: str | None = None
     """The method that the others are compared with; by default the first."""
@@ -208,4 +231,9 @@ def _method(given: Any) -> Any:
             known = ", ".join(METHODS)
             raise ValueError(f"there is no method {given!r}: choose from {known}, or describe it with `name` and `set`")
         return METHODS[given]
-    return given
+    name = given.get("name") if isinstance(given, Mapping) else None
+    if not (isinstance(name, str) and name in METHODS):
+        return given
+    differing = given.get("set", {})
+    built_in = METHODS[name].model_dump()
+    return built_in | given | {"set": built_in["set"] | differing if isinstance(differing, Mapping) else differing}

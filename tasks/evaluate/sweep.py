@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
-from pydantic import Field, field_validator
+from pydantic import Field, StrictInt, field_validator
 
 from aai.errors import BadConfig
 from aai.evaluate.curves import Curve, curve_of
@@ -67,7 +67,7 @@ class SweepOptions(PictureOptions):
     output: str = "sweep"
     """Folder to write to: sweep.json, sweep.md, index.html, recommended.yaml, and a comparison for each setting."""
 
-    vary: dict[Setting, tuple[int, ...]] = Field(min_length=1)
+    vary: dict[Setting, tuple[StrictInt, ...]] = Field(min_length=1)
     """Values of each setting that is varied, such as `steps: [0, 8, 24]`."""
 
     set: dict[str, Any] = {}
@@ -98,6 +98,8 @@ class SweepOptions(PictureOptions):
             if name not in METRICS or METRICS[name].of_set:
                 known = ", ".join(name for name, metric in METRICS.items() if not metric.of_set)
                 raise ValueError(f"there is no metric {name!r} of single pictures: choose from {known}")
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is listed twice: leave one out")
         return names
 
     def comparison(self, setting: Setting) -> ComparisonOptions:
@@ -226,8 +228,7 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
         names = _qualities(options, setting, rows, chooser)
         own = [curve for name in names if (curve := _curve(options, setting, name, rows, chooser))]
         if not own:
-            known = ", ".join(name for name in METRICS if any(row.get(name) is not None for row in rows))
-            raise BadConfig(f"no picture has one of these metrics: choose from {known}", key="metrics")
+            raise _unmeasured(rows, comparison.notes)
         notes += [note for note in comparison.notes if note not in notes]
         if all(point.gap.value == 0 for each in own for point in each.curve.points):
             notes.append(f"{setting}: all values give the same quality: no effect, or too few clips to show one")
@@ -236,6 +237,13 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
     enough = {setting: _enough([own for own in curves if own.setting == setting]) for setting in comparisons}
     seconds = {setting: _seconds(options, setting, comparison) for setting, comparison in comparisons.items()}
     return Sweep(curves, enough, seconds, num_clips, notes)
+
+
+def _unmeasured(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> BadConfig:
+    """No picture has a metric of the sweep."""
+    if known := [name for name in METRICS if any(row.get(name) is not None for row in rows)]:
+        return BadConfig(f"no picture has one of these metrics: choose from {', '.join(known)}", key="metrics")
+    return BadConfig("; ".join(["there is no picture to measure", *notes]))
 
 
 def _enough(curves: Sequence[SweptCurve]) -> int:
