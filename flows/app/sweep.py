@@ -65,7 +65,7 @@ def _show(found: "Sweep") -> None:
     from rich.table import Table
 
     from tasks.evaluate.sweep_output import gains_of
-    from tasks.evaluate.tables import numbers
+    from tasks.evaluate.tables import with_interval
 
     for setting, enough in found.enough.items():
         own = [curve for curve in found.curves if curve.setting == setting]
@@ -74,8 +74,7 @@ def _show(found: "Sweep") -> None:
         for value in sorted({point.value for each in own for point in each.curve.points}):
             points = [next((point for point in each.curve.points if point.value == value), None) for each in own]
             cells = [
-                "{} ({} to {})".format(*numbers(point.quality.value, point.quality.low, point.quality.high))
-                + ("*" if point.is_below else "")
+                with_interval(point.quality.value, point.quality.low, point.quality.high) + "*" * point.is_below
                 if point
                 else ""
                 for point in points

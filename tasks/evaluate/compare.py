@@ -15,7 +15,7 @@ from aai.identity import content_id
 from tasks.evaluate.cells import Cell, collection_cells, image_ids, jobs_of, rendered_cells
 from tasks.evaluate.clips import chosen_clips, own_images, truths_of
 from tasks.evaluate.edits import Edits, generated_sources, set_generated, set_photos
-from tasks.evaluate.figures import SECONDS, Sample, figures_of
+from tasks.evaluate.figures import SECONDS, Sample, figures_of, undefined
 from tasks.evaluate.folder import check_folder
 from tasks.evaluate.measuring import Items, measured_cells, vectors_by_method
 from tasks.evaluate.options import ComparisonOptions, Method
@@ -161,7 +161,8 @@ class Opened:
             images=self._images(),
             dependent=dependent_metrics(self.base),
         )
-        return Results(self.options, sample, figures_of(sample, self.base.config.seed), seconds, self._notes)
+        figures = figures_of(sample, self.base.config.seed)
+        return Results(self.options, sample, figures, seconds, [*self._notes, *undefined(figures)])
 
     def _seconds(self, method: str, clips: pa.Table) -> dict[str, float]:
         """The time that each clip's cue took; none for what needs no cue."""

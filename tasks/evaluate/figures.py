@@ -52,7 +52,7 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, without NaN."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return dict(plain_data(asdict(self)))
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,17 @@ def _figure(  # noqa: PLR0913
     return replace(found, difference=difference.value, difference_low=low, difference_high=high)
 
 
+def undefined(figures: Sequence[Figure]) -> list[str]:
+    """What is undefined for all methods, and why."""
+    known = {(figure.metric, figure.part) for figure in figures if not math.isnan(figure.value)}
+    degrees = {figure.metric: str(DEGREES[figure.metric].truth) for figure in figures if figure.part == RANK}
+    return [
+        f"{truth}: there is no rank correlation, which needs three clips of one label whose {truth} differs"
+        for metric, truth in degrees.items()
+        if (metric, RANK) not in known
+    ]
+
+
 def title_of(metric: str, part: str) -> str:
     """The name of a figure, for headers."""
     if part == MEAN:
@@ -197,5 +208,10 @@ def title_of(metric: str, part: str) -> str:
     return f"{DEGREES[metric].truth} {part}"
 
 
-def _plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
+    """Nested data with null for what is undefined, as JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: plain_data(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -70,11 +70,33 @@ class Method(Options):
         return nested
 
     @property
+    def description(self) -> str:
+        """What it is, in words."""
+        differing = self.set | self.job
+        keys = ", ".join(f"{key}: {value}" for key, value in differing.items())
+        if self == METHODS.get(self.name) and self.name in _CUES:
+            return f"{_CUES[self.name]} ({keys})"
+        if self.pictures != "rendered":
+            which = "drawn at random" if self.pictures == "random" else "nearest to the clip"
+            return f"the image of the collection that is {which}"
+        if self.prompt != "cue":
+            changed = f" ({keys})" if keys else ""
+            return f"the plain model, with the clip's {self.prompt} in place of the cue{changed}"
+        return keys or "the configuration of the bank"
+
+    @property
     def needs_cues(self) -> bool:
         """Whether its pictures are rendered from cues."""
         return self.prompt == "cue" and self.pictures == "rendered"
 
 
+_CUES = {
+    "adapter": "cues that are refined for each clip on the images retrieved for it",
+    "mapper": "cues that one network predicts from the sound",
+    "inversion": "textual inversion: cues that are learned for each clip from the images retrieved for it",
+    "captions": "cues made of the captions that the encoder of sounds finds fitting, without training and images",
+    "without-ear": "textual inversion on random images with the clip's label: nothing of the sound but its label",
+}
 _BY_LABEL = {"retrieve.method": "label"}
 METHODS = {
     method.name: method

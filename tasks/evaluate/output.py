@@ -25,7 +25,7 @@ from tasks.evaluate.figures import SECONDS, Figure, Sample
 from tasks.evaluate.folder import alone_in
 from tasks.evaluate.options import ComparisonOptions
 from tasks.evaluate.sounds import SOUNDS, write_sounds
-from tasks.evaluate.tables import markdown
+from tasks.evaluate.tables import markdown, plain
 from tasks.pictures import MASK
 from tasks.runtime.run import Run
 
@@ -123,7 +123,8 @@ def _markdown(results: Results) -> str:
     sample, reference = results.sample, results.options.compared_with
     title = f"# Comparison of {len(sample.methods)} methods on {len(sample.clip_ids):,} clips\n\n"
     tables = markdown(results.figures, list(sample.methods), reference, list(sample.prompts), results.notes)
-    return title + _seconds_line(results) + tables
+    methods = [f"- **{plain(method.name)}**: {plain(method.description)}" for method in results.options.methods]
+    return title + _seconds_line(results) + tables + "\n".join(["", "## The methods", "", *methods, ""])
 
 
 def picture_bytes(run: Run, location: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -242,7 +243,7 @@ def _described(name: str, results: Results) -> dict[str, Any]:
 
 
 def _seconds_line(results: Results) -> str:
-    spent = ", ".join(f"{name} {value:.3g}" for name, value in results.mean_seconds.items())
+    spent = ", ".join(f"{plain(name)} {value:.3g}" for name, value in results.mean_seconds.items())
     return (
         f"Seconds for a clip's cue, by the clock: {spent}. Retrieval, training of a mapper and rendering are extra.\n\n"
     )

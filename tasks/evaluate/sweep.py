@@ -20,7 +20,7 @@ from aai.metrics import AIS_COSINE, CLIP_SCORE, DEGREES, JUDGE_PHENOMENON, KEPT_
 from aai.yaml_reader import read_yaml
 from tasks.choice import default_measure
 from tasks.evaluate.compare import Opened, open_comparison
-from tasks.evaluate.figures import MEAN, RANK, title_of
+from tasks.evaluate.figures import MEAN, RANK, plain_data, title_of
 from tasks.evaluate.options import ComparisonOptions, Method, PictureOptions, in_folder
 from tasks.evaluate.output import CELLS, Comparison
 from tasks.evaluate.prompts import resolved
@@ -55,6 +55,7 @@ _CHOSEN_BY: dict[Measure, frozenset[str]] = {
 _WITNESS: dict[Measure, str] = {"judge": CLIP_SCORE, "audio_judge": CLIP_SCORE, "clip_score": AIS_COSINE}
 """What tells a gain of candidates where all that is read by default is of the model that chose them."""
 
+_MIN_CLIPS = 2
 _WHERE = "docs/EVALUATE.md lists all there are"
 
 
@@ -162,12 +163,12 @@ class Sweep:
         return nested
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Plain data, without NaN."""
         seconds = {setting: {str(at): s for at, s in own.items()} for setting, own in self.seconds.items()}
         return {
             "curves": [
                 {"setting": own.setting, "metric": own.metric, "part": own.part, "is_independent": own.is_independent}
-                | asdict(own.curve)
+                | plain_data(asdict(own.curve))
                 for own in self.curves
             ],
             "enough": self.enough,
@@ -218,7 +219,7 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
         chooser: what chose the candidates, unless the sweep says so.
 
     Raises:
-        BadConfig: none has a metric of the sweep.
+        BadConfig: none has a metric of the sweep, or there is one clip only.
     """
     chooser, num_clips = options.chosen_by or chooser, 0
     curves: list[SweptCurve] = []
@@ -234,6 +235,8 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
             notes.append(f"{setting}: all values give the same quality: no effect, or too few clips to show one")
         num_clips = max(num_clips, len({row["clip_id"] for row in rows}))
         curves += own
+    if num_clips < _MIN_CLIPS:
+        raise BadConfig("one clip shows no difference: choose several", key="clips")
     enough = {setting: _enough([own for own in curves if own.setting == setting]) for setting in comparisons}
     seconds = {setting: _seconds(options, setting, comparison) for setting, comparison in comparisons.items()}
     return Sweep(curves, enough, seconds, num_clips, notes)

@@ -50,7 +50,8 @@ def markdown(sweep: Sweep) -> str:
         parts += [f"| {setting} | " + " | ".join(titles) + " | seconds per clip |", "|---" * (len(titles) + 2) + "|"]
         for row in part.rows:
             cells = [
-                f"{value} ({interval}); {gap}" + (" *" if below else "") for value, interval, gap, below in row.cells
+                (f"{value} ({interval})" if interval else value) + (f"; {gap}" if gap else "") + " *" * below
+                for value, interval, gap, below in row.cells
             ]
             parts.append(f"| {row.value} | " + " | ".join([*cells, row.seconds]) + " |")
         parts += ["", *(f"- {gain}" for gain in part.gains), *([""] if part.gains else [])]
@@ -111,7 +112,8 @@ def _cell(own: SweptCurve, value: int) -> tuple[str, str, str, bool]:
 def _gap(own: SweptCurve, point: Point) -> str:
     if point.value == own.curve.best:
         return "best"
-    return "{} below ({} to {})".format(*numbers(point.gap.value, point.gap.low, point.gap.high))
+    value, low, high = numbers(point.gap.value, point.gap.low, point.gap.high)
+    return f"{value} below" + (f" ({low} to {high})" if low else "")
 
 
 def _seconds(value: float | None) -> str:

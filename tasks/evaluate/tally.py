@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field
 from aai.errors import BadConfig
 from aai.evaluate.preferences import Ranking, Vote, ranking_of
 from aai.options import Options
+from tasks.evaluate.figures import plain_data
 from tasks.runtime.config import read_options
 
 KEY = "ballot-key.json"
@@ -53,7 +54,7 @@ class Tally:
 
     def as_json(self) -> dict[str, Any]:
         """All figures as plain data, without NaN."""
-        return _plain(asdict(self.ranking)) | {
+        return plain_data(asdict(self.ranking)) | {
             "num_ties": self.num_ties,
             "left_share": self.left_share,
             "notes": self.notes,
@@ -99,14 +100,6 @@ def tally(paths: Sequence[Path], keys: Sequence[Path] = (), seed: int = 0) -> Ta
 def _saved_s(votes: _VotesFile) -> float:
     """When a file was saved; those that do not say so were saved first, in the order in which they are named."""
     return votes.saved_at.timestamp() if votes.saved_at else -math.inf
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _vote(pair: Mapping[str, str], voter: str, choice: str) -> Vote:

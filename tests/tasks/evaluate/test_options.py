@@ -42,6 +42,14 @@ def test_the_name_of_a_built_in_method_with_other_keys_changes_it(tmp_path):
     assert mine == Method(name="mine") and mine.needs_cues
 
 
+def test_every_built_in_method_is_described_in_words():
+    said = {name: method.description for name, method in METHODS.items()}
+    assert len(set(said.values())) == len(METHODS) and all(len(text.split()) > 5 for text in said.values())
+    assert "fit.steps: 48" in said["inversion"] and "label" in said["without-ear"]
+    assert Method(name="inversion", set={"fit.steps": 9}).description == "fit.steps: 9"
+    assert Method(name="mine").description == "the configuration of the bank"
+
+
 @pytest.mark.parametrize("keys", ["job: {seeds: 3}", "job: {prompt: a * city}", "job: {name: x}", "job: {limit: 3}"])
 def test_keys_without_effect_are_refused(tmp_path, keys):
     with pytest.raises(BadConfig, match="has no effect here") as error:
