@@ -288,7 +288,7 @@ def _curve(
 ) -> SweptCurve | None:
     values = sorted(options.vary[setting])
     clip_ids = sorted({row["clip_id"] for row in rows})
-    matrix = _matrix(rows, name, clip_ids, [method_of(setting, value) for value in values])
+    matrix = _paired(_matrix(rows, name, clip_ids, [method_of(setting, value) for value in values]))
     metric, first = METRICS[name], {row["clip_id"]: row for row in rows}
     draws = Draws([first[clip_id]["label"] for clip_id in clip_ids])
     nums, is_higher_better = (~np.isnan(matrix)).sum(axis=0), metric.direction != "down"
@@ -318,6 +318,13 @@ def _matrix(
             for clip in clip_ids
         ]
     )
+
+
+def _paired(matrix: np.ndarray) -> np.ndarray:
+    """Without the clips that one of the values lacks; a value that lacks all is no value of the curve."""
+    is_missing = np.isnan(matrix)
+    lacks_one = is_missing[:, ~is_missing.all(axis=0)].any(axis=1)
+    return np.where(lacks_one[:, None], np.nan, matrix)
 
 
 def _number(value: float | None) -> float:

@@ -128,6 +128,17 @@ def test_what_has_no_picture_says_why(tmp_path):
         swept(SweepOptions(vary={"steps": (0, 8)}), {"steps": comparison})
 
 
+def test_clips_that_a_value_lacks_do_not_count(tmp_path):
+    """The clips that `steps 8` lacks are those that `steps 0` gets right."""
+    comparison = compared(tmp_path / "steps", {"steps 0": 0.5, "steps 8": 0.5})
+    rows = pq.read_table(tmp_path / "steps" / "cells.parquet").to_pylist()
+    kept = [row for row in rows if row["method"] != "steps 8" or int(row["clip_id"][1:]) >= NUM_CLIPS / 2]
+    pq.write_table(pa.Table.from_pylist(kept), tmp_path / "steps" / "cells.parquet")
+    options = SweepOptions(vary={"steps": (0, 8)}, metrics=("judge_phenomenon",))
+    [own] = swept(options, {"steps": comparison}).curves
+    assert [(point.quality.value, point.num) for point in own.curve.points] == [(0, 15), (0, 15)]
+
+
 def test_a_setting_without_effect_is_noted(tmp_path):
     comparison = compared(tmp_path / "neighbours", {"neighbours 1": 0.5, "neighbours 5": 0.5})
     options = SweepOptions(vary={"neighbours": (1, 5)}, metrics=("judge_phenomenon",))
