@@ -83,7 +83,7 @@ METRICS = {
         Metric(
             JUDGE_PHENOMENON,
             "phenomenon",
-            "accuracy: the judge recognises the clip's label in the image",
+            "share of images in which the judge recognises the clip's label; 0 to 1, higher is better",
             True,
             role="judge",
         ),
@@ -91,7 +91,7 @@ METRICS = {
         Metric(
             JUDGE_BACKGROUND,
             "background",
-            "accuracy: the judge recognises the background that the prompt names",
+            "share of images in which the judge recognises the background in the prompt; 0 to 1, higher is better",
             True,
             role="judge",
         ),
@@ -99,7 +99,7 @@ METRICS = {
         Metric(
             CLIP_SCORE,
             "CLIPScore",
-            "CLIPScore of image and prompt (label instead of *); 0 to 2.5, higher is better",
+            "how well image and prompt agree (with the label for *), by cosine; 0 to 2.5, higher is better",
             source="Hessel et al. 2021, section 3",
             high=2.5,
             role="image_text",
@@ -107,7 +107,7 @@ METRICS = {
         Metric(
             IIS_COSINE,
             "IIS-cos",
-            "IIS: cosine similarity of the image and the clip's own image; -1 to 1, higher is better",
+            "image-image similarity: cosine of the image and the clip's own image; -1 to 1, higher is better",
             source=_MACS,
             low=-1.0,
             role="image_text",
@@ -115,14 +115,14 @@ METRICS = {
         Metric(
             IIS_RANK,
             "IIS-rank",
-            "IIS: share of other clips' own images less similar to the image; chance 0.5, best 1",
+            "image-image similarity: share of other clips' own images less similar to the image; chance 0.5, best 1",
             source=_SONIC,
             role="image_text",
         ),
         Metric(
             AIC,
             "AIC",
-            "accuracy: of all labels the clip's is the most similar to the image",
+            "audio-image content: share of images to which the clip's is the most similar of all labels; 1 is best",
             True,
             source=_SONIC,
             role="image_text",
@@ -130,7 +130,7 @@ METRICS = {
         Metric(
             IMAGE_REWARD,
             "ImageReward",
-            "ImageReward of image and prompt (label instead of *); about -2 to 2, higher is better",
+            "how a model of people's preferences rates image and prompt (label for *); about -2 to 2, higher is better",
             source="Xu et al. 2023, arXiv 2304.05977",
             low=-math.inf,
             high=math.inf,
@@ -139,7 +139,7 @@ METRICS = {
         Metric(
             AIS_COSINE,
             "AIS-cos",
-            "AIS: cosine similarity of image and clip; -1 to 1, higher is better",
+            "audio-image similarity: cosine of image and clip; -1 to 1, higher is better",
             source=_MACS,
             low=-1.0,
             role="sounds",
@@ -147,14 +147,14 @@ METRICS = {
         Metric(
             AIS_RANK,
             "AIS-rank",
-            "AIS: share of other clips less similar to the image; chance 0.5, best 1",
+            "audio-image similarity: share of other clips less similar to the image; chance 0.5, best 1",
             source=_SONIC,
             role="sounds",
         ),
         Metric(
             AIS_Z,
             "AIS-z",
-            "AIS: cosine of image and clip, in standard deviations above the method's other images; higher is better",
+            "audio-image similarity: standard deviations above the method's other images; higher is better",
             source=_MACS,
             low=-math.inf,
             high=math.inf,
@@ -163,7 +163,7 @@ METRICS = {
         Metric(
             KID,
             "KID",
-            "distance of the images from those of the collection, unbiased, in the space of the index; lower is better",
+            "kernel distance of the images from the collection's, by the encoder of the index; unbiased, 0 is best",
             source="Binkowski et al. 2018; clean-fid",
             direction="down",
             low=-math.inf,
@@ -174,7 +174,7 @@ METRICS = {
         Metric(
             CMMD,
             "CMMD",
-            "distance of the images from those of the collection, in the space of the index; 0 is best",
+            "kernel distance as KID, with a Gaussian kernel and times 1,000; 0 is best",
             source="Jayasumana et al. 2024, arXiv 2401.09603",
             direction="down",
             high=2_000.0,

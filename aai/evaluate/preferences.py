@@ -1,7 +1,8 @@
 """Blind preferences: win rates and a Bradley-Terry ranking of methods from votes on pairs, with intervals.
 
 A tie counts as half a win for both. Intervals are bootstrap intervals over clips and voters: both are drawn anew, and a
-vote counts as often as its clip times its voter were drawn. With a single voter only clips are.
+vote counts as often as its clip times its voter were drawn. With a single voter only clips are; one voter's
+votes on one clip have no interval.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ _TIES = 0.5
 """Ties that are added to each method, spread over the others, so that a method that always wins has a strength."""
 
 _MAX_STEPS, _TOLERANCE = 100, 1e-9
+_EQUAL = 1e-6
+"""Strengths that differ by less are one."""
+
 _MAX_STEP = 2.0
 """Of a strength at a time: far from the maximum Newton's method overshoots."""
 
@@ -33,7 +37,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval; NaN where there is none."""
 
     value: float
     low: float
@@ -62,7 +66,7 @@ class Standing:
     """Bradley-Terry strength in natural logarithms, with a mean of 0 over the methods: a method beats another with the
     probability 1 / (1 + exp(other - own))."""
     rank: tuple[int, int]
-    """The best and the worst rank in 95 % of the resamples; 1 is best."""
+    """The best and the worst rank in 95 % of the resamples; 1 is best. Methods of one strength share their ranks."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,13 @@ def ranking_of(votes: Sequence[Vote], num_resamples: int = RESAMPLES, seed: int 
     numbers = np.array([[clips.index(vote.clip_id), voters.index(vote.voter)] for vote in votes])
     pairs = np.array([[methods.index(method) for method in vote.methods] for vote in votes])
     shares = np.array([vote.share for vote in votes])
+    has_one_source = len(clips) == len(voters) == 1
     weights = np.concatenate([np.ones((1, len(votes))), _drawn(numbers, num_resamples, seed)])
     wins = _wins(weights, pairs, shares, len(methods))
     strengths = bradley_terry(wins)
     return Ranking(
-        standings=_standings(methods, wins, strengths, pairs),
-        duels=_duels(methods, wins, pairs),
+        standings=_standings(methods, wins, strengths, pairs, has_one_source),
+        duels=_duels(methods, wins, pairs, numbers),
         num_votes=len(votes),
         num_clips=len(clips),
         num_voters=len(voters),
@@ -157,31 +162,41 @@ def _standings(
     wins: Float[np.ndarray, "samples methods methods"],
     strengths: Float[np.ndarray, "samples methods"],
     pairs: Int[np.ndarray, "votes 2"],
+    has_one_source: bool,
 ) -> list[Standing]:
     rates = _share(wins.sum(axis=2), wins.sum(axis=1))
-    ranks = (-strengths[1:]).argsort(axis=1).argsort(axis=1) + 1
+    first, last = _ranks(strengths[1:])
     found = []
     for index in (-strengths[0]).argsort(kind="stable").tolist():
-        low, high = np.percentile(ranks[:, index], [_LOW, _HIGH], method="nearest")
+        low, _ = np.percentile(first[:, index], [_LOW, _HIGH], method="nearest")
+        _, high = np.percentile(last[:, index], [_LOW, _HIGH], method="nearest")
         num = int((pairs == index).any(axis=1).sum())
-        found.append(
-            Standing(
-                methods[index], num, _estimate(rates[:, index]), _estimate(strengths[:, index]), (int(low), int(high))
-            )
-        )
+        own = _estimate(rates[:, index], has_one_source), _estimate(strengths[:, index], has_one_source)
+        ranks = (1, len(methods)) if has_one_source else (int(low), int(high))
+        found.append(Standing(methods[index], num, *own, ranks))
     return found
 
 
+def _ranks(strengths: Float[np.ndarray, "samples methods"]) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last rank of each method in each sample: methods of one strength share ranks."""
+    gap = strengths[:, None, :] - strengths[:, :, None]
+    return 1 + (gap > _EQUAL).sum(axis=2), (gap > -_EQUAL).sum(axis=2)
+
+
 def _duels(
-    methods: Sequence[str], wins: Float[np.ndarray, "samples methods methods"], pairs: Int[np.ndarray, "votes 2"]
+    methods: Sequence[str],
+    wins: Float[np.ndarray, "samples methods methods"],
+    pairs: Int[np.ndarray, "votes 2"],
+    numbers: Int[np.ndarray, "votes 2"],
 ) -> list[Duel]:
     found = []
     for first in range(len(methods)):
         for second in range(first + 1, len(methods)):
-            num = int((np.sort(pairs, axis=1) == [first, second]).all(axis=1).sum())
-            if num:
+            is_own = (np.sort(pairs, axis=1) == [first, second]).all(axis=1)
+            if num := int(is_own.sum()):
                 rates = _share(wins[:, first, second], wins[:, second, first])
-                found.append(Duel((methods[first], methods[second]), num, _estimate(rates)))
+                has_one_source = len(np.unique(numbers[is_own], axis=0)) == 1
+                found.append(Duel((methods[first], methods[second]), num, _estimate(rates, has_one_source)))
     return found
 
 
@@ -190,7 +205,9 @@ def _share(won: np.ndarray, lost: np.ndarray) -> np.ndarray:
     return share
 
 
-def _estimate(samples: Float[np.ndarray, " samples"]) -> Estimate:
+def _estimate(samples: Float[np.ndarray, " samples"], has_one_source: bool) -> Estimate:
     """The first value, with an interval of the others; resamples without such a vote are left out."""
+    if has_one_source:
+        return Estimate(float(samples[0]), np.nan, np.nan)
     low, high = np.nanpercentile(samples[1:], [_LOW, _HIGH])
     return Estimate(float(samples[0]), float(low), float(high))

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 420, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 12.0, 40.0
+_BOTTOM_OF_NAMES = 84.0
 _MARGIN = 0.06
+_MAX_TICKS = 8
+_MAX_NAME = 14
+"""Letters of a name at an axis."""
 
 Point = tuple[float, float]
 Ticks = Sequence[tuple[float, str]]
@@ -46,6 +50,9 @@ class Plot:
     y_ticks: Ticks
     diagonal: tuple[Point, Point] | None = None
     """Where both are equal."""
+    has_names: bool = False
+    """Whether names stand at the lower axis, and not numbers."""
+    bottom: float = _BOTTOM
     width: int = field(default=WIDTH)
     height: int = field(default=HEIGHT)
 
@@ -58,23 +65,39 @@ class Plot:
         series: Mapping[str, Series],
         log_x: bool = False,
         square: tuple[float, float] | None = None,
+        x_names: Sequence[str] = (),
     ) -> "Plot | None":
-        """A plot of some series; none without points. `square`: both axes have this range, and a diagonal."""
+        """A plot of some series; none without points.
+
+        `square`: both axes have this range, and a diagonal. `x_names`: what stands at 1, 2 and so on of the lower axis.
+        """
         points = [point for own in series.values() for point in own.points if all(map(math.isfinite, point))]
         if not points:
             return None
         ys = [y for _, y in points] + [end for own in series.values() for bar in own.bars for end in bar[1:]]
         x_of = _scale([x for x, _ in points], _LEFT, WIDTH - _RIGHT, log_x, square)
-        y_of = _scale([y for y in ys if math.isfinite(y)], HEIGHT - _BOTTOM, _TOP, False, square)
-        drawn = [_drawn(name, number, own, x_of, y_of) for number, (name, own) in enumerate(series.items())]
+        bottom = _BOTTOM_OF_NAMES if x_names else _BOTTOM
+        y_of = _scale([y for y in ys if math.isfinite(y)], HEIGHT - bottom, _TOP, False, square)
+        drawn = [_drawn(name, number, own, x_of, y_of, square) for number, (name, own) in enumerate(series.items())]
         diagonal = ((x_of(square[0]), y_of(square[0])), (x_of(square[1]), y_of(square[1]))) if square else None
         x_ticks = [(x_of(x), f"{x:.3g}") for x in _ticks([x for x, _ in points], log_x, square)]
         y_ticks = [(y_of(y), f"{y:.3g}") for y in _ticks([y for y in ys if math.isfinite(y)], False, square)]
-        return cls(title, x_name, y_name, drawn, x_ticks, y_ticks, diagonal)
+        if x_names:
+            x_ticks = [(x_of(float(number)), _shortened(name)) for number, name in enumerate(x_names, start=1)]
+        return cls(title, x_name, y_name, drawn, x_ticks, y_ticks, diagonal, bool(x_names), bottom)
 
 
-def _drawn(
-    name: str, number: int, own: Series, x_of: Callable[[float], float], y_of: Callable[[float], float]
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
+
+
+def _drawn(  # noqa: PLR0913
+    name: str,
+    number: int,
+    own: Series,
+    x_of: Callable[[float], float],
+    y_of: Callable[[float], float],
+    square: tuple[float, float] | None,
 ) -> Drawn:
     def place(point: Point) -> Point:
         return round(x_of(point[0]), 1), round(y_of(point[1]), 1)
@@ -87,8 +110,19 @@ def _drawn(
     ]
     line = None
     if own.line and all(math.isfinite(value) for point in own.line for value in point):
-        line = place(own.line[0]), place(own.line[1])
+        start, end = _within(own.line, *square) if square else own.line
+        line = place(start), place(end)
     return Drawn(name, number, points, line, bars)
+
+
+def _within(line: tuple[Point, Point], low: float, high: float) -> tuple[Point, Point]:
+    """The part of a line whose heights are in a range; the whole line if it has none."""
+    (x0, y0), (x1, y1) = line
+    if y0 == y1 or max(y0, y1) < low or min(y0, y1) > high:
+        return line
+    shares = sorted((bound - y0) / (y1 - y0) for bound in (low, high))
+    start, end = max(0.0, shares[0]), min(1.0, shares[1])
+    return (x0 + start * (x1 - x0), y0 + start * (y1 - y0)), (x0 + end * (x1 - x0), y0 + end * (y1 - y0))
 
 
 def _scale(
@@ -116,7 +150,7 @@ def _ticks(values: Sequence[float], is_log: bool, fixed: tuple[float, float] | N
         return zero + [10.0**power for power in range(first, last + 1) if min(positive) <= 10.0**power <= max(positive)]
     if high <= low:
         return [low]
-    step = 10 ** math.floor(math.log10(high - low))
-    step = next(step * factor for factor in (0.2, 0.5, 1, 2) if (high - low) / (step * factor) <= 6)
+    step = 10.0 ** math.floor(math.log10(high - low))
+    step = next(step * factor for factor in (0.2, 0.5, 1, 2) if (high - low) / (step * factor) <= _MAX_TICKS)
     first = math.ceil(low / step - 1e-9)
     return [round(number * step, 10) for number in range(first, math.floor(high / step + 1e-9) + 1)]

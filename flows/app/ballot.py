@@ -35,12 +35,14 @@ def ballot(  # noqa: PLR0913
     with sentences():
         from tasks.evaluate.ballot import BallotOptions, make_ballot
         from tasks.evaluate.tally import KEY
+        from tasks.runtime.config import read_options
 
         page = output or folder / "ballot.html"
         key = page.with_name(KEY)
         check_output(page, "--output", lambda data: b"<title>AAI ballot</title>" in data)
         check_output(key, "--output", lambda data: b'"ballot"' in data)
-        options = BallotOptions(pairs=pairs, methods=tuple(method or ()), question=question, max_px=max_px, seed=seed)
+        given = {"pairs": pairs, "methods": method or (), "question": question, "max_px": max_px, "seed": seed}
+        options = read_options(BallotOptions, given, "`aai evaluate ballot --help` lists all there are")
         made = make_ballot(folder, options)
         write_output(key, (json.dumps(made.key, indent=1) + "\n").encode(), "--output")
         write_output(page, made.page.encode(), "--output")
@@ -96,8 +98,10 @@ def _show(counted: "Tally") -> None:
         f"{ranking.num_votes:,} votes of {ranking.num_voters:,} voters on {ranking.num_clips:,} clips; "
         f"{counted.num_ties:,} ties count as halves; {counted.left_share:.0%} for the left picture"
     )
-    typer.echo("strength: Bradley-Terry, natural logarithm, mean 0; intervals: 95 % bootstrap over clips and voters")
+    typer.echo("strength: Bradley-Terry, natural logarithm, mean 0; higher is better, 0.7 more wins two of three votes")
+    typer.echo("in parentheses: 95 % bootstrap interval over clips and voters, without width where all votes agree")
 
 
 def _text(estimate: "Estimate") -> str:
-    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+    has_interval = estimate.low == estimate.low
+    return f"{estimate.value:.2f}" + (f" ({estimate.low:.2f} to {estimate.high:.2f})" if has_interval else "")

@@ -93,7 +93,7 @@ def _show(done: "Comparison") -> None:
     """Tables with a column per method, as many side by side as the terminal has room for."""
     from rich.console import Console
 
-    from tasks.evaluate.tables import lines_of
+    from tasks.evaluate.tables import ARROWS_EXPLAINED, lines_of
 
     console = Console()
     width = max(map(len, done.methods), default=0) + _PADDING
@@ -101,6 +101,7 @@ def _show(done: "Comparison") -> None:
     for first in range(0, len(done.methods), num):
         console.print(_table(done, done.methods[first : first + num]))
     lines = lines_of(done.figures, done.methods)
+    typer.echo(f"{ARROWS_EXPLAINED}; of rank and slope 1 is best, of bias 0; the page says what each figure means")
     typer.echo(f"±: half of the 95 % interval over clips; *: differs from {done.reference}, paired by clip")
     if any(not line.is_independent for line in lines):
         typer.echo("not independent: measured by the encoder that retrieved the images, which agrees with itself")

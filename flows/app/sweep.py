@@ -34,12 +34,14 @@ def sweep(
     with sentences():
         from flows.app.opening import changed
         from flows.steps import check_sources
+        from tasks.evaluate.folder import check_folder
         from tasks.evaluate.recommended import usage
         from tasks.evaluate.sweep import chooser_of, load_sweep, open_sweep, swept
-        from tasks.evaluate.sweep_output import PAGE, write_sweep
+        from tasks.evaluate.sweep_output import OURS, PAGE, write_sweep
 
         given: dict[str, Any] = {"config": config, "output": output}
         options = load_sweep(description, {name: str(path) for name, path in given.items() if path})
+        check_folder(options.output, OURS)
         comparisons = {}
         settings = open_sweep(options, changed({}, changes))
         for setting, opened in settings.items():
@@ -63,7 +65,7 @@ def _show(found: "Sweep") -> None:
     from rich.table import Table
 
     from tasks.evaluate.sweep_output import gains_of
-    from tasks.evaluate.tables import numbers
+    from tasks.evaluate.tables import with_interval
 
     for setting, enough in found.enough.items():
         own = [curve for curve in found.curves if curve.setting == setting]
@@ -72,8 +74,7 @@ def _show(found: "Sweep") -> None:
         for value in sorted({point.value for each in own for point in each.curve.points}):
             points = [next((point for point in each.curve.points if point.value == value), None) for each in own]
             cells = [
-                "{} ({} to {})".format(*numbers(point.quality.value, point.quality.low, point.quality.high))
-                + ("*" if point.is_below else "")
+                with_interval(point.quality.value, point.quality.low, point.quality.high) + "*" * point.is_below
                 if point
                 else ""
                 for point in points

@@ -161,7 +161,7 @@ def _different(
 ) -> Iterator[tuple[str, str, Side, Side]]:
     """Pairs of different pictures; equal ones are counted."""
     for clip_id, prompt, left, right in pairs:
-        if left.image == right.image or (folder / left.image).read_bytes() == (folder / right.image).read_bytes():
+        if left.image == right.image or _bytes(folder / left.image) == _bytes(folder / right.image):
             equal[clip_id] += 1
         else:
             yield clip_id, prompt, left, right
@@ -195,11 +195,18 @@ def _ballot(
     )
 
 
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadConfig("the picture cannot be read: run `aai evaluate` again", uri=str(path)) from error
+
+
 def _embedded(path: Path, max_px: int) -> str:
     """A picture as a data URI, encoded anew: its own metadata would say how it was made."""
     try:
-        picture = Image.fromarray(images.decode(path.read_bytes(), str(path), images.RENDERED).pixels)
-    except (OSError, BadItem) as error:
+        picture = Image.fromarray(images.decode(_bytes(path), str(path), images.RENDERED).pixels)
+    except BadItem as error:
         raise BadConfig("the picture cannot be read: run `aai evaluate` again", uri=str(path)) from error
     picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
     return media.data_uri("image/webp", media.encode_webp(np.asarray(picture)))

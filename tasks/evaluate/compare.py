@@ -15,10 +15,11 @@ from aai.identity import content_id
 from tasks.evaluate.cells import Cell, collection_cells, image_ids, jobs_of, rendered_cells
 from tasks.evaluate.clips import chosen_clips, own_images, truths_of
 from tasks.evaluate.edits import Edits, generated_sources, set_generated, set_photos
-from tasks.evaluate.figures import SECONDS, Sample, figures_of
+from tasks.evaluate.figures import SECONDS, Sample, figures_of, undefined
+from tasks.evaluate.folder import check_folder
 from tasks.evaluate.measuring import Items, measured_cells, vectors_by_method
 from tasks.evaluate.options import ComparisonOptions, Method
-from tasks.evaluate.output import Comparison, Results, stored, write
+from tasks.evaluate.output import FOLDERS, OURS, Comparison, Results, stored, write
 from tasks.evaluate.prompts import name_of
 from tasks.fit import CUES
 from tasks.measure import MEASURES
@@ -160,7 +161,8 @@ class Opened:
             images=self._images(),
             dependent=dependent_metrics(self.base),
         )
-        return Results(self.options, sample, figures_of(sample, self.base.config.seed), seconds, self._notes)
+        figures = figures_of(sample, self.base.config.seed)
+        return Results(self.options, sample, figures, seconds, [*self._notes, *undefined(figures)])
 
     def _seconds(self, method: str, clips: pa.Table) -> dict[str, float]:
         """The time that each clip's cue took; none for what needs no cue."""
@@ -198,13 +200,14 @@ def open_comparison(options: ComparisonOptions, changes: Mapping[str, Any]) -> O
     """The runs of a comparison: one on the bank's configuration, and one for each method.
 
     Raises:
-        BadConfig: the configuration, or that of a method, is wrong; `key` names it.
+        BadConfig: the configuration, or that of a method, is wrong, or the folder cannot be written; `key` names it.
     """
     keys = files.load_keys(options.config, sections_of(STAGES), changes)
     try:
         base = open_run(make_config(**keys))
     except BadConfig as error:
         raise BadConfig(error.sentence, key=error.key, uri=options.config) from error
+    check_folder(options.output, OURS, FOLDERS, (*base.config.audio, *base.config.images))
     runs = {}
     for method in options.methods:
         try:

@@ -52,7 +52,7 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, without NaN."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return dict(plain_data(asdict(self)))
 
 
 @dataclass(frozen=True)
@@ -116,36 +116,66 @@ def matrix(sample: Sample, name: str, prompt: str | None) -> np.ndarray | None:
 
 
 def _of_values(sample: Sample, draws: Draws, metric: Metric, prompt: str | None, values: np.ndarray) -> list[Figure]:
-    one, num = draws.one, (~np.isnan(values)).sum(axis=0)
-    if not metric.truth:
-        return _with_differences(sample, metric, MEAN, prompt, num, (one.means(values), draws.means(values)))
-    truth = sample.truths.get(metric.truth)
-    if truth is None or np.isnan(truth).all():
+    truth = sample.truths.get(metric.truth) if metric.truth else None
+    if metric.truth and (truth is None or np.isnan(truth).all()):
         return []
-    num = (~np.isnan(values) & ~np.isnan(truth)[:, None]).sum(axis=0)
-    own, resampled = one.degrees(truth, values), draws.degrees(truth, values)
-    found = []
-    for part in PARTS:
-        pair = getattr(own, part), getattr(resampled, part)
-        found += _with_differences(sample, metric, part, prompt, num, pair)
-    return found
+    if truth is not None:
+        values = np.where(np.isnan(truth)[:, None], math.nan, values)
+    own = _statistics(draws, truth, values)
+    shared = _of_shared_clips(draws, truth, values, list(sample.methods).index(sample.reference), own)
+    num = (~np.isnan(values)).sum(axis=0)
+    return [
+        figure
+        for part in own
+        for figure in _with_differences(sample, metric, part, prompt, num, own[part], shared[part])
+    ]
+
+
+Statistics = dict[str, tuple[np.ndarray, np.ndarray]]
+"""By part: of the clips, and of resamples of them; each resamples x methods."""
+
+
+def _statistics(draws: Draws, truth: np.ndarray | None, values: np.ndarray) -> Statistics:
+    if truth is None:
+        return {MEAN: (draws.one.means(values), draws.means(values))}
+    own, resampled = draws.one.degrees(truth, values), draws.degrees(truth, values)
+    return {part: (getattr(own, part), getattr(resampled, part)) for part in PARTS}
+
+
+def _of_shared_clips(
+    draws: Draws, truth: np.ndarray | None, values: np.ndarray, reference: int, own: Statistics
+) -> Statistics:
+    """The difference of each method from the reference, both of the clips that both have: others are no pairs."""
+    is_missing = np.isnan(values)
+    lacks = is_missing | is_missing[:, [reference]]
+    left, right = own, {part: (one[:, [reference]], many[:, [reference]]) for part, (one, many) in own.items()}
+    if (lacks != is_missing[:, [reference]]).any() or (lacks != is_missing).any():
+        left = _statistics(draws, truth, np.where(lacks, math.nan, values))
+        right = _statistics(draws, truth, np.where(lacks, math.nan, values[:, [reference]]))
+    return {part: (left[part][0] - right[part][0], left[part][1] - right[part][1]) for part in own}
 
 
 def _with_differences(  # noqa: PLR0913
-    sample: Sample, metric: Metric, part: str, prompt: str | None, num: np.ndarray, pair: tuple[np.ndarray, np.ndarray]
+    sample: Sample,
+    metric: Metric,
+    part: str,
+    prompt: str | None,
+    num: np.ndarray,
+    own: tuple[np.ndarray, np.ndarray],
+    shared: tuple[np.ndarray, np.ndarray],
 ) -> list[Figure]:
-    """A figure per method from a statistic of the clips and of resamples of them: resamples x methods."""
-    [own], resampled = pair
+    """A figure per method from a statistic and its difference from the reference, of the clips and of resamples."""
     reference, found = list(sample.methods).index(sample.reference), []
     for number, method in enumerate(sample.methods):
         if not num[number]:
             continue
-        interval = Interval.of(float(own[number]), resampled[:, number])
-        difference = None
-        if number != reference and num[reference]:
-            gap = float(own[number] - own[reference])
-            difference = Interval.of(gap, resampled[:, number] - resampled[:, reference])
-        found.append(_figure(sample, metric, part, prompt, method, int(num[number]), interval, difference))
+        interval, difference = (Interval.of(float(one[0, number]), many[:, number]) for one, many in (own, shared))
+        is_compared = number != reference and num[reference] > 0
+        found.append(
+            _figure(
+                sample, metric, part, prompt, method, int(num[number]), interval, difference if is_compared else None
+            )
+        )
     return found
 
 
@@ -190,6 +220,17 @@ def _figure(  # noqa: PLR0913
     return replace(found, difference=difference.value, difference_low=low, difference_high=high)
 
 
+def undefined(figures: Sequence[Figure]) -> list[str]:
+    """What is undefined for all methods, and why."""
+    known = {(figure.metric, figure.part) for figure in figures if not math.isnan(figure.value)}
+    degrees = {figure.metric: str(DEGREES[figure.metric].truth) for figure in figures if figure.part == RANK}
+    return [
+        f"{truth}: there is no rank correlation, which needs three clips of one label whose {truth} differs"
+        for metric, truth in degrees.items()
+        if (metric, RANK) not in known
+    ]
+
+
 def title_of(metric: str, part: str) -> str:
     """The name of a figure, for headers."""
     if part == MEAN:
@@ -197,5 +238,10 @@ def title_of(metric: str, part: str) -> str:
     return f"{DEGREES[metric].truth} {part}"
 
 
-def _plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
+    """Nested data with null for what is undefined, as JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: plain_data(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ from aai.jobs.job import checked_seeds
 from aai.jobs.selection import CueFilter
 from aai.options import Options
 from aai.yaml_reader import read_yaml
-from tasks.evaluate.prompts import Prompt, checked, resolved
+from tasks.evaluate.prompts import Prompt, check_changes, checked, resolved
 from tasks.runtime.config import read_options
 
 _KEYS = "docs/EVALUATE.md lists all there are"
@@ -22,8 +22,8 @@ _REMEDY = "write one as in docs/EVALUATE.md"
 class Method(Options):
     """A way to make pictures of clips: a configuration derived from that of the bank, and what stands for the cue."""
 
-    name: str = Field(min_length=1)
-    """Name in tables and on the page. The name of a built-in method alone selects it."""
+    name: str = Field(min_length=1, max_length=60)
+    """Name in tables and on the page. The name of a built-in method selects it; other keys change it."""
 
     set: dict[str, Any] = {}
     """Keys of the configuration that differ, such as `fit.steps: 48`, or nested as in its file."""
@@ -38,6 +38,25 @@ class Method(Options):
     job: dict[str, Any] = {}
     """Keys of jobs that differ from those of the prompts, such as `candidates: 4`."""
 
+    @field_validator("name")
+    @classmethod
+    def _is_one_line(cls, name: str) -> str:
+        if not name.isprintable() or not name.strip():
+            raise ValueError(f"{name!r}: write a name of letters in one line")
+        return name
+
+    @field_validator("job")
+    @classmethod
+    def _has_effect(cls, job: dict[str, Any]) -> dict[str, Any]:
+        check_changes(job)
+        return job
+
+    @model_validator(mode="after")
+    def _renders_what_is_changed(self) -> "Method":
+        if self.job and self.pictures != "rendered":
+            raise ValueError(f"{self.name!r} renders nothing: leave out `job`")
+        return self
+
     @property
     def changes(self) -> dict[str, Any]:
         """The keys that differ, nested."""
@@ -51,11 +70,33 @@ class Method(Options):
         return nested
 
     @property
+    def description(self) -> str:
+        """What it is, in words."""
+        differing = self.set | self.job
+        keys = ", ".join(f"{key}: {value}" for key, value in differing.items())
+        if self == METHODS.get(self.name) and self.name in _CUES:
+            return f"{_CUES[self.name]} ({keys})"
+        if self.pictures != "rendered":
+            which = "drawn at random" if self.pictures == "random" else "nearest to the clip"
+            return f"the image of the collection that is {which}"
+        if self.prompt != "cue":
+            changed = f" ({keys})" if keys else ""
+            return f"the plain model, with the clip's {self.prompt} in place of the cue{changed}"
+        return keys or "the configuration of the bank"
+
+    @property
     def needs_cues(self) -> bool:
         """Whether its pictures are rendered from cues."""
         return self.prompt == "cue" and self.pictures == "rendered"
 
 
+_CUES = {
+    "adapter": "cues that are refined for each clip on the images retrieved for it",
+    "mapper": "cues that one network predicts from the sound",
+    "inversion": "textual inversion: cues that are learned for each clip from the images retrieved for it",
+    "captions": "cues made of the captions that the encoder of sounds finds fitting, without training and images",
+    "without-ear": "textual inversion on random images with the clip's label: nothing of the sound but its label",
+}
 _BY_LABEL = {"retrieve.method": "label"}
 METHODS = {
     method.name: method
@@ -102,7 +143,11 @@ class PictureOptions(Options):
     @field_validator("prompts", mode="before")
     @classmethod
     def _one_or_many(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str | Mapping) else given
+        several = (given,) if isinstance(given, str | Mapping) else given
+        for each in several if isinstance(several, list | tuple) else ():
+            if not isinstance(each, str | Mapping):
+                raise ValueError(f"{each!r}: write a prompt as a text, or as a job with the key `prompt`")
+        return several
 
     @field_validator("prompts", mode="after")
     @classmethod
@@ -133,7 +178,7 @@ class ComparisonOptions(PictureOptions):
     """Folder to write to: results.json, results.md, index.html, cells.parquet and pictures."""
 
     methods: tuple[Method, ...] = Field(tuple(METHODS[name] for name in _DEFAULT), min_length=1)
-    """Methods: names of built-in ones, or a name with `set`, `prompt` or `pictures`."""
+    """Methods: names of built-in ones, or a name with `set`, `job`, `prompt` or `pictures`."""
 
     reference: str | None = None
     """The method that the others are compared with; by default the first."""
@@ -189,11 +234,16 @@ def load_comparison(path: Path | None, given: Mapping[str, Any]) -> ComparisonOp
     keys.setdefault("config", ComparisonOptions.model_fields["config"].default)
     keys.setdefault("output", ComparisonOptions.model_fields["output"].default)
     for name in ("config", "output"):
-        if isinstance(keys[name], str) and "://" not in keys[name]:
-            keys[name] = str(folder / os.path.expanduser(keys[name]))
+        keys[name] = in_folder(keys[name], folder)
     if "prompts" in keys:
         keys["prompts"] = resolved(keys["prompts"], folder)
     return read_options(ComparisonOptions, keys | dict(given), _KEYS, str(path) if path else None)
+
+
+def in_folder(path: Any, folder: Path) -> Any:
+    """A path resolved against a folder; URLs, and what is no path, as they are."""
+    is_path = isinstance(path, str) and path.strip() and "://" not in path
+    return str(folder / os.path.expanduser(path)) if is_path else path
 
 
 def _method(given: Any) -> Any:
@@ -203,4 +253,9 @@ def _method(given: Any) -> Any:
             known = ", ".join(METHODS)
             raise ValueError(f"there is no method {given!r}: choose from {known}, or describe it with `name` and `set`")
         return METHODS[given]
-    return given
+    name = given.get("name") if isinstance(given, Mapping) else None
+    if not (isinstance(name, str) and name in METHODS):
+        return given
+    differing = given.get("set", {})
+    built_in = METHODS[name].model_dump()
+    return built_in | given | {"set": built_in["set"] | differing if isinstance(differing, Mapping) else differing}

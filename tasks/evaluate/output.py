@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,14 +23,19 @@ from aai.workspace.shards import read_next, read_picture
 from aai.workspace.store import write_whole
 from tasks.evaluate.cells import Cell, Location
 from tasks.evaluate.figures import SECONDS, Figure, Sample
+from tasks.evaluate.folder import alone_in
 from tasks.evaluate.options import ComparisonOptions
-from tasks.evaluate.sounds import write_sounds
-from tasks.evaluate.tables import markdown
+from tasks.evaluate.sounds import SOUNDS, write_sounds
+from tasks.evaluate.tables import markdown, plain
 from tasks.pictures import MASK
 from tasks.runtime.run import Run
 
 JSON, MARKDOWN, PAGE, CELLS = "results.json", "results.md", "index.html", "cells.parquet"
 PICTURES, SOURCES, MASKS = "pictures", "sources", "masks"
+FOLDERS = (PICTURES, SOURCES, MASKS, SOUNDS)
+OURS = {JSON: b'"mark"', MARKDOWN: b"# Comparison of ", PAGE: b"<title>AAI comparison", CELLS: b"clip_uri"}
+"""What the files of a comparison have in them."""
+
 _QUALITY = 90
 
 
@@ -86,28 +92,44 @@ def write(results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], ma
         BadConfig: it cannot be written to.
         Transient: the store failed.
     """
-    from tasks.evaluate.page import comparison_html  # it decodes sounds
-
-    folder, options = Path(results.options.output), results.options
+    folder = Path(results.options.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / JSON).unlink(missing_ok=True)
-        table = _cells_table(results, clips, cells)
-        for name, values in _written(folder, run, clips, cells).items():
-            table = table.append_column(name, pa.array(values, pa.string()))
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        write_whole(folder / CELLS, buffer.getvalue())
-        methods, prompts = list(results.sample.methods), list(results.sample.prompts)
-        title = f"# Comparison of {len(methods)} methods on {clips.num_rows:,} clips\n\n"
-        tables = markdown(results.figures, methods, options.compared_with, prompts, results.notes)
-        write_whole(folder / MARKDOWN, (title + _seconds_line(results) + tables).encode())
-        write_whole(folder / PAGE, comparison_html(results, run, clips, cells).encode())
-        write_whole(folder / JSON, (json.dumps(_as_json(results, run, mark), indent=1) + "\n").encode())
+        with alone_in(folder):
+            _write_files(folder, results, run, clips, cells, mark)
     except OSError as error:
         raise BadConfig(f"it cannot be written to ({error.strerror})", key="output", uri=str(folder)) from error
-    seconds = results.mean_seconds
-    return Comparison(folder, True, methods, options.compared_with, results.figures, seconds, results.notes)
+    seconds, methods = results.mean_seconds, list(results.sample.methods)
+    return Comparison(folder, True, methods, results.options.compared_with, results.figures, seconds, results.notes)
+
+
+def _write_files(  # noqa: PLR0913
+    folder: Path, results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], mark: str
+) -> None:
+    from tasks.evaluate.page import comparison_html  # it decodes sounds
+
+    (folder / JSON).unlink(missing_ok=True)
+    table, faults = _cells_table(results, clips, cells), list[str]()
+    for name, values in _written(folder, run, clips, cells, faults).items():
+        table = table.append_column(name, pa.array(values, pa.string()))
+    results.notes.extend(
+        f"{num:,} files cannot be read: {fault}; the next call tries again" for fault, num in Counter(faults).items()
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_whole(folder / CELLS, buffer.getvalue())
+    write_whole(folder / MARKDOWN, _markdown(results).encode())
+    write_whole(folder / PAGE, comparison_html(results, run, clips, cells).encode())
+    described = _as_json(results, run, None if faults else mark)
+    write_whole(folder / JSON, (json.dumps(described, indent=1) + "\n").encode())
+
+
+def _markdown(results: Results) -> str:
+    sample, reference = results.sample, results.options.compared_with
+    title = f"# Comparison of {len(sample.methods)} methods on {len(sample.clip_ids):,} clips\n\n"
+    tables = markdown(results.figures, list(sample.methods), reference, list(sample.prompts), results.notes)
+    methods = [f"- **{plain(method.name)}**: {plain(method.description)}" for method in results.options.methods]
+    return title + _seconds_line(results) + tables + "\n".join(["", "## The methods", "", *methods, ""])
 
 
 def picture_bytes(run: Run, location: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -124,15 +146,20 @@ def picture_bytes(run: Run, location: Mapping[str, Any]) -> tuple[bytes, str]:
     return images.encode(pixels, "webp", _QUALITY), "webp"
 
 
-def _written(folder: Path, run: Run, clips: pa.Table, cells: Sequence[Cell]) -> dict[str, list[str | None]]:
-    """Write the files of all cells that are not there; columns with their paths relative to the folder."""
+def _written(
+    folder: Path, run: Run, clips: pa.Table, cells: Sequence[Cell], faults: list[str]
+) -> dict[str, list[str | None]]:
+    """Write the files of all cells that are not there; columns with their paths relative to the folder.
+
+    What cannot be read has no path, and its fault is added to the others.
+    """
     pictures = {cell.picture_id: cell.location for cell in cells if cell.location}
     sources = {cell.source.id: cell.source.location for cell in cells if cell.source and cell.source.location}
     edits = {cell.picture_id: cell.location for cell in cells if cell.location and cell.is_edit}
-    images = _write(folder, PICTURES, pictures, lambda location: picture_bytes(run, location))
-    of_source = _write(folder, SOURCES, sources, lambda location: picture_bytes(run, location))
-    masks = _write(folder, MASKS, edits, lambda location: (read_next(run.workspace, location, MASK), "png"))
-    sounds = write_sounds(folder, run, clips.to_pylist())
+    images = _write(folder, PICTURES, pictures, lambda location: picture_bytes(run, location), faults)
+    of_source = _write(folder, SOURCES, sources, lambda location: picture_bytes(run, location), faults)
+    masks = _write(folder, MASKS, edits, lambda location: (read_next(run.workspace, location, MASK), "png"), faults)
+    sounds = write_sounds(folder, run, clips.to_pylist(), faults)
     return {
         "image": [images.get(cell.picture_id) if cell.location else None for cell in cells],
         "source": [of_source.get(cell.source.id) if cell.source else None for cell in cells],
@@ -146,6 +173,7 @@ def _write(
     name: str,
     known: Mapping[str, Location],
     read: Callable[[Location], tuple[bytes | None, str]],
+    faults: list[str],
 ) -> dict[str, str]:
     """Write the files that are not there into a folder of this name; the paths of those that can be read, by id."""
     if not known:
@@ -158,7 +186,8 @@ def _write(
             return f"{name}/{there[key].name}"
         try:
             data, kind = read(known[key])
-        except BadItem:
+        except BadItem as error:
+            faults.append(error.sentence)
             return None
         if data is None:
             return None
@@ -192,7 +221,7 @@ def _cells_table(results: Results, clips: pa.Table, cells: Sequence[Cell]) -> pa
     return pa.table({name: pa.array(values, kind) for name, kind, values in columns})
 
 
-def _as_json(results: Results, run: Run, mark: str) -> dict[str, Any]:
+def _as_json(results: Results, run: Run, mark: str | None) -> dict[str, Any]:
     options, seconds = results.options, results.mean_seconds
     used = {figure.metric for figure in results.figures}
     return {
@@ -226,7 +255,7 @@ def _described(name: str, results: Results) -> dict[str, Any]:
 
 
 def _seconds_line(results: Results) -> str:
-    spent = ", ".join(f"{name} {value:.3g}" for name, value in results.mean_seconds.items())
+    spent = ", ".join(f"{plain(name)} {value:.3g}" for name, value in results.mean_seconds.items())
     return (
         f"Seconds for a clip's cue, by the clock: {spent}. Retrieval, training of a mapper and rendering are extra.\n\n"
     )

@@ -26,7 +26,6 @@ from aai.report.comparison import (
 from aai.report.plots import Plot, Series
 from tasks.evaluate.cells import Cell, Location
 from tasks.evaluate.figures import BIAS, RANK, SLOPE, Figure, matrix
-from tasks.evaluate.options import Method
 from tasks.evaluate.output import Results, picture_bytes
 from tasks.evaluate.prompts import Prompt, is_edit, name_of, text_of
 from tasks.evaluate.tables import Line, difference_text, lines_of, numbers
@@ -61,7 +60,7 @@ def comparison_html(results: Results, run: Run, clips: pa.Table, cells: Sequence
             created_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             reference=options.compared_with,
             methods=[
-                (method.name, described(method), f"{seconds[method.name]:.3g}" if method.name in seconds else "")
+                (method.name, method.description, f"{seconds[method.name]:.3g}" if method.name in seconds else "")
                 for method in options.methods
             ],
             tables=_tables(results),
@@ -72,17 +71,6 @@ def comparison_html(results: Results, run: Run, clips: pa.Table, cells: Sequence
             notes=notes,
         )
     )
-
-
-def described(method: Method) -> str:
-    """What a method is, in words."""
-    if method.pictures != "rendered":
-        which = "drawn at random" if method.pictures == "random" else "nearest to the clip"
-        return f"the image of the collection that is {which}"
-    if method.prompt != "cue":
-        return f"the plain model, with the clip's {method.prompt} in place of the cue"
-    differing = method.set | method.job
-    return ", ".join(f"{key}: {value}" for key, value in differing.items()) or "the configuration of the bank"
 
 
 def plots_of(results: Results) -> list[Plot]:
@@ -150,7 +138,13 @@ def _degree_plots(results: Results, name: str) -> list[Plot | None]:
     }
     title = f"{degree.capitalize()} heard against seen, with lines of slope and bias"
     return [
-        Plot.of(f"Rank correlation of {degree}, within labels, with 95 % intervals", "method", "Spearman", ranks),
+        Plot.of(
+            f"Rank correlation of {degree}, within labels, with 95 % intervals",
+            "method",
+            "Spearman",
+            ranks,
+            x_names=list(own),
+        ),
         Plot.of(title, f"{degree} of the clip", f"judged {degree}", seen, square=(0.0, 1.0)),
     ]
 

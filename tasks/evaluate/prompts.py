@@ -80,6 +80,18 @@ def checked(prompts: Sequence[Prompt]) -> None:
             raise ValueError(f"two prompts are called {name!r}: give one of them another `name`")
 
 
+def check_changes(job: Mapping[str, Any]) -> None:
+    """Check the keys of jobs that differ for a method.
+
+    Raises:
+        ValueError: one of them has no effect in a comparison.
+    """
+    both = _NOT_HERE | dict.fromkeys(("prompt", "name"), "prompts are the same for all methods")
+    for key, remedy in both.items():
+        if key in job:
+            raise ValueError(f"{key} has no effect here: {remedy}")
+
+
 def resolved(prompts: Any, folder: Path) -> Any:
     """The same prompts with paths resolved against a folder; what is no prompt is left to be refused."""
     if isinstance(prompts, dict):

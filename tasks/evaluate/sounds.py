@@ -16,10 +16,10 @@ from tasks.runtime.run import Run
 SOUNDS = "sounds"
 
 
-def write_sounds(folder: Path, run: Run, clips: Sequence[dict[str, Any]]) -> dict[str, str]:
+def write_sounds(folder: Path, run: Run, clips: Sequence[dict[str, Any]], faults: list[str]) -> dict[str, str]:
     """Write the clips that are not there, as MP3 of at most 30 s; their paths relative to the folder, by clip.
 
-    A clip whose recording cannot be read has none.
+    A clip whose recording cannot be read has none, and its fault is added to the others.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -32,7 +32,8 @@ def write_sounds(folder: Path, run: Run, clips: Sequence[dict[str, Any]]) -> dic
         if not (folder / name).exists():
             try:
                 write_whole(folder / name, _mp3(run, clip))
-            except BadItem:
+            except BadItem as error:
+                faults.append(error.sentence)
                 return None
         return name
 

@@ -3,7 +3,6 @@
 Each value of a setting is a method of a comparison: everything that exists is used, and a second call does nothing new.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
-from pydantic import Field, field_validator
+from pydantic import Field, StrictInt, field_validator
 
 from aai.errors import BadConfig
 from aai.evaluate.curves import Curve, curve_of
@@ -21,8 +20,8 @@ from aai.metrics import AIS_COSINE, CLIP_SCORE, DEGREES, JUDGE_PHENOMENON, KEPT_
 from aai.yaml_reader import read_yaml
 from tasks.choice import default_measure
 from tasks.evaluate.compare import Opened, open_comparison
-from tasks.evaluate.figures import MEAN, RANK, title_of
-from tasks.evaluate.options import ComparisonOptions, Method, PictureOptions
+from tasks.evaluate.figures import MEAN, RANK, plain_data, title_of
+from tasks.evaluate.options import ComparisonOptions, Method, PictureOptions, in_folder
 from tasks.evaluate.output import CELLS, Comparison
 from tasks.evaluate.prompts import resolved
 from tasks.runtime.config import read_options
@@ -56,6 +55,7 @@ _CHOSEN_BY: dict[Measure, frozenset[str]] = {
 _WITNESS: dict[Measure, str] = {"judge": CLIP_SCORE, "audio_judge": CLIP_SCORE, "clip_score": AIS_COSINE}
 """What tells a gain of candidates where all that is read by default is of the model that chose them."""
 
+_MIN_CLIPS = 2
 _WHERE = "docs/EVALUATE.md lists all there are"
 
 
@@ -68,7 +68,7 @@ class SweepOptions(PictureOptions):
     output: str = "sweep"
     """Folder to write to: sweep.json, sweep.md, index.html, recommended.yaml, and a comparison for each setting."""
 
-    vary: dict[Setting, tuple[int, ...]] = Field(min_length=1)
+    vary: dict[Setting, tuple[StrictInt, ...]] = Field(min_length=1)
     """Values of each setting that is varied, such as `steps: [0, 8, 24]`."""
 
     set: dict[str, Any] = {}
@@ -99,6 +99,8 @@ class SweepOptions(PictureOptions):
             if name not in METRICS or METRICS[name].of_set:
                 known = ", ".join(name for name, metric in METRICS.items() if not metric.of_set)
                 raise ValueError(f"there is no metric {name!r} of single pictures: choose from {known}")
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is listed twice: leave one out")
         return names
 
     def comparison(self, setting: Setting) -> ComparisonOptions:
@@ -161,12 +163,12 @@ class Sweep:
         return nested
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Plain data, without NaN."""
         seconds = {setting: {str(at): s for at, s in own.items()} for setting, own in self.seconds.items()}
         return {
             "curves": [
                 {"setting": own.setting, "metric": own.metric, "part": own.part, "is_independent": own.is_independent}
-                | asdict(own.curve)
+                | plain_data(asdict(own.curve))
                 for own in self.curves
             ],
             "enough": self.enough,
@@ -187,8 +189,7 @@ def load_sweep(path: Path, given: Mapping[str, Any]) -> SweepOptions:
         raise BadConfig("it holds no keys: write `vary` and below it for example `steps: [0, 8, 24]`", uri=str(path))
     keys = {"config": SweepOptions.model_fields["config"].default, "output": "sweep"} | keys
     for name in ("config", "output"):
-        if isinstance(keys[name], str) and "://" not in keys[name]:
-            keys[name] = str(path.parent / os.path.expanduser(keys[name]))
+        keys[name] = in_folder(keys[name], path.parent)
     if "prompts" in keys:
         keys["prompts"] = resolved(keys["prompts"], path.parent)
     return read_options(SweepOptions, keys | dict(given), _WHERE, str(path))
@@ -218,7 +219,7 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
         chooser: what chose the candidates, unless the sweep says so.
 
     Raises:
-        BadConfig: none has a metric of the sweep.
+        BadConfig: none has a metric of the sweep, or there is one clip only.
     """
     chooser, num_clips = options.chosen_by or chooser, 0
     curves: list[SweptCurve] = []
@@ -228,16 +229,24 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
         names = _qualities(options, setting, rows, chooser)
         own = [curve for name in names if (curve := _curve(options, setting, name, rows, chooser))]
         if not own:
-            known = ", ".join(name for name in METRICS if any(row.get(name) is not None for row in rows))
-            raise BadConfig(f"no picture has one of these metrics: choose from {known}", key="metrics")
+            raise _unmeasured(rows, comparison.notes)
         notes += [note for note in comparison.notes if note not in notes]
         if all(point.gap.value == 0 for each in own for point in each.curve.points):
             notes.append(f"{setting}: all values give the same quality: no effect, or too few clips to show one")
         num_clips = max(num_clips, len({row["clip_id"] for row in rows}))
         curves += own
+    if num_clips < _MIN_CLIPS:
+        raise BadConfig("one clip shows no difference: choose several", key="clips")
     enough = {setting: _enough([own for own in curves if own.setting == setting]) for setting in comparisons}
     seconds = {setting: _seconds(options, setting, comparison) for setting, comparison in comparisons.items()}
     return Sweep(curves, enough, seconds, num_clips, notes)
+
+
+def _unmeasured(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> BadConfig:
+    """No picture has a metric of the sweep."""
+    if known := [name for name in METRICS if any(row.get(name) is not None for row in rows)]:
+        return BadConfig(f"no picture has one of these metrics: choose from {', '.join(known)}", key="metrics")
+    return BadConfig("; ".join(["there is no picture to measure", *notes]))
 
 
 def _enough(curves: Sequence[SweptCurve]) -> int:
@@ -279,7 +288,7 @@ def _curve(
 ) -> SweptCurve | None:
     values = sorted(options.vary[setting])
     clip_ids = sorted({row["clip_id"] for row in rows})
-    matrix = _matrix(rows, name, clip_ids, [method_of(setting, value) for value in values])
+    matrix = _paired(_matrix(rows, name, clip_ids, [method_of(setting, value) for value in values]))
     metric, first = METRICS[name], {row["clip_id"]: row for row in rows}
     draws = Draws([first[clip_id]["label"] for clip_id in clip_ids])
     nums, is_higher_better = (~np.isnan(matrix)).sum(axis=0), metric.direction != "down"
@@ -309,6 +318,13 @@ def _matrix(
             for clip in clip_ids
         ]
     )
+
+
+def _paired(matrix: np.ndarray) -> np.ndarray:
+    """Without the clips that one of the values lacks; a value that lacks all is no value of the curve."""
+    is_missing = np.isnan(matrix)
+    lacks_one = is_missing[:, ~is_missing.all(axis=0)].any(axis=1)
+    return np.where(lacks_one[:, None], np.nan, matrix)
 
 
 def _number(value: float | None) -> float:

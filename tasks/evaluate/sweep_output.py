@@ -13,11 +13,14 @@ from aai.report.plots import Plot, Series
 from aai.report.sweep import SweepPage, SweepPart, SweepRow, sweep_page
 from aai.workspace.store import write_whole
 from tasks.evaluate.figures import MEAN, PARTS
+from tasks.evaluate.folder import alone_in
 from tasks.evaluate.recommended import RECOMMENDED, recommended_text
 from tasks.evaluate.sweep import SETTINGS, Setting, Sweep, SweptCurve
 from tasks.evaluate.tables import numbers
 
 JSON, MARKDOWN, PAGE = "sweep.json", "sweep.md", "index.html"
+OURS = {JSON: b'"curves"', MARKDOWN: b"# Sweep on ", PAGE: b"<title>AAI sweep", RECOMMENDED: b"# The smallest values"}
+"""What the files of a sweep have in them."""
 
 
 def write_sweep(folder: Path, sweep: Sweep) -> None:
@@ -28,10 +31,11 @@ def write_sweep(folder: Path, sweep: Sweep) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / MARKDOWN, markdown(sweep).encode())
-        write_whole(folder / PAGE, _html(folder.name, sweep).encode())
-        write_whole(folder / RECOMMENDED, recommended_text(sweep).encode())
-        write_whole(folder / JSON, (json.dumps(sweep.as_json(), indent=1) + "\n").encode())
+        with alone_in(folder):
+            write_whole(folder / MARKDOWN, markdown(sweep).encode())
+            write_whole(folder / PAGE, _html(folder.name, sweep).encode())
+            write_whole(folder / RECOMMENDED, recommended_text(sweep).encode())
+            write_whole(folder / JSON, (json.dumps(sweep.as_json(), indent=1) + "\n").encode())
     except OSError as error:
         raise BadConfig(f"it cannot be written to ({error.strerror})", key="output", uri=str(folder)) from error
 
@@ -46,7 +50,8 @@ def markdown(sweep: Sweep) -> str:
         parts += [f"| {setting} | " + " | ".join(titles) + " | seconds per clip |", "|---" * (len(titles) + 2) + "|"]
         for row in part.rows:
             cells = [
-                f"{value} ({interval}); {gap}" + (" *" if below else "") for value, interval, gap, below in row.cells
+                (f"{value} ({interval})" if interval else value) + (f"; {gap}" if gap else "") + " *" * below
+                for value, interval, gap, below in row.cells
             ]
             parts.append(f"| {row.value} | " + " | ".join([*cells, row.seconds]) + " |")
         parts += ["", *(f"- {gain}" for gain in part.gains), *([""] if part.gains else [])]
@@ -107,7 +112,8 @@ def _cell(own: SweptCurve, value: int) -> tuple[str, str, str, bool]:
 def _gap(own: SweptCurve, point: Point) -> str:
     if point.value == own.curve.best:
         return "best"
-    return "{} below ({} to {})".format(*numbers(point.gap.value, point.gap.low, point.gap.high))
+    value, low, high = numbers(point.gap.value, point.gap.low, point.gap.high)
+    return f"{value} below" + (f" ({low} to {high})" if low else "")
 
 
 def _seconds(value: float | None) -> str:

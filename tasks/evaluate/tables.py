@@ -1,6 +1,7 @@
 """The figures of a comparison as tables: a row per figure, a column per method."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +9,11 @@ from aai.metrics import DEGREES, METRICS
 from tasks.evaluate.figures import MEAN, PARTS, Figure, title_of
 
 _ARROWS = {"up": "↑", "down": "↓", "truth": ""}
+ARROWS_EXPLAINED = "↑: higher is better; ↓: lower is better"
+_JUDGE_EXPLAINED = "The judge is a model that reads off a picture what it shows, and how strongly"
 NOT_INDEPENDENT = "not independent"
 _EXPLAINED = f"{NOT_INDEPENDENT}: measured by the encoder that retrieved the images, which agrees with itself"
+_SIGNS = re.compile(r"([\\`*_\[\]<>|~])")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ def lines_of(figures: Sequence[Figure], methods: Sequence[str], prompt: str | No
 
 def help_of(metric: str, part: str) -> str:
     """What a figure means."""
-    return METRICS[metric].help if part == MEAN else f"{DEGREES[metric].truth}: {PARTS[part]}"
+    if part == MEAN:
+        return METRICS[metric].help
+    return f"{DEGREES[metric].truth} that the judge reads off the images: {PARTS[part]}"
 
 
 def markdown(
@@ -48,21 +54,40 @@ def markdown(
     """All tables, and what they mean."""
     parts = []
     for prompt in [None, *(prompts if len(prompts) > 1 else ())]:
-        name = "All prompts" if prompt is None and len(prompts) > 1 else f"`{prompt or prompts[0]}`"
+        name = "All prompts" if prompt is None and len(prompts) > 1 else code(prompt or prompts[0])
         lines = lines_of(figures, methods, prompt)
         parts += [f"## {name}", "", _markdown_table(lines, methods, _with_interval), ""]
         others = [method for method in methods if method != reference]
         if others:
-            parts += [f"Difference from **{reference}**, paired by clip; bold where the interval excludes zero:", ""]
+            parts += [
+                f"Difference from **{plain(reference)}**, paired by clip; bold where the interval excludes zero:",
+                "",
+            ]
             parts += [_markdown_table(lines, others, _difference, [methods.index(name) for name in others]), ""]
     legend = {line.title: line.help for line in lines_of(figures, methods)}
     parts += ["## What the figures mean", ""] + [f"- **{title}**: {text}" for title, text in legend.items()]
+    parts += ["", f"{ARROWS_EXPLAINED}. {_JUDGE_EXPLAINED}."] if legend else []
     parts += ["", "In parentheses are 95 % intervals: bootstrap over clips within labels; of KID and CMMD jackknife."]
     if any(not figure.is_independent for figure in figures):
         parts += ["", f"† {_EXPLAINED}."]
     if notes:
-        parts += ["", "## Notes", "", *(f"- {note}" for note in notes)]
+        parts += ["", "## Notes", "", *(f"- {_line(note).replace('<', '&lt;')}" for note in notes)]
     return "\n".join(parts) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, in tables as elsewhere."""
+    return _SIGNS.sub(r"\\\1", _line(text))
+
+
+def code(text: str) -> str:
+    """Text as a code span."""
+    line = _line(text)
+    return f"`` {line} ``" if "`" in line else f"`{line}`"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def number(value: float | None) -> str:
@@ -84,10 +109,13 @@ def half_width(figure: Figure) -> str:
     return "" if math.isnan(width) else f"±{number(width)}"
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """A figure with its interval, if there is one."""
+    return number(value) if math.isnan(low) else "{} ({} to {})".format(*numbers(value, low, high))
+
+
 def _with_interval(figure: Figure) -> str:
-    if math.isnan(figure.low):
-        return number(figure.value)
-    return "{} ({} to {})".format(*numbers(figure.value, figure.low, figure.high))
+    return with_interval(figure.value, figure.low, figure.high)
 
 
 def _difference(figure: Figure) -> str:
@@ -107,7 +135,7 @@ def _markdown_table(
     lines: Sequence[Line], methods: Sequence[str], show: Callable[[Figure], str], indices: Sequence[int] | None = None
 ) -> str:
     indices = range(len(methods)) if indices is None else indices
-    rows = ["| figure | " + " | ".join(methods) + " |", "|---|" + "---|" * len(methods)]
+    rows = ["| figure | " + " | ".join(map(plain, methods)) + " |", "|---|" + "---|" * len(methods)]
     for line in lines:
         shown = [show(figure) if (figure := line.figures[index]) else "" for index in indices]
         title = line.title if line.is_independent else f"{line.title} †"

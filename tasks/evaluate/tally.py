@@ -1,17 +1,19 @@
 """The tally of a ballot's votes: files of voters in, win rates and a ranking of methods out."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from aai.errors import BadConfig
 from aai.evaluate.preferences import Ranking, Vote, ranking_of
 from aai.options import Options
+from tasks.evaluate.figures import plain_data
 from tasks.runtime.config import read_options
 
 KEY = "ballot-key.json"
@@ -35,6 +37,7 @@ class _VotesFile(Options):
 
     ballot: str
     voter: str = Field(min_length=1)
+    saved_at: AwareDatetime | None = None
     votes: tuple[_Cast, ...]
 
 
@@ -50,8 +53,8 @@ class Tally:
     """Sentences on votes that do not count."""
 
     def as_json(self) -> dict[str, Any]:
-        """All figures as plain data."""
-        return asdict(self.ranking) | {
+        """All figures as plain data, without NaN."""
+        return plain_data(asdict(self.ranking)) | {
             "num_ties": self.num_ties,
             "left_share": self.left_share,
             "notes": self.notes,
@@ -62,7 +65,7 @@ def tally(paths: Sequence[Path], keys: Sequence[Path] = (), seed: int = 0) -> Ta
     """Count the votes in some files.
 
     Args:
-        paths: files of votes.
+        paths: files of votes. Of two votes of a voter on a pair the one in the file that was saved last counts.
         keys: keys of the ballots; by default those beside the votes or in the current folder.
         seed: of the resamples.
 
@@ -74,7 +77,7 @@ def tally(paths: Sequence[Path], keys: Sequence[Path] = (), seed: int = 0) -> Ta
     notes: list[str] = []
     cast: dict[tuple[str, str, str], str] = {}
     counts = Counter[str]()
-    for path, votes in zip(paths, files, strict=True):
+    for path, votes in sorted(zip(paths, files, strict=True), key=lambda each: _saved_s(each[1])):
         if votes.ballot not in known:
             raise BadConfig(f"the key of its ballot is not there: name {KEY} by --key", uri=str(path))
         for vote in votes.votes:
@@ -94,6 +97,11 @@ def tally(paths: Sequence[Path], keys: Sequence[Path] = (), seed: int = 0) -> Ta
     return Tally(ranking_of(counted, seed=seed), shares.count(0.5), sum(shares) / len(shares), notes)
 
 
+def _saved_s(votes: _VotesFile) -> float:
+    """When a file was saved; those that do not say so were saved first, in the order in which they are named."""
+    return votes.saved_at.timestamp() if votes.saved_at else -math.inf
+
+
 def _vote(pair: Mapping[str, str], voter: str, choice: str) -> Vote:
     return Vote(pair["clip_id"], voter, (pair["left"], pair["right"]), _SHARES[choice])
 
@@ -111,12 +119,19 @@ def _read_keys(paths: Sequence[Path] | Mapping[Path, None]) -> dict[str, dict[st
         key = _read_json(path, f"{KEY} is what `aai evaluate ballot` writes beside the page")
         try:
             known[key["ballot"]] = {
-                pair: {"clip_id": row["clip_id"]} | {side: row[side]["method"] for side in ("left", "right")}
+                pair: {"clip_id": _text(row["clip_id"])}
+                | {side: _text(row[side]["method"]) for side in ("left", "right")}
                 for pair, row in key["pairs"].items()
             }
         except (KeyError, TypeError, AttributeError) as error:
             raise BadConfig("it is no key of a ballot: name another file", uri=str(path)) from error
     return known
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("it is no text")
+    return value
 
 
 def _read_json(path: Path, remedy: str) -> Any:

@@ -236,12 +236,15 @@ def _validated(
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
+        details = error.errors(include_url=False)
+        for detail in details:
             path, text = [str(part) for part in detail["loc"] if part != "[key]"], detail["msg"]
+            if detail["type"] == "too_short" and any(len(other["loc"]) > len(path) for other in details):
+                continue  # an item that is wrong is not counted
             match detail["type"]:
                 case "extra_forbidden":
                     text = no_such_key(path[-1], _keys_beside(kind, path), where)
-                case "model_type" | "model_attributes_type":
+                case "model_type" | "model_attributes_type" | "dict_type":
                     text = f"{shortened(detail['input'])} is not a section: write its keys and values below it"
                 case "value_error":
                     text = text.removeprefix("Value error, ")

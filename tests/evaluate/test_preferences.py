@@ -70,6 +70,24 @@ def test_a_tie_is_half_a_win():
     assert ranking.standings[1].wins.value == pytest.approx(0.4) and ranking.duels[0].wins.value == pytest.approx(0.6)
 
 
+def test_methods_that_always_tie_share_all_ranks():
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    ranking = ranking_of([Vote(f"clip {number}", "me", pair, 0.5) for number in range(6) for pair in pairs])
+    assert [standing.rank for standing in ranking.standings] == [(1, 3)] * 3
+    assert [standing.strength.value for standing in ranking.standings] == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_a_single_vote_has_no_interval_and_decides_no_rank():
+    votes = [Vote("clip 1", "me", ("a", "b"), 1.0)]
+    alone = ranking_of(votes)
+    assert [standing.rank for standing in alone.standings] == [(1, 2)] * 2
+    assert alone.standings[0].wins.value == 1 and math.isnan(alone.standings[0].wins.low)
+    assert math.isnan(alone.duels[0].wins.low) and math.isnan(alone.standings[0].strength.high)
+    more = ranking_of([*votes, *(Vote(f"clip {number}", "me", ("b", "c"), float(number % 2)) for number in range(8))])
+    duels = {duel.methods: duel.wins for duel in more.duels}
+    assert math.isnan(duels["a", "b"].high) and 0 < duels["b", "c"].low < duels["b", "c"].high < 1
+
+
 def test_clips_that_all_voters_see_alike_widen_the_interval():
     """Votes on one clip are not independent: thirty voters on three clips know less than ninety clips."""
     few = [Vote(f"clip {number % 3}", f"voter {number}", ("a", "b"), float(number % 3 > 0)) for number in range(90)]

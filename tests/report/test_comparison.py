@@ -59,7 +59,11 @@ def test_user_texts_are_escaped():
 
 def test_figures_have_intervals_and_differences_and_say_what_is_not_independent():
     html = comparison_page(full("mapper"))
-    assert "0.900 to 0.980" in html and 'class="significant">+0.100' in html and 'class="best">0.950' in html
+    assert (
+        "0.900 to 0.980" in html
+        and 'class="significant"><span class="whole">+0.100' in html
+        and 'class="best">0.950' in html
+    )
     assert html.count("not independent</span>") == 1
 
 
@@ -76,6 +80,25 @@ def test_points_lines_and_bars_are_inside_the_plot():
     assert all(0 < x < WIDTH and 0 < y < HEIGHT for x, y in points)
     [(_, low, high)] = drawn.series[1].bars
     assert low > high  # pixels count from the top
+
+
+def test_lines_end_where_the_square_does():
+    steep = Series([(0.5, 0.5)], line=((0.0, -0.5), (1.0, 1.5)))
+    [own] = Plot.of("t", "x", "y", {"a": steep}, square=(0.0, 1.0)).series
+    diagonal = Plot.of("t", "x", "y", {"a": Series([(0.5, 0.5)])}, square=(0.0, 1.0)).diagonal
+    assert [y for _, y in own.line] == [y for _, y in diagonal]
+    assert diagonal[0][0] < own.line[0][0] < own.line[1][0] < diagonal[1][0]
+
+
+def test_an_axis_of_names_has_each_and_ten_series_have_a_colour_each():
+    names = ["mapper", "a method with a long name", *(f"method {number}" for number in range(9))]
+    series = {name: Series([(float(number), 1.0)]) for number, name in enumerate(names, start=1)}
+    drawn = Plot.of("t", "method", "y", series, x_names=names)
+    assert [x for x, _ in drawn.x_ticks] == [pytest.approx(own.points[0][0], abs=0.1) for own in drawn.series]
+    assert [label for _, label in drawn.x_ticks][:3] == ["mapper", "a method with…", "method 0"]
+    html = comparison_page(replace(full("x"), plots=[drawn]))
+    used = re.findall(r'<g class="(series-[^"]*)"', html)
+    assert len(set(used)) == len(names) and used[10] == "series-0 again"
 
 
 def test_a_logarithmic_axis_has_room_for_zero_and_no_points_make_no_plot():

@@ -43,7 +43,7 @@ function show() {
   if (!pair) return;
   at("left").firstElementChild.src = pair.left;
   at("right").firstElementChild.src = pair.right;
-  at("prompt").textContent = pair.prompt;
+  at("prompt").textContent = `${pair.prompt} (* is the sound)`;
   at("undo").disabled = votes.length === 0;
   if (at("sound").dataset.key !== pair.sound) {
     at("sound").src = ballot.sounds[pair.sound];
@@ -70,7 +70,7 @@ function undo() {
 }
 
 function save() {
-  const text = JSON.stringify({ ballot: ballot.id, voter, votes }, null, 1);
+  const text = JSON.stringify({ ballot: ballot.id, voter, saved_at: new Date().toISOString(), votes }, null, 1);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   link.download = `votes-${voter.replace(/[^\p{L}\p{N}_-]+/gu, "_")}.json`;

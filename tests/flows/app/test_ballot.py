@@ -120,7 +120,7 @@ def test_saved_votes_give_a_ranking(browser, folder, tmp_path):
     while not path.exists() and time.monotonic() < end_s:
         time.sleep(0.1)
     saved = json.loads(path.read_text())
-    assert saved["voter"] == "Ada & co" and len(saved["votes"]) == 11
+    assert saved["voter"] == "Ada & co" and len(saved["votes"]) == 11 and saved["saved_at"].endswith("Z")
     shutil.copy(folder / "ballot-key.json", tmp_path)
     done = CliRunner().invoke(app, ["evaluate", "--tally", str(path), "--output", str(tmp_path / "tally.json")])
     assert done.exit_code == 0 and "11 votes of 1 voters on 4 clips; 1 ties" in done.output, done.output
@@ -132,3 +132,10 @@ def test_a_page_of_another_kind_is_not_replaced(folder, tmp_path):
     (tmp_path / "mine.html").write_text("mine")
     done = CliRunner().invoke(app, ["evaluate", "--ballot", str(folder), "-o", str(tmp_path / "mine.html")])
     assert done.exit_code == 2 and "this command did not write it" in done.output
+
+
+@pytest.mark.parametrize("question", ["", "why " * 200])
+def test_a_question_that_cannot_be_is_refused_in_a_sentence(folder, tmp_path, question):
+    page = tmp_path / "ballot.html"
+    done = CliRunner().invoke(app, ["evaluate", "ballot", str(folder), "--question", question, "-o", str(page)])
+    assert done.exit_code == 2 and done.output.startswith("aai: question: ") and not page.exists()

@@ -118,10 +118,39 @@ def test_a_second_call_does_nothing(folder, first):
     assert {path: path.stat().st_mtime_ns for path in (folder / "comparison").rglob("*") if path.is_file()} == written
 
 
+def test_pictures_that_cannot_be_read_are_said_and_come_with_the_next_call(folder, first):
+    shards, out = folder / "bank" / "shards", folder / "read again"
+    shards.rename(folder / "away")
+    again = ("evaluate", str(folder / "compare.yaml"), "-o", str(out))
+    try:
+        done = call(*again)
+    finally:
+        (folder / "away").rename(shards)
+    assert done.exit_code == 0, done.output
+    assert f"{NUM_CLIPS * 2 - 1} files cannot be read: the shard is not there" in " ".join(done.output.split())
+    assert "the shard is not there" in (out / "results.md").read_text()
+    done = call(*again)
+    assert "cannot be read" not in done.output and f"wrote {out}/index.html" in " ".join(done.output.split())
+    assert "nothing to do" in call(*again).output
+    rows = pq.read_table(out / "cells.parquet").to_pylist()
+    assert sum(row["image"] is None for row in rows) == 1  # of the label that a clip lacks
+
+
 def test_a_wrong_method_is_named_before_any_work(folder, tmp_path):
     (tmp_path / "compare.yaml").write_text("methods: [{name: mine, set: {fit.step: 3}}]")
     done = call("evaluate", str(tmp_path / "compare.yaml"), "-c", str(folder / "aai.yaml"))
     assert done.exit_code == 2 and "methods.mine: fit.step: there is no such key" in " ".join(done.output.split())
+
+
+def test_a_folder_of_others_is_refused_before_any_work(folder, first, tmp_path):
+    (tmp_path / "index.html").write_text("my site")
+    pictures, new = list((folder / "bank").rglob("*.tar")), ("--set", "render.steps=2")
+    for output in (tmp_path, folder):  # whose folder sounds are the bank's recordings
+        done = call("evaluate", str(folder / "compare.yaml"), *new, "-o", str(output))
+        assert done.exit_code == 2 and f"{output}: output: " in " ".join(done.output.split()), done.output
+    assert list((folder / "bank").rglob("*.tar")) == pictures
+    assert (tmp_path / "index.html").read_text() == "my site" and len(list(tmp_path.iterdir())) == 1
+    assert not (folder / "index.html").exists()
 
 
 def heard_again(folder: Path, audio_judge: str) -> Path:

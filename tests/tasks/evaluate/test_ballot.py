@@ -79,6 +79,14 @@ def test_a_folder_without_a_comparison_or_with_one_method_is_refused(folder, tmp
         make_ballot(folder, BallotOptions(methods=("label",)))
 
 
+def test_a_picture_that_is_gone_is_named(tmp_path):
+    folder = write_comparison(tmp_path / "comparison")
+    (folder / "pictures" / "2-1.png").unlink()
+    with pytest.raises(BadConfig, match="run `aai evaluate` again") as error:
+        make_ballot(folder, BallotOptions())
+    assert error.value.uri == str(folder / "pictures" / "2-1.png")
+
+
 def test_clips_without_a_sound_are_left_out_and_counted(tmp_path):
     folder = write_comparison(tmp_path / "comparison")
     rows = pq.read_table(folder / "cells.parquet").to_pylist()
@@ -137,6 +145,23 @@ def test_a_later_vote_of_the_same_voter_replaces_an_earlier_one(voted):
     assert counted.notes == ["11 votes are replaced by a later vote of the same voter on the same pair"]
 
 
+def test_what_was_saved_last_counts_in_whatever_order_files_are_named(voted):
+    """A browser calls the second file `votes-a (1).json`, which a shell sorts before the first."""
+    folder, votes, write = voted
+    ties = [vote | {"choice": "tie"} for vote in votes("a")["votes"]]
+    write("votes-a.json", votes("a", saved_at="2026-11-28T10:00:00.000Z"))
+    write("votes-a (1).json", votes("a", saved_at="2026-11-28T11:30:00.000+01:00") | {"votes": ties})
+    for names in (("votes-a (1).json", "votes-a.json"), ("votes-a.json", "votes-a (1).json")):
+        assert tally([folder / name for name in names]).num_ties == 11
+
+
+def test_a_single_vote_is_plain_data_without_an_interval(voted):
+    folder, votes, write = voted
+    write("votes-a.json", votes("a") | {"votes": votes("a")["votes"][:1]})
+    found = json.loads(json.dumps(tally([folder / "votes-a.json"]).as_json(), allow_nan=False))
+    assert found["standings"][0]["wins"] == {"value": 1.0, "low": None, "high": None}
+
+
 def test_votes_on_unknown_pairs_are_counted_apart(voted):
     folder, votes, write = voted
     content = votes("a")
@@ -174,5 +199,10 @@ def test_a_ballot_without_votes_and_a_key_that_is_none_are_refused(voted):
     write("ballot-key-cut.json", {"ballot": "b", "pairs": {"p": {"clip_id": "c", "left": {}, "right": {}}}})
     with pytest.raises(BadConfig, match="no key of a ballot"):
         tally([folder / "votes-a.json"], [folder / "ballot-key-cut.json"])
+    for wrong in ({"clip_id": [1]}, {"left": {"method": 3}}):
+        row = {"clip_id": "c", "left": {"method": "a"}, "right": {"method": "b"}} | wrong
+        write("ballot-key-cut.json", {"ballot": "b", "pairs": {"p": row}})
+        with pytest.raises(BadConfig, match="no key of a ballot"):
+            tally([folder / "votes-a.json"], [folder / "ballot-key-cut.json"])
     with pytest.raises(BadConfig, match="no such file"):
         tally([folder / "votes-z.json"])

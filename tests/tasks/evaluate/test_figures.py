@@ -1,11 +1,13 @@
 """Figures of a comparison whose truth is known, and the tables that show them."""
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tasks.evaluate.figures import MEAN, Figure, Sample, figures_of, matrix
+from tasks.evaluate.figures import MEAN, Figure, Sample, figures_of, matrix, undefined
 from tasks.evaluate.options import ComparisonOptions
 from tasks.evaluate.output import Results
 from tasks.evaluate.page import plots_of
@@ -89,6 +91,20 @@ def test_a_method_that_lacks_a_prompt_has_no_figures_of_all_prompts():
     assert {"judge_phenomenon", "kid"} <= {metric for metric, _ in by_key(found, "plain", "a *")}
 
 
+def test_differences_are_of_the_clips_that_both_methods_have():
+    """`plain` is right for odd clips; without the even ones it is no worse than the reference on the same clips."""
+    odd = [row for row in rows() if row["method"] != "plain" or int(row["clip_id"].split()[1]) % 2]
+    few = [row | {"judge_phenomenon": 0.0} if row["clip_id"] == "clip 0" else row for row in odd]
+    weak, plain = (by_key(figures_of(sample(rows=few)), method) for method in METHODS[1:])
+    phenomenon = plain["judge_phenomenon", "mean"]
+    assert (phenomenon.value, phenomenon.num, phenomenon.difference) == pytest.approx((1, 6, 0))
+    assert not phenomenon.is_significant and phenomenon.difference_low == phenomenon.difference_high == 0
+    assert weak["judge_phenomenon", "mean"].value == pytest.approx(11 / 12)
+    bias = plain["judge_intensity", "bias"]
+    assert bias.difference == pytest.approx(float(np.mean(0.5 - TRUTH[1::2])))
+    assert weak["judge_intensity", "slope"].difference == pytest.approx(-0.5)
+
+
 def test_seeds_of_a_clip_are_averaged_first_and_what_is_missing_is_nan():
     two = rows() + [row | {"judge_phenomenon": 0.0} for row in rows() if row["clip_id"] == "clip 0"]
     values = matrix(sample(rows=two), "judge_phenomenon", None)
@@ -109,6 +125,23 @@ def test_tables_have_a_line_per_figure_and_say_what_is_not_independent():
     text = markdown(found, METHODS, "good", ["a *"], ["a clip is missing"])
     assert "| KID ↓ † |" in text and "not independent" in text and "- a clip is missing" in text
     assert "**-0.500 (" in text  # the difference of the plain method in phenomena
+
+
+def test_what_is_undefined_for_all_methods_is_said():
+    assert undefined(figures_of(sample())) == []
+    [note] = undefined(figures_of(sample(truths={"intensity": np.full(12, 0.5)})))
+    assert note.startswith("intensity: there is no rank correlation, which needs three clips of one label")
+
+
+def test_names_do_not_break_the_tables():
+    names = {"plain": "a | b <i>`c`_d"}
+    found = [replace(figure, method=names.get(figure.method, figure.method)) for figure in figures_of(sample())]
+    methods = [names.get(method, method) for method in METHODS]
+    text = markdown(found, methods, "a | b <i>`c`_d", ["a `*`\n| <b>"], ["a <b>\nclip"])
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert {re.sub(r"\\.", "", line).count("|") for line in tables} == {len(methods) + 2, len(methods) + 1}
+    assert r"a \| b \<i\>\`c\`\_d" in text and "<i" not in text.replace(r"\<i", "")
+    assert "## `` a `*` | <b> ``" in text and "- a &lt;b> clip" in text
 
 
 def test_a_value_and_its_interval_have_as_many_decimals():

@@ -34,10 +34,37 @@ def test_a_method_has_keys_with_dots_or_nested():
     assert not METHODS["label"].needs_cues and METHODS["adapter"].needs_cues
 
 
+def test_the_name_of_a_built_in_method_with_other_keys_changes_it(tmp_path):
+    text = "methods: [{name: inversion, set: {fit: {steps: 96}}}, {name: label, job: {steps: 8}}, {name: mine}]"
+    inversion, label, mine = load_comparison(written(tmp_path, text), {}).methods
+    assert inversion.changes == {"fit": {"method": "inversion", "steps": 96}}
+    assert (label.prompt, label.job) == ("label", {"steps": 8}) and not label.needs_cues
+    assert mine == Method(name="mine") and mine.needs_cues
+
+
+def test_every_built_in_method_is_described_in_words():
+    said = {name: method.description for name, method in METHODS.items()}
+    assert len(set(said.values())) == len(METHODS) and all(len(text.split()) > 5 for text in said.values())
+    assert "fit.steps: 48" in said["inversion"] and "label" in said["without-ear"]
+    assert Method(name="inversion", set={"fit.steps": 9}).description == "fit.steps: 9"
+    assert Method(name="mine").description == "the configuration of the bank"
+
+
+@pytest.mark.parametrize("keys", ["job: {seeds: 3}", "job: {prompt: a * city}", "job: {name: x}", "job: {limit: 3}"])
+def test_keys_without_effect_are_refused(tmp_path, keys):
+    with pytest.raises(BadConfig, match="has no effect here") as error:
+        load_comparison(written(tmp_path, f"methods: [{{name: mine, {keys}}}]"), {})
+    assert error.value.key == "methods.0.job" and "too short" not in error.value.sentence
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
         ("methods: [mapper, magic]", "methods"),
+        ("methods: [{name: random, job: {candidates: 4}}]", "methods.0"),
+        ('methods: [{name: "two\\nlines"}]', "methods.0.name"),
+        ("methods: [3]", "methods.0"),
+        ("prompts: [null]", "prompts"),
         ("methods: [mapper, mapper]", "methods"),
         ("methods: [{name: mine, sets: {}}]", "methods.0.sets"),
         ("methods: []", "methods"),

@@ -20,11 +20,13 @@ from tasks.stages import load_config
 NUM_CLIPS = 30
 
 
-def compared(folder: Path, methods: dict[str, float], seconds: dict[str, float] | None = None) -> Comparison:
+def compared(
+    folder: Path, methods: dict[str, float], seconds: dict[str, float] | None = None, num_clips: int = NUM_CLIPS
+) -> Comparison:
     """A comparison in which a method recognises a share of the clips, the same ones first."""
     rows = []
     for method, share in methods.items():
-        for clip in range(NUM_CLIPS):
+        for clip in range(num_clips):
             own = clip / NUM_CLIPS
             judged = own if method == list(methods)[-1] else float(np.random.default_rng(clip).random())
             row = {"clip_id": f"c{clip}", "label": "rain", "method": method, "prompt": "*", "seed": 0}
@@ -105,6 +107,38 @@ def test_candidates_judged_by_what_chose_them_are_marked(tmp_path):
     assert all(own.is_independent for own in heard.curves)
 
 
+def test_few_clips_have_no_ranks_and_one_shows_nothing(tmp_path):
+    options = SweepOptions(vary={"steps": (0, 8)})
+    two = swept(options, {"steps": compared(tmp_path / "two", {"steps 0": 0.5, "steps 8": 1.0}, num_clips=2)})
+    assert [own.metric for own in two.curves] == ["judge_phenomenon"]
+    write_sweep(tmp_path / "out", two)
+    json.loads((tmp_path / "out" / JSON).read_text(), parse_constant=pytest.fail)
+    with pytest.raises(BadConfig, match="several") as error:
+        swept(options, {"steps": compared(tmp_path / "one", {"steps 0": 0.5, "steps 8": 1.0}, num_clips=1)})
+    assert error.value.key == "clips"
+
+
+def test_what_has_no_picture_says_why(tmp_path):
+    comparison = compared(tmp_path / "none", {"steps 0": 0.5, "steps 8": 1.0}, num_clips=2)
+    pq.write_table(
+        pq.read_table(tmp_path / "none" / "cells.parquet").select(["clip_id", "label", "method"]),
+        tmp_path / "none" / "cells.parquet",
+    )
+    with pytest.raises(BadConfig, match="there is no picture to measure; a note"):
+        swept(SweepOptions(vary={"steps": (0, 8)}), {"steps": comparison})
+
+
+def test_clips_that_a_value_lacks_do_not_count(tmp_path):
+    """The clips that `steps 8` lacks are those that `steps 0` gets right."""
+    comparison = compared(tmp_path / "steps", {"steps 0": 0.5, "steps 8": 0.5})
+    rows = pq.read_table(tmp_path / "steps" / "cells.parquet").to_pylist()
+    kept = [row for row in rows if row["method"] != "steps 8" or int(row["clip_id"][1:]) >= NUM_CLIPS / 2]
+    pq.write_table(pa.Table.from_pylist(kept), tmp_path / "steps" / "cells.parquet")
+    options = SweepOptions(vary={"steps": (0, 8)}, metrics=("judge_phenomenon",))
+    [own] = swept(options, {"steps": comparison}).curves
+    assert [(point.quality.value, point.num) for point in own.curve.points] == [(0, 15), (0, 15)]
+
+
 def test_a_setting_without_effect_is_noted(tmp_path):
     comparison = compared(tmp_path / "neighbours", {"neighbours 1": 0.5, "neighbours 5": 0.5})
     options = SweepOptions(vary={"neighbours": (1, 5)}, metrics=("judge_phenomenon",))
@@ -128,8 +162,11 @@ def test_metrics_that_no_picture_has_are_refused(tmp_path):
         ("vary: {steps: [8, 8]}", "vary"),
         ("vary: {rows: [0, 2]}", "vary"),
         ("vary: {candidates: [1, 65]}", "vary"),
-        ("vary: {colour: [1, 2]}", "vary.colour.[key]"),
+        ("vary: {colour: [1, 2]}", "vary.colour"),
         ("{vary: {steps: [0, 8]}, metrics: [taste]}", "metrics"),
+        ("vary: {steps: [false, true]}", "vary.steps.0"),
+        ("vary: [steps]", "vary"),
+        ("{vary: {steps: [0, 8]}, metrics: [aic, aic]}", "metrics"),
         ("{vary: {steps: [0, 8]}, step: 1}", "step"),
         ("{vary: {steps: [0, 8]}, prompts: rain}", "prompts"),
         ("{vary: {steps: [0, 8]}, seeds: [1, 1]}", "seeds"),

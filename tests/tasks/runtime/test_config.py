@@ -211,7 +211,7 @@ def test_merging_goes_into_sections_and_replaces_lists():
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [
-        ("pools: 5", "pools", "5: input should be"),
+        ("pools: 5", "pools", "5 is not a section"),
         ("audio: ''", "audio", "it is empty"),
         ("images: [sounds, ' ']", "images", "it is empty"),
         ("metadata: ''", "metadata", "it is empty"),
