@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from aai.workspace import Workspace
 from bench.gpu.__main__ import PARTS, measure_apart, measure_here
+from bench.gpu.fit import _fitted
 from bench.gpu.rows import ROWS, Measured, complete, markdown, write
+from bench.gpu.setting import Setting, small_setting, write_models
+from tasks.runtime.models import image_role, sound_role
 
 QUICK = ("placement", "embed", "search")
 
@@ -41,6 +45,26 @@ def test_quick_parts_are_measured_and_written(tmp_path):
     assert "100.00% of the neighbours" in " ".join(found["search"]["notes"])
     lines = (tmp_path / "gpu.md").read_text().splitlines()
     assert sum(line.startswith("| ") for line in lines) == 1 + len(written["rows"])
+
+
+def test_at_full_size_encoders_are_those_that_are_written(tmp_path):
+    """Whatever the profile's defaults are: a machine with a GPU may have no network."""
+    for name in ("clip", "clap", "sd15"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+    config = Setting(tmp_path).open("bank").config
+    assert (image_role(config), sound_role(config)) == ("image_text", "audio")
+    assert {config.models.image_text.name, config.models.audio.name} == {
+        str(tmp_path / "models" / name) for name in ("clip", "clap")
+    }
+
+
+def test_the_rate_of_fitting_counts_steps_that_were_taken(tmp_path):
+    setting = small_setting(tmp_path)
+    write_models(setting, ("sd15",))
+    measured = _fitted(setting, Measured("fit"), steps=1, repetitions=0)
+    assert measured.num_items == 2 * 4
+    cues = Workspace(str(tmp_path / "fit")).table("cues").read().to_pylist()
+    assert [(row["method"], row["steps"]) for row in cues] == [("adapter", 1)] * 2
 
 
 def test_the_error_of_a_part_is_recorded_and_the_others_go_on(tmp_path, monkeypatch):

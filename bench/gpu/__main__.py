@@ -47,7 +47,7 @@ class Part:
 PARTS = (
     Part("placement", "placed:measure", (), 10, 120),
     Part("embed", "embed:measure", ("clip", "clap"), 60, 120),
-    Part("fit", "fit:measure", ("sd15", "clip", "clap"), 110, 180),
+    Part("fit", "fit:measure", ("sd15", "clip", "clap"), 110, 240),
     Part("render", "pictures:measure", ("sd15", "clip", "clap"), 110, 180),
     Part("sdxl", "pictures:measure_large", ("sdxl", "clip", "clap"), 65, 120),
     Part("search", "search:measure", (), 25, 60),

@@ -24,11 +24,11 @@ _SHORT = 3
 
 
 def measure(setting: Setting) -> Iterator[Measured]:
-    """The rows `fit` and `fit_16gb`; then `fit` again, with what is beside it."""
-    measured = _fitted(setting, Measured("fit"), setting.sizes.fit_steps, setting.sizes.repetitions)
-    yield measured
+    """The rows `fit_16gb`, without compiling, and `fit`; then `fit` again, with what is beside it."""
     with _limited(limited := Measured("fit_16gb")):
         yield _fitted(setting, limited, max(1, setting.sizes.fit_steps // _SHORT), repetitions=1)
+    measured = _fitted(setting, Measured("fit"), setting.sizes.fit_steps, setting.sizes.repetitions)
+    yield measured
     measured.peer_is, measured.alone_is = "textual inversion, one clip at a time", "UNet, forward and backward"
     measured.peer = tried(measured, "peer", lambda: _peer(setting))
     measured.alone = tried(measured, "model alone", lambda: _alone(setting))
@@ -37,7 +37,7 @@ def measure(setting: Setting) -> Iterator[Measured]:
 
 def _fitted(setting: Setting, measured: Measured, steps: int, repetitions: int) -> Measured:
     """Fit clips, first without measuring: models are loaded, and perhaps compiled."""
-    options = {"steps": steps, "eval_every": steps, "eval_rows": 1, "min_improvement": 0}
+    options = {"method": "adapter", "steps": steps, "eval_every": steps, "eval_rows": 1, "min_improvement": 0}
     run, sizes = setting.open(measured.row, is_compiled=measured.row == "fit", fit=options), setting.sizes
     dim = 128 if setting.is_small else 768
     images = add_images(run, write_tar(setting.folder / f"{measured.row}.tar", 5 * sizes.clips // 2, seed=7))

@@ -24,6 +24,8 @@ from tasks.stages import make_config, open_run
 
 _GIB = 2**30
 _COMPILE = "compile"  # the option of `models`
+_SHORT_TRAINING = {"method": "learned", "steps": 1, "num_clips": 4, "batch_size": 2, "image_share": 0.0}
+_SHORT_TRAINING |= {"templates": ("a photo of *",)}
 _TINY = {"clip": "clip", "clap": "clap", "sd15": "pipeline"}
 
 
@@ -107,9 +109,10 @@ class Setting:
         return WEIGHTS / _TINY[name] if self.is_small and name in _TINY else self.folder / "models" / name
 
     def open(self, name: str, diffusion: str = "sd15", is_compiled: bool = False, **keys: Any) -> Run:
-        """A run on a workspace with this name; everything is as by default, except that it is in this process.
+        """A run on a workspace with this name; other options than these are as by default.
 
-        With `is_compiled` the UNet is compiled at once, as it is by default after some minutes of work.
+        It is in this process, with the encoders of the goals, and a bank without index or vectors of images trains its
+        mapper. With `is_compiled` the UNet is compiled at once, as it is by default after some minutes of work.
         """
         roles = {"audio": "clap", "image_text": "clip", "diffusion": diffusion}
         models: dict[str, Any] = {role: str(self.model(model)) for role, model in roles.items()}
@@ -118,7 +121,7 @@ class Setting:
             models[_COMPILE] = True
         profile = "tiny" if self.is_small else "sd15"
         defaults: dict[str, Any] = {"profile": profile, "models": models, "pool": {"num_workers": 0}}
-        defaults["train_mapper"] = {"method": "learned", "steps": 1, "num_clips": 4, "batch_size": 2}
+        defaults |= {"align": {"method": "labels"}, "train_mapper": _SHORT_TRAINING}
         return open_run(make_config(workspace=str(self.folder / name), **defaults | keys))
 
 

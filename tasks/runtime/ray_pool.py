@@ -16,6 +16,7 @@ import pyarrow as pa
 from aai.errors import AaiError, BadConfig, Transient
 from tasks.runtime.options import PoolOptions
 from tasks.runtime.placement import Node, Placement, place
+from tasks.runtime.process import OUT_OF_MEMORY, GpuFailed, is_out_of_memory
 from tasks.runtime.ray_actors import Actor, IdleActors, Size, start_actor
 from tasks.runtime.ray_cluster import (  # sets what Ray reads from the environment when it is imported
     alive_nodes,
@@ -23,7 +24,7 @@ from tasks.runtime.ray_cluster import (  # sets what Ray reads from the environm
     cluster_nodes,
     connect,
 )
-from tasks.runtime.work import NO_MEMORY, OUT_OF_MEMORY, TICK_S, Done, Effort, Queue, Worker, WorkItem, is_out_of_memory
+from tasks.runtime.work import NO_MEMORY, TICK_S, Done, Effort, Queue, Worker, WorkItem
 
 # isort: split
 
@@ -284,6 +285,8 @@ class RayPool:
         try:
             done: Done = ray.get(ref)
         except RayTaskError as error:
+            if isinstance(error, GpuFailed):
+                return self._on_node_loss(actor, queue, error)
             self._next(actor, ref)
             return _after_error(item, error, queue)
         except _LOST as error:
@@ -315,7 +318,7 @@ class RayPool:
         return queue.bisect(first, error, sentence)
 
     def _on_node_loss(self, actor: Actor, queue: Queue, error: Exception) -> list[Done]:
-        """Drop an actor that was lost with its node, and retry its slice."""
+        """Drop an actor that was lost with its node or its GPU, and retry its slice."""
         self._counted_s = 0
         first, *others = self._remove(actor)
         for item in others:

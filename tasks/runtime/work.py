@@ -20,7 +20,7 @@ from aai.format import without_secrets
 from tasks.runtime.finite import not_finite
 from tasks.runtime.loaded import LoadedModels
 from tasks.runtime.options import PoolOptions
-from tasks.runtime.process import no_room_for_model
+from tasks.runtime.process import OUT_OF_MEMORY, gpu_failed, is_gpu_failure, is_out_of_memory, no_room_for_model
 
 TICK_S = 1.0
 """How often the driver can commit, and notice a stop, while nothing finishes."""
@@ -30,11 +30,7 @@ _MAX_BACKOFF_S = 60.0
 _URI, _JOB_FILE = "uri", "job_file"
 
 Item = TypeVar("Item")
-OUT_OF_MEMORY = "OutOfMemoryError"
 NO_MEMORY = "it does not fit into memory even alone: make it smaller, or use a machine or GPU with more memory"
-_NO_MEMORY_OF = frozenset([OUT_OF_MEMORY, "MemoryError"])
-_NO_MEMORY_OF_CPU = "DefaultCPUAllocator"
-"""What torch's error, a `RuntimeError`, names when the memory of the machine is short."""
 
 _jitter = SystemRandom()  # waiting changes no result, so it needs no seed
 
@@ -152,15 +148,16 @@ class WorkerRunner:
 
         Raises:
             BadConfig: its model does not fit into memory.
-            Transient: other processes take the memory of the GPU.
+            Transient: other processes take the memory of the GPU, or it failed.
         """
         try:
             with self.models.for_worker():
                 self.worker = make_worker()
         except (RuntimeError, MemoryError) as error:
+            _check_gpu(error)
             if not is_out_of_memory(error):
                 raise
-            raise no_room_for_model() from error.with_traceback(None)  # its frames hold tensors
+            raise no_room_for_model(error) from error.with_traceback(None)  # its frames hold tensors
         for _ in range(self.num_halvings):
             _halve_batch(self.worker)
 
@@ -168,6 +165,7 @@ class WorkerRunner:
         """Map a slice, with smaller batches if memory is short.
 
         Raises:
+            GpuFailed: its process can no longer use the GPU.
             RuntimeError, MemoryError: the worker left items out, or memory was short at the smallest batch.
         """
         assert self.worker is not None, "load comes before run"
@@ -177,6 +175,7 @@ class WorkerRunner:
                 outcome = self.worker(rows)
                 break
             except (RuntimeError, MemoryError) as error:
+                _check_gpu(error)
                 if not is_out_of_memory(error):
                     raise
                 shortage = error.with_traceback(None)  # its frames hold the tensors that fill the memory
@@ -207,10 +206,14 @@ class WorkerRunner:
             raise RuntimeError(f"{self.worker!r}: {len(wrong)} items have not either rows or a reject, as {wrong[0]}")
 
 
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory was short, of a GPU or of the machine. Torch's error is recognised by name: it may not be here."""
-    is_named = any(kind.__name__ in _NO_MEMORY_OF for kind in type(error).__mro__)
-    return is_named or (isinstance(error, RuntimeError) and _NO_MEMORY_OF_CPU in str(error))
+def _check_gpu(error: BaseException) -> None:
+    """Raise our own error for one of CUDA after which nothing works any more.
+
+    Raises:
+        GpuFailed: it is one.
+    """
+    if is_gpu_failure(error):
+        raise gpu_failed(error) from error.with_traceback(None)
 
 
 def _halve_batch(worker: Worker) -> bool:

@@ -24,6 +24,7 @@ from tests.tasks.runtime.workers import (
     Unready,
     at_poison,
     break_down,
+    break_the_gpu,
     cut,
     exhaust,
     exhaust_the_limit,
@@ -137,6 +138,14 @@ def test_an_item_too_large_for_the_memory_is_rejected(pool, tmp_path):
     done, [reject] = process(partial(Hungry, tmp_path / "log"), ids_with_poison(12), pool, slice_size=4)
     assert len(done) == 11
     assert (reject.id, reject.error) == (POISON, "OutOfMemoryError")
+
+
+def test_after_a_failure_of_its_gpu_another_process_does_the_slice(tmp_path):
+    log = tmp_path / "log"
+    done, rejects = process(partial(Echo, partial(break_the_gpu, log)), ids_with_poison(100), RayPool)
+    assert (len(done), rejects) == (100, [])
+    first, *_, last_but_one, last = log.read_text().split()
+    assert first not in (last_but_one, last), "what was queued at the broken process is done again, too"
 
 
 @pytest.mark.chaos
