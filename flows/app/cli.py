@@ -3,6 +3,7 @@
 Heavy modules are imported by the commands that need them, so that `aai --help` answers at once.
 """
 
+import shlex
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -296,7 +297,7 @@ def deploy(  # noqa: PLR0913
         else "where `prefect-kubernetes` is installed and reaches the cluster"
     )
     typer.echo(f"scheduled {FLOW}/{name} at {cron!r} UTC; start a worker {where}, and a run at once:")
-    typer.echo(f"  prefect worker start --pool {pool}\n  prefect deployment run {FLOW}/{name}")
+    typer.echo(f"  prefect worker start --pool {shlex.quote(pool)}\n  prefect deployment run {FLOW}/{name}")
 
 
 @app.command(epilog="Example: `aai doctor -c aai.yaml`")

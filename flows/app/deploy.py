@@ -49,7 +49,7 @@ def deploy(  # noqa: PLR0913
     Raises:
         BadConfig: an option is wrong, there is no server, or Prefect refuses the deployment.
     """
-    _check(name, config, changes, jobs, cron)
+    _check(name, config, changes, jobs, cron, pool)
     if kind == "kubernetes":
         check_pods(config, changes, jobs)
     if not os.environ.get("PREFECT_API_URL"):
@@ -61,7 +61,7 @@ def deploy(  # noqa: PLR0913
         "AAI_NAME": name,
         "AAI_CONFIG": str(config.absolute()),
         "AAI_JOBS": str(jobs.absolute()) if jobs else "",
-        "AAI_CHANGES": json.dumps(changes),
+        "AAI_CHANGES": without_placeholders(changes),
         "AAI_CRON": cron,
         "AAI_POOL": pool,
         "AAI_FOLDER": str(config.absolute().parent),
@@ -71,6 +71,11 @@ def deploy(  # noqa: PLR0913
     if kind == "kubernetes":
         _give_pods(name, job_variables(config, changes))
     return _replaced(before, _scheduled(name)) if before else []
+
+
+def without_placeholders(changes: dict[str, Any]) -> str:
+    """Changed keys as YAML in which Prefect, which fills in what is in double braces, finds nothing to fill in."""
+    return json.dumps(changes).replace("{{", "{\\u007b")
 
 
 def _deploy(values: dict[str, str]) -> None:
@@ -116,14 +121,19 @@ def _give_pods(name: str, variables: dict[str, Any]) -> None:
         client.update_deployment(found.id, DeploymentUpdate(job_variables=found.job_variables | variables))
 
 
-def _check(name: str, config: Path, changes: dict[str, Any], jobs: Path | None, cron: str) -> None:
+def _check(name: str, config: Path, changes: dict[str, Any], jobs: Path | None, cron: str, pool: str) -> None:  # noqa: PLR0913
     """Check what can be checked without a server.
 
     Raises:
-        BadConfig: the name or the schedule is wrong, or the job file is, or it is not there.
+        BadConfig: a name or the schedule is wrong, or the job file is, or it is not there.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise BadConfig(f"{name!r} is no name: use letters, digits, hyphens, dots and underscores", key="--name")
+    if not re.fullmatch(r"[^/%&><\x00-\x1f]+", pool):
+        raise BadConfig(f"{pool!r} is no name of a work pool: leave out / % & < >", key="--pool")
+    for key, path in (("--config", config), ("--jobs", jobs)):
+        if "{{" in str(path):
+            raise BadConfig("Prefect would fill in what is in double braces: name the file differently", key=key)
     check_schedule(cron, "--cron")
     if jobs:
         load_jobs(jobs, load_config(config, changes).options(RenderSectionOptions).of_jobs)

@@ -175,7 +175,8 @@ def _say_failed(target: Target, submission: Submission, path: Path, wait: bool, 
     elif is_job_there:
         sentence = f"{ended}, and the job is there: {_watching(target, submission)}"
     else:
-        sentence = f"{ended}; if it took the job, the same command does what is left: {_watching(target, submission)}"
+        sentence = f"{ended}; if it took the job, the same command does what is left"
+        sentence += "; the commands above tell" if wait else f": {_watching(target, submission)}"
     typer.echo(f"aai: {sentence}", err=True)
 
 

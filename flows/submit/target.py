@@ -102,6 +102,8 @@ class Target:
 
     def took(self, submission: Submission) -> bool | None:
         """Whether it has a job of this submission, whatever became of it; None if that cannot be known."""
+        if submission.options.schedule and self.watch_schedule:
+            return None  # its jobs do not exist yet
         values = submission.options.model_dump(include={"address", "namespace"})
         words = shlex.split(self.listing.format(name=submission.name, **values))
         if not words or not (program := found_program(words[0])):

@@ -1,10 +1,13 @@
 """What `aai deploy` refuses; what it schedules on a real Prefect server is tested in `tests/flows/test_prefect.py`."""
 
 import pytest
+from prefect.utilities.templating import find_placeholders
 from typer.testing import CliRunner
 
 from aai.errors import BadConfig
+from aai.yaml_reader import parse_yaml
 from flows.app.cli import app
+from flows.app.deploy import without_placeholders
 from flows.app.pods import check_pods, job_variables, pool_template
 from tests.flows.submit.submissions import ON_BUCKETS
 
@@ -26,6 +29,9 @@ def deploy(*words: str):
     [
         (["--cron", "61 2 * * *"], "aai: --cron: '61 2 * * *' is no schedule"),
         (["--name", "a/b"], "aai: --name: 'a/b' is no name"),
+        (["--pool", ""], "aai: --pool: '' is no name of a work pool"),
+        (["--pool", "a/b"], "aai: --pool: 'a/b' is no name of a work pool: leave out / % & < >"),
+        (["--jobs", "{{ x }}.yaml"], "aai: --jobs: Prefect would fill in what is in double braces"),
         (["--jobs", "wrong.yaml"], "promt"),
         (["--jobs", "missing.yaml"], "aai: missing.yaml: there is no such file"),
     ],
@@ -35,6 +41,12 @@ def test_options_are_checked_before_the_server_is_asked(config, monkeypatch, wor
     config.with_name("wrong.yaml").write_text("- {promt: a photo of *}")
     result = deploy(*words)
     assert (result.exit_code, sentence in result.output) == (2, True), result.output
+
+
+def test_prefect_finds_nothing_to_fill_in_in_changed_keys():
+    changes = {"audio": "a {{ x }} {{{ $HOME }}", "fit": {"steps": {}}}
+    text = without_placeholders(changes)
+    assert parse_yaml(text) == changes and find_placeholders(text) == set()
 
 
 def test_without_a_server_it_is_a_sentence(config, monkeypatch):

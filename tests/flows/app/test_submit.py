@@ -78,6 +78,7 @@ def test_the_exit_code_is_that_of_the_program(folder):
 
 def test_a_program_that_is_killed_may_have_handed_the_job_in(folder):
     stand_in("sbatch", '[ "$1" = --test-only ] || kill -9 $$')
+    stand_in("squeue", "exit 1")
     result = submit("--to", "slurm", "--", "build")
     assert result.exit_code == 137
     assert "sbatch was ended by signal 9; if it took the job" in result.output and "squeue --me --name" in result.output
