@@ -105,6 +105,17 @@ def test_differences_are_of_the_clips_that_both_methods_have():
     assert weak["judge_intensity", "slope"].difference == pytest.approx(-0.5)
 
 
+def test_differences_of_sets_are_of_the_clips_that_both_methods_have():
+    given = sample().vectors
+    few = {**given, ("plain", "a *"): (given["good", "a *"][0][:8], np.arange(8))}
+    plain = by_key(figures_of(sample(vectors=few)), "plain")
+    for metric in ("kid", "cmmd"):
+        found = plain[metric, "mean"]
+        assert (found.num, found.difference) == (8, pytest.approx(0, abs=1e-12)), "the pictures are the same"
+    none = {**given, ("plain", "a *"): (given["plain", "a *"][0][:4], np.arange(20, 24))}
+    assert math.isnan(by_key(figures_of(sample(vectors=none)), "plain")["cmmd", "mean"].difference)
+
+
 def test_seeds_of_a_clip_are_averaged_first_and_what_is_missing_is_nan():
     two = rows() + [row | {"judge_phenomenon": 0.0} for row in rows() if row["clip_id"] == "clip 0"]
     values = matrix(sample(rows=two), "judge_phenomenon", None)
