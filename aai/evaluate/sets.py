@@ -24,6 +24,7 @@ class SetDistance:
     """
 
     def __init__(self, images: Vectors, clips: np.ndarray, reference: Vectors, kind: str) -> None:
+        self.kind = kind
         kernel = _polynomial if kind == "kid" else _gaussian
         self._is_biased, self._scale = kind == "cmmd", 1.0 if kind == "kid" else _SCALE
         own = kernel(images, images)

@@ -183,7 +183,7 @@ def _of_sets(sample: Sample, metric: Metric, prompt: str | None) -> list[Figure]
     """Distances of all pictures of a method; intervals are jackknives over the clips."""
     if len(sample.images) < 2:
         return []
-    distances, shown = {}, {text for _, text in sample.vectors}
+    distances, pictures, shown = {}, {}, {text for _, text in sample.vectors}
     for method in sample.methods:
         prompts = sample.prompts if prompt is None else [prompt]
         own = [sample.vectors[method, text] for text in prompts if (method, text) in sample.vectors]
@@ -191,15 +191,30 @@ def _of_sets(sample: Sample, metric: Metric, prompt: str | None) -> list[Figure]
             continue
         if own and sum(len(vectors) for vectors, _ in own) > 1:
             vectors, clips = (np.concatenate(parts) for parts in zip(*own, strict=True))
+            pictures[method] = vectors, clips
             distances[method] = SetDistance(vectors, clips, sample.images, metric.name)
     found = []
     for method, distance in distances.items():
         without = distance.without()
         interval = jackknife(distance.value, np.array(list(without.values())))
-        reference = distances.get(sample.reference)
-        difference = compared(distance, reference) if reference and reference is not distance else None
+        difference = None
+        if method != sample.reference and sample.reference in distances:
+            both = np.intersect1d(pictures[method][1], pictures[sample.reference][1])
+            pair = (_of_clips(distances[name], pictures[name], both, sample) for name in (method, sample.reference))
+            difference = compared(*pair)
         found.append(_figure(sample, metric, MEAN, prompt, method, len(without), interval, difference))
     return found
+
+
+def _of_clips(
+    distance: SetDistance, pictures: tuple[np.ndarray, np.ndarray], clips: np.ndarray, sample: Sample
+) -> SetDistance:
+    """The distance of the pictures of some clips."""
+    vectors, own = pictures
+    is_chosen = np.isin(own, clips)
+    return (
+        distance if is_chosen.all() else SetDistance(vectors[is_chosen], own[is_chosen], sample.images, distance.kind)
+    )
 
 
 def _figure(  # noqa: PLR0913

@@ -79,10 +79,13 @@ def stored(folder: Path, mark: str) -> Comparison | None:
     is_whole = all((folder / name).exists() for name in (MARKDOWN, PAGE, CELLS))
     if not isinstance(found, dict) or found.get("mark") != mark or not is_whole:
         return None
-    figures = [Figure(**{name: _number(name, value) for name, value in row.items()}) for row in found["figures"]]
-    names = [method["name"] for method in found["methods"]]
-    seconds = {method["name"]: method["seconds_per_clip"] for method in found["methods"]}
-    return Comparison(folder, False, names, found["reference"], figures, seconds, found["notes"])
+    try:
+        figures = [Figure(**{name: _number(name, value) for name, value in row.items()}) for row in found["figures"]]
+        names = [method["name"] for method in found["methods"]]
+        seconds = {method["name"]: method["seconds_per_clip"] for method in found["methods"]}
+        return Comparison(folder, False, names, found["reference"], figures, seconds, found["notes"])
+    except (KeyError, TypeError, AttributeError):  # somebody has changed it
+        return None
 
 
 def write(results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], mark: str) -> Comparison:

@@ -19,7 +19,7 @@ def recommended_text(found: Sweep) -> str:
     lines = [
         "# The smallest values that are not distinguishably below the best. A configuration takes them as defaults by"
     ]
-    lines += ["# `include`; its own keys count more."]
+    lines += [f"# `include`; its own keys count more. Found on {found.num_clips:,} clips."]
     for setting in found.enough:
         if setting in KEYS and (presupposed := KEYS[setting][1]):
             lines.append(f"# {KEYS[setting][0]} counts with {_said(presupposed)} only.")

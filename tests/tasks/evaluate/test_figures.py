@@ -1,5 +1,6 @@
 """Figures of a comparison whose truth is known, and the tables that show them."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 
 from tasks.evaluate.figures import MEAN, Figure, Sample, figures_of, matrix, undefined
 from tasks.evaluate.options import ComparisonOptions
-from tasks.evaluate.output import Results
+from tasks.evaluate.output import Results, stored
 from tasks.evaluate.page import plots_of
 from tasks.evaluate.tables import lines_of, markdown
 from tasks.stages import make_config, open_run
@@ -105,6 +106,17 @@ def test_differences_are_of_the_clips_that_both_methods_have():
     assert weak["judge_intensity", "slope"].difference == pytest.approx(-0.5)
 
 
+def test_differences_of_sets_are_of_the_clips_that_both_methods_have():
+    given = sample().vectors
+    few = {**given, ("plain", "a *"): (given["good", "a *"][0][:8], np.arange(8))}
+    plain = by_key(figures_of(sample(vectors=few)), "plain")
+    for metric in ("kid", "cmmd"):
+        found = plain[metric, "mean"]
+        assert (found.num, found.difference) == (8, pytest.approx(0, abs=1e-12)), "the pictures are the same"
+    none = {**given, ("plain", "a *"): (given["plain", "a *"][0][:4], np.arange(20, 24))}
+    assert math.isnan(by_key(figures_of(sample(vectors=none)), "plain")["cmmd", "mean"].difference)
+
+
 def test_seeds_of_a_clip_are_averaged_first_and_what_is_missing_is_nan():
     two = rows() + [row | {"judge_phenomenon": 0.0} for row in rows() if row["clip_id"] == "clip 0"]
     values = matrix(sample(rows=two), "judge_phenomenon", None)
@@ -150,6 +162,17 @@ def test_a_value_and_its_interval_have_as_many_decimals():
     text = markdown([small, large], ["good", "plain"], "good", ["a *"], [])
     assert "| 0.00148 (-0.000123 to 0.00188) |" in text and "| +0.00012 (-3e-05 to 0.0003) |" in text
     assert "| 1.500 (0.004 to 3.200) |" in text and "| -0.500 (-0.504 to 0.000) |" in text
+
+
+@pytest.mark.parametrize("changed", [{}, {"figures": [3]}, {"figures": [{"metrics": "kid"}]}, {"methods": "mapper"}])
+def test_results_that_somebody_changed_are_written_anew(tmp_path, changed):
+    for name in ("results.md", "index.html", "cells.parquet"):
+        (tmp_path / name).touch()
+    whole = {"mark": "m", "figures": [], "methods": [], "reference": "mapper", "notes": []}
+    (tmp_path / "results.json").write_text(json.dumps(whole))
+    assert stored(tmp_path, "m") and stored(tmp_path, "n") is None
+    (tmp_path / "results.json").write_text(json.dumps(whole | changed if changed else {"mark": "m"}))
+    assert stored(tmp_path, "m") is None
 
 
 def test_metrics_by_the_encoder_that_retrieved_are_dependent(tmp_path):

@@ -64,6 +64,7 @@ def test_the_smallest_value_that_is_enough_for_all_qualities_is_found_and_writte
     stored = json.loads((tmp_path / "out" / JSON).read_text())
     assert stored["enough"] == {"steps": 24} and stored["num_clips"] == NUM_CLIPS
     assert yaml.safe_load((tmp_path / "out" / RECOMMENDED).read_text()) == {"fit": {"steps": 24}}
+    assert f"Found on {NUM_CLIPS} clips." in (tmp_path / "out" / RECOMMENDED).read_text()
     path = tmp_path / "aai.yaml"
     path.write_text("{include: out/recommended.yaml, fit: {method: adapter}}")
     assert load_config(path).options(FitOptions).steps == 24
