@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from aai.workspace import Workspace
 from bench.gpu.__main__ import PARTS, measure_apart, measure_here
-from bench.gpu.fit import _fitted
+from bench.gpu.fit import _fitted, _limited
 from bench.gpu.rows import ROWS, Measured, complete, markdown, write
 from bench.gpu.setting import Setting, small_setting, write_models
 from tasks.runtime.models import image_role, sound_role
@@ -65,6 +67,17 @@ def test_the_rate_of_fitting_counts_steps_that_were_taken(tmp_path):
     assert measured.num_items == 2 * 4
     cues = Workspace(str(tmp_path / "fit")).table("cues").read().to_pylist()
     assert [(row["method"], row["steps"]) for row in cues] == [("adapter", 1)] * 2
+
+
+def test_the_limit_of_16_gb_and_its_counts_end_with_its_row(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(total_memory=140e9))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", calls.append)
+    monkeypatch.setattr(torch.cuda, "reset_accumulated_memory_stats", lambda: calls.append("reset"))
+    with _limited(Measured("fit_16gb")):
+        assert calls == [pytest.approx(15.4 / 140), "reset"]
+    assert calls[2:] == [1.0, "reset"]
 
 
 def test_the_error_of_a_part_is_recorded_and_the_others_go_on(tmp_path, monkeypatch):

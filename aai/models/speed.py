@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from aai.errors import Transient
+
 _BLOCKS = ("ResnetBlock2D", "Transformer2DModel")
 """Classes of diffusers that make up nearly all of a UNet's time."""
 
@@ -28,6 +30,12 @@ _ATTENTION = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
+
+_OF_CUDNN = "cudnn_frontend"
+"""In errors of cuDNN's attention, as "No execution plans support the graph"; PyTorch tries no other kernel then."""
+
+_cudnn_faults: list[str] = []
+"""What cuDNN's attention said when it failed in this process."""
 
 _PAYS_AFTER_S = 120.0
 """`auto`: seconds of work before compiling. Nobody knows how much is left; as much again would make up for it."""
@@ -62,15 +70,22 @@ class UnetSpeed:
         Args:
             trial: as of `prepare_unet`.
         """
-        if self._is_due():
-            self.is_settled = True
-            prepare_unet(self.unet, self.device, True, trial, self.name)
-        start_s = time.monotonic()
-        try:
-            with fastest_attention(self.device):
+        with fastest_attention(self.device):  # compiling chooses kernels for good
+            if self._is_due():
+                self.is_settled = True
+                self._prepare(trial)
+            start_s = time.monotonic()
+            try:
                 yield
-        finally:
-            self.worked_s += time.monotonic() - start_s
+            finally:
+                self.worked_s += time.monotonic() - start_s
+
+    def _prepare(self, trial: Callable[[], object]) -> None:
+        try:
+            prepare_unet(self.unet, self.device, True, trial, self.name)
+        except RuntimeError as error:
+            self.is_settled = _OF_CUDNN not in str(error)  # once more without cuDNN's attention
+            raise
 
     @contextmanager
     def eager(self) -> Iterator[None]:
@@ -114,12 +129,23 @@ def prepare_unet(
 
 @contextmanager
 def fastest_attention(device: torch.device) -> Iterator[None]:
-    """Inside, cuDNN's attention comes first on GPUs of compute capability 9 (Hopper), where it is the fastest."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9:
+    """Inside, cuDNN's attention comes first on GPUs of compute capability 9 (Hopper), where it is the fastest.
+
+    Raises:
+        Transient: cuDNN found no way to compute it; this process does without it from now on.
+    """
+    if _cudnn_faults or device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9:
         yield
         return
-    with sdpa_kernel(_ATTENTION, set_priority=True):
-        yield
+    try:
+        with sdpa_kernel(_ATTENTION, set_priority=True):
+            yield
+    except RuntimeError as error:
+        if _OF_CUDNN not in str(error):
+            raise
+        _cudnn_faults.append(str(error).split("\n")[0])
+        _log.warning("attention is computed without cuDNN from now on: %s", _cudnn_faults[0])
+        raise Transient(f"cuDNN's attention failed ({_cudnn_faults[0]})") from error.with_traceback(None)
 
 
 def _blocks(unet: nn.Module) -> list[nn.Module]:
@@ -155,6 +181,8 @@ def _compile(unet: nn.Module, trial: Callable[[], object] | None, name: str) -> 
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, OSError, ImportError) as error:  # what torch's compilers raise derives from RuntimeError
+        if _OF_CUDNN in str(error):
+            raise
         reason = " ".join(str(error).split("\n")[:2])  # the first line names the compiler alone
         _log.warning("%s could not be compiled and runs as it is: %s", name, reason)
         return False

@@ -79,6 +79,7 @@ def _limited(measured: Measured) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.reset_accumulated_memory_stats()  # the next row counts its own
 
 
 def _peer(setting: Setting) -> float:

@@ -1,6 +1,7 @@
 """A compiled UNet gives the same losses and cues, and is compiled only when that pays."""
 
 import logging
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from aai.cues.denoising import losses_and_gradient, losses_of
 from aai.cues.fit import Fitter, FreeCue
 from aai.cues.options import FitOptions
+from aai.errors import Transient
 from aai.models import speed
 from aai.models.diffusion import load_diffusion
 from aai.models.onednn import OneDnnLinear
@@ -108,3 +110,36 @@ def test_cudnn_attention_comes_first_on_hopper_alone(monkeypatch, capability, is
         assert (order != before) == is_first
         assert not is_first or order[0] == int(torch.nn.attention.SDPBackend.CUDNN_ATTENTION)
     assert torch._C._get_sdp_priority_order() == before
+
+
+def test_a_model_is_compiled_again_without_an_attention_that_fails(monkeypatch):
+    monkeypatch.setattr(speed, "_cudnn_faults", [])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    first = int(torch.nn.attention.SDPBackend.CUDNN_ATTENTION)
+    orders = []
+
+    def trial():
+        orders.append(torch._C._get_sdp_priority_order()[0])
+        if orders[-1] == first:
+            raise RuntimeError("cuDNN Frontend error: [cudnn_frontend] Error: No execution plans support the graph.")
+
+    unet = UnetSpeed(torch.nn.Identity(), torch.device("cuda"), compile=True)
+    with pytest.raises(Transient), unet.work(trial):
+        raise AssertionError("the slice is not begun")
+    with unet.work(trial), unet.work(trial):
+        pass
+    assert len(orders) == 2 and orders[0] == first != orders[1]
+
+
+def test_where_cudnn_fails_a_process_does_without_it(monkeypatch):
+    entered = []
+    monkeypatch.setattr(speed, "_cudnn_faults", [])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(speed, "sdpa_kernel", lambda *_, **__: nullcontext(entered.append(True)))
+    device = torch.device("cuda")
+    with pytest.raises(RuntimeError, match="out of memory"), speed.fastest_attention(device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(Transient, match="No execution plans"), speed.fastest_attention(device):
+        raise RuntimeError("cuDNN Frontend error: [cudnn_frontend] Error: No execution plans support the graph.\n...")
+    with speed.fastest_attention(device):
+        assert len(entered) == 2
