@@ -45,6 +45,11 @@ _PAIRED = """
 """
 _BY_NAME = "JOIN ({pictures}) p ON s.key = p.key"
 _BY_TABLE = "JOIN listed t ON s.uri = t.audio JOIN ({pictures}) p ON t.image = p.uri"
+_REPEATED = """
+    SELECT coalesce(sum(num - 1), 0)::BIGINT FROM (
+        SELECT count(*) AS num FROM listed WHERE audio IS NOT NULL AND image IS NOT NULL GROUP BY audio, image
+    )
+"""
 _SEVERAL = """
     SELECT count(*) FROM (
         SELECT 1 FROM listed GROUP BY audio, image HAVING count(DISTINCT label) > 1 OR count(DISTINCT caption) > 1
@@ -98,9 +103,9 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
             "SELECT count(*) FROM image_vectors v SEMI JOIN present_image_ids p ON v.image_id = p.id"
         )
         missing = rows_without_pair(query, _SOUNDS, _PICTURES) if options.table else []
-        several = query.number(_SEVERAL) if options.table else 0
+        several = [query.number(sql) for sql in (_REPEATED, _SEVERAL)] if options.table else []
     notes = _unpaired(found, num_sounds, num_images) + missing + (tars_without(run) if options.folder else [])
-    notes += _of_table(options.table, several) if options.table else []
+    notes += _of_table(options.table, *several) if options.table else []
     notes += _shared_names(found) if options.folder else []
     if not found.num_rows:
         how = "no row names files that could be read" if options.table else "no sound and image have the same name"
@@ -128,11 +133,13 @@ def _unpaired(found: pa.Table, num_sounds: int, num_images: int) -> list[str]:
     return notes
 
 
-def _of_table(path: str, several: int) -> list[str]:
+def _of_table(path: str, repeated: int, several: int) -> list[str]:
     """Sentences on what a table of pairs says that has no effect."""
     notes = []
     if unused := unused_columns(path):
         notes.append(f"the table's columns {', '.join(unused)} are not used: a training reads {', '.join(USED)}")
+    if repeated:
+        notes.append(f"{repeated:,} rows of the table name a pair of files that another row names, too: it counts once")
     if several:
         notes.append(
             f"{several:,} pairs are in several rows with different labels or captions: the first by name counts"
