@@ -1,6 +1,7 @@
 """Pairs of clips and images: found by name or table in a workspace, and their vectors written for the training."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,8 @@ class Pairs:
     """What was left out, in sentences."""
     encoders: str
     """What the vectors depend on: the recipes of both sides, and the model of the texts."""
+    before: Sequence[str] = ()
+    """What was left out before there were any clips and images, in sentences."""
 
     def digest(self) -> str:
         """What the pairs are, what each is for, and what their vectors depend on."""
