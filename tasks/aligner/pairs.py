@@ -40,12 +40,23 @@ _PICTURES = f"""
     FROM named_image n SEMI JOIN image_vectors v ON n.content_id = v.image_id
 """
 _PAIRED = """
-    SELECT s.clip_id, p.image_id, any_value(s.content_id) AS content_id, min(p.uri) AS uri, min(s.key) AS key,
+    SELECT s.clip_id, p.image_id, any_value(s.content_id) AS content_id, min(p.uri) AS uri, min({key}) AS key,
            min(coalesce({label})) AS label, min(coalesce({caption})) AS caption
     FROM ({sounds}) s {join} GROUP BY s.clip_id, p.image_id ORDER BY s.clip_id, uri
 """
-_BY_NAME = "JOIN ({pictures}) p ON s.key = p.key"
-_BY_TABLE = "JOIN listed t ON s.uri = t.audio JOIN ({pictures}) p ON t.image = p.uri"
+_STEM, _SHORTER = (f"regexp_replace(uri, '{end}$', '')" for end in (r"\.[^/#.]*", r"\.[^/#.]*\.[^/#.]*"))
+"""The path up to the last dot of the name, and up to the last but one."""
+
+_OF_SOUND = f"SELECT *, unnest(list_distinct([{_STEM}, key])) AS name FROM ({_SOUNDS})"
+_OF_PICTURE = f"""
+    SELECT *, CASE WHEN {_STEM} IN (SELECT {_STEM} FROM ({_SOUNDS})) THEN {_STEM}
+                   WHEN {_SHORTER} IN (SELECT {_STEM} FROM ({_SOUNDS})) THEN {_SHORTER} ELSE key END AS name
+    FROM ({_PICTURES})
+"""
+"""An image belongs to the sound with its whole name, such as `2024.05.01.jpg`, where there is one."""
+
+_BY_NAME = f"JOIN ({_OF_PICTURE}) p ON s.name = p.name"
+_BY_TABLE = f"JOIN listed t ON s.uri = t.audio JOIN ({_PICTURES}) p ON t.image = p.uri"
 _REPEATED = """
     SELECT coalesce(sum(num - 1), 0)::BIGINT FROM (
         SELECT count(*) AS num FROM listed WHERE audio IS NOT NULL AND image IS NOT NULL GROUP BY audio, image
@@ -93,12 +104,14 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
         BadConfig: there are none.
         Transient: the store failed.
     """
-    join = (_BY_TABLE if options.table else _BY_NAME).format(pictures=_PICTURES)
+    sounds, key, join = _OF_SOUND, "p.name", _BY_NAME
+    if options.table:
+        sounds, key, join = _SOUNDS, "s.key", _BY_TABLE
     says = "tsp" if options.table else "sp"  # the row of the pair itself comes first
     texts = {name: ", ".join(f"{each}.{name}" for each in says) for name in ("label", "caption")}
     extra = {"listed": read_table(options.table)} if options.table else None
     with run.query(extra=extra) as query:
-        found = query.table(_PAIRED.format(sounds=_SOUNDS, join=join, **texts))
+        found = query.table(_PAIRED.format(sounds=sounds, key=key, join=join, **texts))
         num_sounds = query.number(
             "SELECT count(*) FROM audio_vectors v SEMI JOIN present_audio_ids p ON v.clip_id = p.id"
         )

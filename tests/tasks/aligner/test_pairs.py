@@ -49,11 +49,21 @@ def test_a_sound_and_an_image_are_a_pair_by_their_name_up_to_the_first_dot(tmp_p
 
 
 def test_a_name_of_several_sounds_is_said(tmp_path):
-    names = [f"/x/rec.{number}" for number in (1, 2)]
-    run = bank_with(tmp_path, [f"{name}.flac" for name in names], [f"{name}.png" for name in names])
+    names = ["/x/rec.clean.flac", "/x/rec.mixed.flac"]
+    run = bank_with(tmp_path, names, ["/x/rec.1.png", "/x/rec.png"])
     found, notes = find_pairs(run, FOLDER)
     assert found.num_rows == 4
     assert notes == ["1 names up to the first dot are of several sounds, each of which is paired with all their images"]
+
+
+def test_of_names_with_dots_the_whole_name_counts_where_a_sound_has_it(tmp_path):
+    names = [f"/x/2024.05.{day:02}" for day in range(1, 6)]
+    run = bank_with(
+        tmp_path, [f"{name}.flac" for name in names], [f"{name}.png" for name in names[1:]] + ["/x/2024.05.01.9.JPG"]
+    )
+    found, notes = find_pairs(run, FOLDER)
+    assert sorted(found["key"].to_pylist()) == names and notes == []
+    assert found.num_rows == 5 and "/x/2024.05.01.9.JPG" in found["uri"].to_pylist()
 
 
 def test_without_any_pair_a_sentence_names_the_key(tmp_path):
