@@ -124,10 +124,11 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
     notes += _of_table(options.table, *several) if options.table else []
     notes += _shared_names(found) if options.folder else []
     if not found.num_rows:
-        how = "no row names files that could be read" if options.table else "no sound and image have the same name"
+        how = "no row names files that could be read" if options.table else "no image has the name of a sound beside it"
         key = "pairs.table" if options.table else "pairs.folder" if options.folder else "pairs.videos"
         known = "".join(f"; {note}" for note in missing)
-        raise BadConfig(f"{how}, among {num_sounds:,} clips and {num_images:,} images{known}", key=key)
+        remedy = "" if options.table else ": put images beside their sounds, or name a table of pairs"
+        raise BadConfig(f"{how}, among {num_sounds:,} clips and {num_images:,} images{known}{remedy}", key=key)
     return found, notes
 
 

@@ -69,7 +69,9 @@ def test_of_names_with_dots_the_whole_name_counts_where_a_sound_has_it(tmp_path)
 def test_without_any_pair_a_sentence_names_the_key(tmp_path):
     with pytest.raises(BadConfig) as caught:
         find_pairs(bank_with(tmp_path, ["/x/a.flac"], ["/x/b.jpg"]), FOLDER)
-    assert caught.value.key == "pairs.folder" and "among 1 clips and 1 images" in caught.value.sentence
+    assert (
+        caught.value.key == "pairs.folder" and "among 1 clips and 1 images: put images beside" in caught.value.sentence
+    )
 
 
 def test_a_table_pairs_files_of_any_names(tmp_path):
