@@ -15,7 +15,7 @@ class PairOptions(Options):
     webdataset: `a.flac` and `a.jpg`. One sound may have several images: `a.1.jpg`, `a.2.jpg`."""
 
     table: str | None = None
-    """CSV or Parquet file with columns `audio` and `image`: paths of files, relative to the table's folder."""
+    """Table (CSV, TSV, JSON lines, Parquet) with columns `audio` and `image`: paths, relative to the table's folder."""
 
     videos: str | None = None
     """Folder of video files. Sound and frames are extracted once; needs `pip install av`."""

@@ -1,4 +1,4 @@
-"""The rows of metadata tables: CSV, TSV, JSON lines and Parquet, each row with its line number.
+"""The rows of tables that users write: CSV, TSV, JSON lines and Parquet, each row with its line number.
 
 Tables are read as streams, so their length does not matter.
 """
@@ -7,7 +7,8 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -29,11 +30,32 @@ _BATCH_ROWS = 10_000
 Row = tuple[int, dict[str, Any]]
 """The number of a line, or of a row of Parquet, from 1; and its values by column."""
 
-_Names = tuple[str | None, ...]
+Names = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the columns of a kind of tables are called."""
+
+    wanted: tuple[str, ...]
+    """Names of which each table has one, in lower case: they tell which delimiter a file has."""
+    names_of: Callable[[str, tuple[str, ...]], Names]
+    """The names of the columns of a table, given its path and header; none for a column that is left out."""
 
 
 def read_rows(path: str) -> Iterator[Row]:
-    """The rows of a table; its column of file names is called `file`, other known columns are in lower case.
+    """The rows of a table of metadata; its column of file names is called `file`, other known ones are in lower case.
+
+    Raises:
+        BadConfig: as `read_named`.
+    """
+    for number, values in read_named(path, Header(_FILE_NAMES, _column_names)):
+        name = values[FILE]  # a row without a name is counted with the others
+        yield number, values | {FILE: "" if name is None else str(name)}
+
+
+def read_named(path: str, header: Header) -> Iterator[Row]:
+    """The rows of a table, by the names that the header gives to its columns.
 
     Raises:
         BadConfig: the table cannot be read, or a line is malformed; the sentence has the line number.
@@ -42,11 +64,12 @@ def read_rows(path: str) -> Iterator[Row]:
     try:
         with store_errors(f"reading {path}", "metadata"), fsspec.open(path, "rb") as stream:
             if name.endswith((".parquet", ".pq")):
-                yield from _parquet_rows(path, stream)
+                yield from _parquet_rows(path, stream, header)
             elif name.endswith((".jsonl", ".ndjson", ".json")):
-                yield from _json_rows(path, _lines(path, stream))
+                yield from _json_rows(path, _lines(path, stream), header)
             else:
-                yield from _csv_rows(path, _lines(path, stream), name.endswith((".tsv", ".tab")))
+                choices = "\t,;" if name.endswith((".tsv", ".tab")) else ",;\t"
+                yield from _csv_rows(path, _lines(path, stream), header, choices)
     except FileNotFoundError as error:
         raise _bad(path, "there is no such file: name one that exists") from error
     except (OSError, ValueError, OverflowError, ImportError, csv.Error) as error:  # ValueError: also of pyarrow
@@ -72,15 +95,15 @@ def _lines(path: str, stream: Any) -> Iterator[tuple[int, str]]:
         yield number, text.removeprefix("\ufeff") if number == 1 else text
 
 
-def _csv_rows(path: str, lines: Iterator[tuple[int, str]], is_tsv: bool) -> Iterator[Row]:
+def _csv_rows(path: str, lines: Iterator[tuple[int, str]], kind: Header, choices: str) -> Iterator[Row]:
     before, header = next(((number - 1, line) for number, line in lines if _is_header(line)), (0, ""))
     if not header:
         return
     if "\r" in header.rstrip("\r\n"):
         raise _bad(path, "its lines end as those of old Macs (CR): save it with the line ends of Unix or Windows")
-    delimiter = _delimiter(header, is_tsv)
+    delimiter = _delimiter(header, choices, kind.wanted)
     reader = csv.reader(chain([header], (line for _, line in lines)), delimiter=delimiter, strict=True)
-    names: _Names = ()
+    names: Names = ()
     while True:
         number = before + reader.line_num + 1
         try:
@@ -90,7 +113,7 @@ def _csv_rows(path: str, lines: Iterator[tuple[int, str]], is_tsv: bool) -> Iter
         if fields is None:
             return
         if not names:
-            names = _column_names(path, tuple(fields))
+            names = kind.names_of(path, tuple(fields))
         elif any(fields):
             yield _row(number, names, _checked(path, number, fields, len(names), delimiter))
 
@@ -111,16 +134,15 @@ def _checked(path: str, number: int, fields: list[str], num: int, delimiter: str
     )
 
 
-def _delimiter(header: str, is_tsv: bool) -> str:
-    """The delimiter with which the header has a column of file names; else the most frequent one."""
-    choices = "\t,;" if is_tsv else ",;\t"
+def _delimiter(header: str, choices: str, wanted: Sequence[str]) -> str:
+    """The delimiter with which the header has a wanted column; else the most frequent one."""
     for delimiter in choices:
-        if any(_plain(name) in _FILE_NAMES for name in next(csv.reader([header], delimiter=delimiter), [])):
+        if any(plain_name(name) in wanted for name in next(csv.reader([header], delimiter=delimiter), [])):
             return delimiter
     return max(choices, key=header.count)
 
 
-def _json_rows(path: str, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
+def _json_rows(path: str, lines: Iterator[tuple[int, str]], header: Header) -> Iterator[Row]:
     """Rows of JSON lines, or of one JSON array of objects."""
     filled = ((number, line) for number, line in lines if line.strip())
     first = next(filled, (1, ""))
@@ -132,7 +154,7 @@ def _json_rows(path: str, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
     for number, value in numbered:
         if not isinstance(value, dict):
             raise _bad(path, f"line {number} is not a JSON object: write one object a line")
-        yield _row(number, _column_names(path, tuple(value)), list(value.values()))
+        yield _row(number, header.names_of(path, tuple(value)), list(value.values()))
 
 
 def _loads(path: str, text: str, what: str) -> Any:
@@ -150,11 +172,11 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parquet_rows(path: str, stream: Any) -> Iterator[Row]:
+def _parquet_rows(path: str, stream: Any, header: Header) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     file, number = pq.ParquetFile(stream), 0
-    names = _column_names(path, tuple(file.schema_arrow.names))
+    names = header.names_of(path, tuple(file.schema_arrow.names))
     for batch in file.iter_batches(_BATCH_ROWS):
         columns = [_values_of(column) for column in batch.columns]
         for fields in zip(*columns, strict=True):
@@ -172,20 +194,18 @@ def _values_of(column: Any) -> list[Any]:
         return column.cast(pa.string()).to_pylist()
 
 
-def _row(number: int, names: _Names, fields: Sequence[Any]) -> Row:
-    values = {name: value for name, value in zip(names, fields, strict=True) if name}
-    values[FILE] = "" if values[FILE] is None else str(values[FILE])  # a row without a name is counted with the others
-    return number, values
+def _row(number: int, names: Names, fields: Sequence[Any]) -> Row:
+    return number, {name: value for name, value in zip(names, fields, strict=True) if name}
 
 
 @lru_cache(maxsize=1024)
-def _column_names(path: str, header: tuple[str, ...]) -> _Names:
+def _column_names(path: str, header: tuple[str, ...]) -> Names:
     """The names of the columns, in one spelling; none for a column without a name.
 
     Raises:
         BadConfig: none, or several, of them could name the files, or two have the same name.
     """
-    plain = [_plain(name) for name in header]
+    plain = [plain_name(name) for name in header]
     files = [name for name in _FILE_NAMES if name in plain]
     if not files:
         raise _bad(path, "there is no column `file`: add one with the names of the files")
@@ -200,11 +220,12 @@ def _column_names(path: str, header: tuple[str, ...]) -> _Names:
 
 
 def _spelled(name: str, file_column: str) -> str:
-    plain = _plain(name)
+    plain = plain_name(name)
     return FILE if plain == file_column else plain if plain in _KNOWN else name.strip()
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name of a column without the spaces around it, in lower case."""
     return name.strip().lower()
 
 

@@ -54,7 +54,7 @@ def excerpts(path: Path, window_s: float, num_frames: int) -> Iterator[Excerpt]:
             shown = dict(islice(frames, len(own)))
             yield Excerpt(start, part, rate_hz, [shown[time] for time in own])
     except (av.error.FFmpegError, OSError) as error:
-        reason = str(error).split("\n", 1)[0]
+        reason = error.strerror or str(error).split("\n", 1)[0]
         raise BadItem(f"it cannot be read as a video ({reason}): convert it to MP4", uri=str(path)) from error
 
 

@@ -63,14 +63,15 @@ def _from_pairs(path: Path, changes: list[str] | None) -> None:
 
     training = load_training(path, changed({}, changes))
     check_way(Path(training.output), "pairs")
-    for note in prepare(training):
+    before = prepare(training)
+    for note in before:
         typer.echo(note)
     run = open_run(bank_of(training))
     bank = open_run(load_config(training.config)) if training.config else None
     with at_work(run):
         if any(summary.stopped for summary in embed(run, announced, bank)):
             raise KeyboardInterrupt
-        found = gather(run, training)
+        found = gather(run, training, before)
         stop = Event()
         with stopping_on_signals(stop):
             outcome = train_aligner(run, training, found, _watch(run), stop)

@@ -1,6 +1,7 @@
 """Pairs of clips and images: found by name or table in a workspace, and their vectors written for the training."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +40,28 @@ _PICTURES = f"""
     FROM named_image n SEMI JOIN image_vectors v ON n.content_id = v.image_id
 """
 _PAIRED = """
-    SELECT s.clip_id, p.image_id, any_value(s.content_id) AS content_id, min(p.uri) AS uri, min(s.key) AS key,
+    SELECT s.clip_id, p.image_id, any_value(s.content_id) AS content_id, min(p.uri) AS uri, min({key}) AS key,
            min(coalesce({label})) AS label, min(coalesce({caption})) AS caption
     FROM ({sounds}) s {join} GROUP BY s.clip_id, p.image_id ORDER BY s.clip_id, uri
 """
-_BY_NAME = "JOIN ({pictures}) p ON s.key = p.key"
-_BY_TABLE = "JOIN listed t ON s.uri = t.audio JOIN ({pictures}) p ON t.image = p.uri"
+_STEM, _SHORTER = (f"regexp_replace(uri, '{end}$', '')" for end in (r"\.[^/#.]*", r"\.[^/#.]*\.[^/#.]*"))
+"""The path up to the last dot of the name, and up to the last but one."""
+
+_OF_SOUND = f"SELECT *, unnest(list_distinct([{_STEM}, key])) AS name FROM ({_SOUNDS})"
+_OF_PICTURE = f"""
+    SELECT *, CASE WHEN {_STEM} IN (SELECT {_STEM} FROM ({_SOUNDS})) THEN {_STEM}
+                   WHEN {_SHORTER} IN (SELECT {_STEM} FROM ({_SOUNDS})) THEN {_SHORTER} ELSE key END AS name
+    FROM ({_PICTURES})
+"""
+"""An image belongs to the sound with its whole name, such as `2024.05.01.jpg`, where there is one."""
+
+_BY_NAME = f"JOIN ({_OF_PICTURE}) p ON s.name = p.name"
+_BY_TABLE = f"JOIN listed t ON s.uri = t.audio JOIN ({_PICTURES}) p ON t.image = p.uri"
+_REPEATED = """
+    SELECT coalesce(sum(num - 1), 0)::BIGINT FROM (
+        SELECT count(*) AS num FROM listed WHERE audio IS NOT NULL AND image IS NOT NULL GROUP BY audio, image
+    )
+"""
 _SEVERAL = """
     SELECT count(*) FROM (
         SELECT 1 FROM listed GROUP BY audio, image HAVING count(DISTINCT label) > 1 OR count(DISTINCT caption) > 1
@@ -65,6 +82,8 @@ class Pairs:
     """What was left out, in sentences."""
     encoders: str
     """What the vectors depend on: the recipes of both sides, and the model of the texts."""
+    before: Sequence[str] = ()
+    """What was left out before there were any clips and images, in sentences."""
 
     def digest(self) -> str:
         """What the pairs are, what each is for, and what their vectors depend on."""
@@ -85,12 +104,14 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
         BadConfig: there are none.
         Transient: the store failed.
     """
-    join = (_BY_TABLE if options.table else _BY_NAME).format(pictures=_PICTURES)
+    sounds, key, join = _OF_SOUND, "p.name", _BY_NAME
+    if options.table:
+        sounds, key, join = _SOUNDS, "s.key", _BY_TABLE
     says = "tsp" if options.table else "sp"  # the row of the pair itself comes first
     texts = {name: ", ".join(f"{each}.{name}" for each in says) for name in ("label", "caption")}
     extra = {"listed": read_table(options.table)} if options.table else None
     with run.query(extra=extra) as query:
-        found = query.table(_PAIRED.format(sounds=_SOUNDS, join=join, **texts))
+        found = query.table(_PAIRED.format(sounds=sounds, key=key, join=join, **texts))
         num_sounds = query.number(
             "SELECT count(*) FROM audio_vectors v SEMI JOIN present_audio_ids p ON v.clip_id = p.id"
         )
@@ -98,15 +119,16 @@ def find_pairs(run: Run, options: PairOptions) -> tuple[pa.Table, list[str]]:
             "SELECT count(*) FROM image_vectors v SEMI JOIN present_image_ids p ON v.image_id = p.id"
         )
         missing = rows_without_pair(query, _SOUNDS, _PICTURES) if options.table else []
-        several = query.number(_SEVERAL) if options.table else 0
+        several = [query.number(sql) for sql in (_REPEATED, _SEVERAL)] if options.table else []
     notes = _unpaired(found, num_sounds, num_images) + missing + (tars_without(run) if options.folder else [])
-    notes += _of_table(options.table, several) if options.table else []
+    notes += _of_table(options.table, *several) if options.table else []
     notes += _shared_names(found) if options.folder else []
     if not found.num_rows:
-        how = "no row names files that could be read" if options.table else "no sound and image have the same name"
+        how = "no row names files that could be read" if options.table else "no image has the name of a sound beside it"
         key = "pairs.table" if options.table else "pairs.folder" if options.folder else "pairs.videos"
         known = "".join(f"; {note}" for note in missing)
-        raise BadConfig(f"{how}, among {num_sounds:,} clips and {num_images:,} images{known}", key=key)
+        remedy = "" if options.table else ": put images beside their sounds, or name a table of pairs"
+        raise BadConfig(f"{how}, among {num_sounds:,} clips and {num_images:,} images{known}{remedy}", key=key)
     return found, notes
 
 
@@ -128,11 +150,13 @@ def _unpaired(found: pa.Table, num_sounds: int, num_images: int) -> list[str]:
     return notes
 
 
-def _of_table(path: str, several: int) -> list[str]:
+def _of_table(path: str, repeated: int, several: int) -> list[str]:
     """Sentences on what a table of pairs says that has no effect."""
     notes = []
     if unused := unused_columns(path):
         notes.append(f"the table's columns {', '.join(unused)} are not used: a training reads {', '.join(USED)}")
+    if repeated:
+        notes.append(f"{repeated:,} rows of the table name a pair of files that another row names, too: it counts once")
     if several:
         notes.append(
             f"{several:,} pairs are in several rows with different labels or captions: the first by name counts"

@@ -3,24 +3,23 @@
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
 from aai.errors import BadConfig
 from aai.format import without_secrets
-from aai.media.metadata import Metadata, metadata_from
+from aai.media.metadata import metadata_from
+from aai.media.tables import Header, plain_name, read_named
 
 _KEY = "pairs.table"
 _FILES, _TEXTS = ("audio", "image"), ("label", "caption")
 USED = (*_FILES, *_TEXTS)
-_AS_TEXT = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(USED, pa.string()))
-"""Without it a column of labels such as `1` or `no` would be one of numbers or truth values."""
 
 
 def read_table(path: str) -> pa.Table:
-    """The pairs of a CSV or Parquet file, null for empty cells.
+    """The pairs of a table in CSV, TSV, JSON lines or Parquet, null for empty cells.
 
     Columns: `audio` and `image`, absolute paths or URLs; `label` and `caption`, null where the file has no such column.
 
@@ -44,29 +43,48 @@ def _read(path: str) -> tuple[pa.Table, list[str]]:
     """The pairs, and the names of the other columns."""
     rows, has = _columns(path)
     folder = Path(path).parent
-    columns = {name: [_whole(folder, value) for value in rows[name].to_pylist()] for name in _FILES}
-    texts = rows.select([name for name in _TEXTS if name in has])
-    known = [metadata_from(row) for row in texts.to_pylist()] if texts.num_columns else [Metadata()] * len(rows)
+    columns = {name: [_whole(folder, row.get(name)) for row in rows] for name in _FILES}
+    known = [metadata_from({name: row[name] for name in _TEXTS if name in row}) for row in rows]
     columns |= {name: [getattr(metadata, name) for metadata in known] for name in _TEXTS}
     pairs = pa.table(columns, schema=pa.schema([(name, pa.string()) for name in USED]))
     return pairs, [name for name in has if name not in USED]
 
 
-def _columns(path: str) -> tuple[pa.Table, list[str]]:
-    """The columns that are used, as they are in the file, and the names of all."""
+def _columns(path: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The columns that are used, a row at a time, and the names of all.
+
+    Only they are read of Parquet, as the others may hold vectors, or the files themselves.
+    """
     try:
         if path.lower().endswith((".parquet", ".pq")):
-            has = pyarrow.parquet.read_schema(path).names
-            rows = pyarrow.parquet.read_table(path, columns=[name for name in USED if name in has])
-        else:
-            rows = pyarrow.csv.read_csv(path, convert_options=_AS_TEXT)
-            has = rows.column_names
+            own = pyarrow.parquet.read_schema(path).names
+            has = _names_of(path, tuple(own))
+            read = {column: name for column, name in zip(own, has, strict=True) if name in USED}
+            found = pyarrow.parquet.read_table(path, columns=list(read))
+            return found.rename_columns(read).to_pylist(), list(has)
+        rows = [values for _, values in read_named(path, Header(_FILES, _names_of))]
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).split("\n", 1)[0]
-        raise BadConfig(f"it cannot be read ({reason}): name a CSV or Parquet file", key=_KEY, uri=path) from error
-    if missing := [name for name in _FILES if name not in has]:
-        raise BadConfig(f"it has no column {missing[0]} (it has {', '.join(has)}): rename one", key=_KEY, uri=path)
-    return rows, has
+        raise BadConfig(
+            f"it cannot be read ({reason}): name a table in CSV, TSV, JSON lines or Parquet", key=_KEY, uri=path
+        ) from error
+    except BadConfig as error:
+        raise BadConfig(error.sentence, key=_KEY, uri=path) from error
+    return rows, list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _names_of(path: str, header: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the columns; those that a training reads in lower case.
+
+    Raises:
+        BadConfig: it lacks a column of paths, or has one that is read twice.
+    """
+    names = tuple(plain if (plain := plain_name(name)) in USED else name.strip() for name in header)
+    if missing := [name for name in _FILES if name not in names]:
+        raise BadConfig(f"it has no column {missing[0]} (it has {', '.join(names)}): rename one", key=_KEY, uri=path)
+    if twice := [name for name in USED if names.count(name) > 1]:
+        raise BadConfig(f"two columns are called {twice[0]}: rename one of them", key=_KEY, uri=path)
+    return names
 
 
 def folders_of(path: str) -> tuple[list[str], list[str]]:
@@ -107,7 +125,7 @@ def _outermost(folders: list[str]) -> list[str]:
 
 
 def _whole(folder: Path, value: object) -> str | None:
-    text = "" if value is None else str(value)
-    if not text.strip():
+    text = "" if value is None else str(value).strip()  # as of `a.flac, a.jpg`
+    if not text:
         return None
     return text if "://" in text else os.path.abspath(folder / text)

@@ -2,8 +2,8 @@
 
 import io
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from glob import escape
 from pathlib import Path
@@ -16,11 +16,12 @@ from aai.media import images, video
 from aai.media.options import IngestOptions
 from aai.workspace.store import write_whole
 from tasks.aligner.config import EXTRACTED, TrainingConfig, bank_of
+from tasks.aligner.unpaired import first_of
 
 _SIDECARS = (".json", ".txt", ".cls")
 _QUALITY = 95
 _NUM_THREADS = 2
-_MAX_SHOWN = 3
+_MAX_SHOWN = 8
 
 
 def extract_videos(training: TrainingConfig) -> list[str]:
@@ -44,12 +45,23 @@ def extract_videos(training: TrainingConfig) -> list[str]:
             faults = list(threads.map(lambda path: _extract(path, target, old, (window_s, num_frames)), found))
     except OSError as error:
         raise BadConfig(f"it cannot be written ({error.strerror})", key="output", uri=str(target)) from error
-    reasons = Counter(fault for fault in faults if fault)
-    if len(found) == sum(reasons.values()):
-        raise BadConfig(f"no video can be used: {reasons.most_common(1)[0][0]}", key="pairs.videos", uri=pairs.videos)
-    most = "; ".join(f"{num:,}: {reason}" for reason, num in reasons.most_common(_MAX_SHOWN))
+    unusable = [(fault, path.name) for fault, path in zip(faults, found, strict=True) if fault]
+    if len(found) == len(unusable):
+        raise BadConfig(f"no video can be used: {_by_reason(unusable)}", key="pairs.videos", uri=pairs.videos)
     notes = [f"{gone:,} videos are no longer there, and their windows are removed"] if gone else []
-    return notes + ([f"{sum(reasons.values()):,} of {len(found):,} videos cannot be used: {most}"] if reasons else [])
+    notes += [f"{len(unusable):,} of {len(found):,} videos cannot be used: {_by_reason(unusable)}"] if unusable else []
+    return notes
+
+
+def _by_reason(unusable: Sequence[tuple[str, str]]) -> str:
+    """The reasons, the most frequent first, with their number and the names of some files."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for reason, name in unusable:
+        names[reason].append(name)
+    reasons = sorted(names, key=lambda reason: -len(names[reason]))
+    parts = [f"{len(own):,}: {reason} ({first_of(own, len(own))})" for reason in reasons if (own := names[reason])]
+    rest = sum(len(names[reason]) for reason in reasons[_MAX_SHOWN:])
+    return "; ".join(parts[:_MAX_SHOWN] + ([f"{rest:,} for other reasons"] if rest else []))
 
 
 def _videos(folder: Path) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """A whole training of an aligner from pairs: vectors, training, and the files that it writes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -69,15 +69,20 @@ def embed(
     return done
 
 
-def gather(run: Run, training: TrainingConfig) -> Pairs:
+def gather(run: Run, training: TrainingConfig, before: Sequence[str] = ()) -> Pairs:
     """The pairs of a training, with their vectors.
+
+    Args:
+        run: the workspace in which they are embedded.
+        training: where they come from.
+        before: sentences of `prepare`, for the page and the card.
 
     Raises:
         BadConfig: there are no pairs, or a file cannot be written.
         Transient: the store failed.
     """
     folder = Path(training.output) / VECTORS
-    return pairs_of(run, training.pairs, training.train, folder, training.seed)
+    return replace(pairs_of(run, training.pairs, training.train, folder, training.seed), before=before)
 
 
 def train_aligner(run: Run, training: TrainingConfig, pairs: Pairs, watch: "Watch", stop: Event) -> Outcome:
@@ -98,7 +103,8 @@ def train_aligner(run: Run, training: TrainingConfig, pairs: Pairs, watch: "Watc
     trained = run_training(job, watch, stop)
     if not trained.is_finished:
         return replace(outcome, is_finished=False)
-    result = Result(job.name, trained.progress, trained.steps, training.train.settings(), pairs.notes, trained.tower)
+    notes = [*pairs.before, *pairs.notes]
+    result = Result(job.name, trained.progress, trained.steps, training.train.settings(), notes, trained.tower)
     facts = {"pairs": outcome.counts, "passes over the training pairs": _passes(job, outcome.counts, trained.progress)}
     facts |= {"digest of the pairs": job.digest, LICENCES: licences_of(run, pairs)}
     publish(run, output, trained.projector, result, facts)

@@ -6,6 +6,7 @@ import re
 import shutil
 import tarfile
 from pathlib import Path
+from threading import Event
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -13,6 +14,9 @@ from safetensors.torch import load_file, save_file
 from aai.align.projector import Projector
 from aai.errors import BadConfig
 from aai.tiny.world import WEIGHTS
+from tasks.aligner.config import bank_of, load_training
+from tasks.aligner.whole import gather, train_aligner
+from tasks.stages import open_run
 from tasks.views.plan import plan
 from tests.collection import build, run_on, write_collection
 from tests.tasks.aligner.collection import KINDS, QUICK, call, train_on_pairs, write_training
@@ -73,6 +77,16 @@ def test_the_evaluation_is_a_table_a_file_and_a_page(trained):
 def test_another_split_than_that_of_the_training_is_not_evaluated(trained, change):
     refused = call("eval", trained / "pairs.yaml", "--set", change)
     assert refused.exit_code == 2 and "not those of the training" in " ".join(refused.output.split())
+
+
+def test_what_was_left_out_before_the_embedding_is_on_the_page_and_the_card(trained, tmp_path):
+    shutil.copytree(trained / "trained", tmp_path / "trained")
+    training = load_training(trained / "pairs.yaml", {"output": str(tmp_path / "trained"), "train": {"noise": 0.25}})
+    run = open_run(bank_of(training))
+    found = gather(run, training, ["1 of 2 videos cannot be used"])
+    train_aligner(run, training, found, lambda *_: None, Event())
+    for name in ("training.html", "training.json", "aligner/README.md"):
+        assert "1 of 2 videos cannot be used" in (tmp_path / "trained" / name).read_text()
 
 
 def test_another_encoder_trains_again(trained, tmp_path):

@@ -13,7 +13,7 @@ from aai.errors import BadConfig
 from aai.identity import content_id
 from tasks.aligner.pairs import chosen_frames, facts_of, find_pairs
 from tasks.aligner.split import split
-from tasks.aligner.tables import folders_of, read_table
+from tasks.aligner.tables import USED, folders_of, read_table, unused_columns
 from tasks.aligner.unpaired import refused
 from tests.bank import add_files, add_listing, append, run_on
 
@@ -49,17 +49,29 @@ def test_a_sound_and_an_image_are_a_pair_by_their_name_up_to_the_first_dot(tmp_p
 
 
 def test_a_name_of_several_sounds_is_said(tmp_path):
-    names = [f"/x/rec.{number}" for number in (1, 2)]
-    run = bank_with(tmp_path, [f"{name}.flac" for name in names], [f"{name}.png" for name in names])
+    names = ["/x/rec.clean.flac", "/x/rec.mixed.flac"]
+    run = bank_with(tmp_path, names, ["/x/rec.1.png", "/x/rec.png"])
     found, notes = find_pairs(run, FOLDER)
     assert found.num_rows == 4
     assert notes == ["1 names up to the first dot are of several sounds, each of which is paired with all their images"]
 
 
+def test_of_names_with_dots_the_whole_name_counts_where_a_sound_has_it(tmp_path):
+    names = [f"/x/2024.05.{day:02}" for day in range(1, 6)]
+    run = bank_with(
+        tmp_path, [f"{name}.flac" for name in names], [f"{name}.png" for name in names[1:]] + ["/x/2024.05.01.9.JPG"]
+    )
+    found, notes = find_pairs(run, FOLDER)
+    assert sorted(found["key"].to_pylist()) == names and notes == []
+    assert found.num_rows == 5 and "/x/2024.05.01.9.JPG" in found["uri"].to_pylist()
+
+
 def test_without_any_pair_a_sentence_names_the_key(tmp_path):
     with pytest.raises(BadConfig) as caught:
         find_pairs(bank_with(tmp_path, ["/x/a.flac"], ["/x/b.jpg"]), FOLDER)
-    assert caught.value.key == "pairs.folder" and "among 1 clips and 1 images" in caught.value.sentence
+    assert (
+        caught.value.key == "pairs.folder" and "among 1 clips and 1 images: put images beside" in caught.value.sentence
+    )
 
 
 def test_a_table_pairs_files_of_any_names(tmp_path):
@@ -144,6 +156,7 @@ def test_a_table_may_have_labels_and_captions_and_what_else_it_has_is_said(tmp_p
     ]
     assert notes == [
         "the table's columns split are not used: a training reads audio, image, label, caption",
+        "1 rows of the table name a pair of files that another row names, too: it counts once",
         "1 pairs are in several rows with different labels or captions: the first by name counts",
     ]
 
@@ -155,6 +168,47 @@ def test_labels_of_a_parquet_table_are_texts(tmp_path):
         {"audio": str(tmp_path / "a.flac"), "image": str(tmp_path / "1.jpg"), "label": "3", "caption": None},
         {"audio": str(tmp_path / "b.flac"), "image": None, "label": None, "caption": None},
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pairs.tsv", "audio\timage\tlabel\na.flac\t1.jpg\train, heavy\n"),
+        ("pairs.csv", "sep=;\naudio;image;label\na.flac;1.jpg;rain, heavy\n"),
+        ("pairs.txt", 'Audio, Image, Label\r\na.flac, 1.jpg,"rain, heavy"\r\n'),
+        ("pairs.csv", "\ufeffaudio\timage\tlabel\na.flac\t1.jpg\train, heavy\n"),
+        ("pairs.jsonl", '{"image": "1.jpg", "audio": "a.flac", "label": "rain, heavy"}\n'),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_of_pairs_is_read_as_one_of_metadata_is(tmp_path, name, text, encoding):
+    (tmp_path / name).write_bytes(text.removeprefix("\ufeff" * (encoding == "utf-16")).encode(encoding))
+    found = [str(tmp_path / "a.flac"), str(tmp_path / "1.jpg"), "rain, heavy", None]
+    assert read_table(str(tmp_path / name)).to_pylist() == [dict(zip(USED, found, strict=True))]
+
+
+def test_only_the_columns_of_a_parquet_table_that_are_used_are_read(tmp_path):
+    rows = pa.table({"Image": ["1.jpg"], "bytes": [b"\xff"], "AUDIO ": ["a.flac"]})
+    pa.parquet.write_table(rows, tmp_path / "pairs.parquet")
+    assert unused_columns(str(tmp_path / "pairs.parquet")) == ["bytes"]
+    [row] = read_table(str(tmp_path / "pairs.parquet")).to_pylist()
+    assert row == {"audio": str(tmp_path / "a.flac"), "image": str(tmp_path / "1.jpg"), "label": None, "caption": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('audio,image\na.flac,"1.jpg\n', "line 2"),
+        ("audio,image\na.flac,1,2.jpg\n", "line 2 has more fields"),
+        ("audio,image\na\xff.flac,1.jpg\n", "line 2 is not UTF-8"),
+        ("audio,image,Audio\na.flac,1.jpg,b.flac\n", "two columns are called audio"),
+    ],
+)
+def test_a_line_of_a_table_of_pairs_that_cannot_be_read_is_named(tmp_path, text, sentence):
+    (tmp_path / "pairs.csv").write_text(text, "latin-1")
+    with pytest.raises(BadConfig, match=sentence) as caught:
+        read_table(str(tmp_path / "pairs.csv"))
+    assert (caught.value.key, caught.value.uri) == ("pairs.table", str(tmp_path / "pairs.csv"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aai.errors import BadConfig
 from tasks.aligner.config import EXTRACTED, TrainingConfig
 from tasks.aligner.videos import extract_videos
 from tests.media.test_video import write_video
@@ -56,6 +57,24 @@ def test_a_link_to_nothing_is_counted(tmp_path):
     (tmp_path / "films" / "b.mp4").symlink_to(tmp_path / "none.mp4")
     [note] = extract_videos(training_in(tmp_path))
     assert note.startswith("1 of 2 videos cannot be used: 1: it cannot be read (No such file")
+
+
+def test_all_videos_that_cannot_be_used_are_counted_by_reason_and_named(tmp_path):
+    films = films_in(tmp_path)
+    write_video(films / "a.mp4", 2)
+    cut = (films / "a.mp4").read_bytes()
+    (films / "cut.mp4").write_bytes(cut[: len(cut) // 2])
+    for name in "bcdef":
+        (films / f"{name}.mp4").write_bytes(bytes(100))
+    [note] = extract_videos(training_in(tmp_path))
+    assert note == (
+        "6 of 7 videos cannot be used: "
+        "5: it is no video of a known format: convert it to MP4, or leave it out (b.mp4, c.mp4, d.mp4 and 2 more); "
+        "1: it cannot be read as a video (Invalid data found when processing input): convert it to MP4 (cut.mp4)"
+    )
+    (films / "a.mp4").unlink()
+    with pytest.raises(BadConfig, match=r"5: it is no video .*\(b.mp4, c.mp4"):
+        extract_videos(training_in(tmp_path))
 
 
 def films_in(folder: Path) -> Path:
