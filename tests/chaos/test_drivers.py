@@ -278,7 +278,10 @@ def test_a_driver_without_memory_dies_and_the_next_goes_on(drivers, tmp_path):
     random, bank, ends = seed_of_this_run(), tmp_path / "bank", Counter[int]()
     for _ in range(12):
         driver = drivers.start(bank, Fault(memory_bytes=random.randrange(2**20, 2**27)))
-        driver.join(PATIENCE_S)
+        driver.join(PATIENCE_S / 10)
+        if driver.is_alive():  # delta-rs waits for ever for a thread of its own that could not be started
+            driver.kill()
+            driver.join()
         ends[driver.exitcode] += 1
         drivers.check_acknowledged(bank)
     end_of(drivers.start(bank), bank)
