@@ -54,6 +54,18 @@ def run_training(job: Job, watch: "Watch", stop: Event) -> "Trained":
     return train_on_ray(job, watch, stop)
 
 
+def smaller_batch(job: Job, num_pairs: int) -> list[str]:
+    """A sentence where the workers' equal shares make a batch smaller than it is with one worker."""
+    of_one = min(job.options.batch, num_pairs)
+    batch = of_one // job.num_workers * job.num_workers
+    if batch == of_one:
+        return []
+    return [
+        f"a batch has {batch:,} pairs, and not {of_one:,} as with one worker, so that {job.num_workers} workers have "
+        "equal shares: the result is another one than with one worker"
+    ]
+
+
 def setup_of(job: Job, stop: Callable[[], bool], **ranks: Any) -> "Setup":
     """How to train in this process.
 

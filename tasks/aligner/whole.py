@@ -16,7 +16,7 @@ from tasks.aligner.pairs import Pairs, pairs_of
 from tasks.aligner.result import Result, finished, publish
 from tasks.aligner.reuse import reuse_vectors
 from tasks.aligner.tower import TowerJob
-from tasks.aligner.train import Job, run_training
+from tasks.aligner.train import Job, run_training, smaller_batch
 from tasks.aligner.unpaired import refused
 from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
@@ -94,8 +94,9 @@ def train_aligner(run: Run, training: TrainingConfig, pairs: Pairs, watch: "Watc
     """
     output, num_blocks = Path(training.output), training.train.tower_blocks
     encoder = output / AUDIO if num_blocks else None
-    outcome = Outcome(output / ALIGNER, _counts(pairs), pairs.notes, True, encoder=encoder)
-    job = _job(run, training, pairs)
+    job, counts = _job(run, training, pairs), _counts(pairs)
+    notes = [*pairs.notes, *smaller_batch(job, counts["training"])]
+    outcome = Outcome(output / ALIGNER, counts, notes, True, encoder=encoder)
     if finished(output) == job.name:
         return replace(outcome, is_new=False)
     if num_blocks and not write_inputs(run, pairs.table["clip_id"], pairs.vectors, (job.pairs, num_blocks), stop):
@@ -103,8 +104,9 @@ def train_aligner(run: Run, training: TrainingConfig, pairs: Pairs, watch: "Watc
     trained = run_training(job, watch, stop)
     if not trained.is_finished:
         return replace(outcome, is_finished=False)
-    notes = [*pairs.before, *pairs.notes]
-    result = Result(job.name, trained.progress, trained.steps, training.train.settings(), notes, trained.tower)
+    result = Result(
+        job.name, trained.progress, trained.steps, training.train.settings(), [*pairs.before, *notes], trained.tower
+    )
     facts = {"pairs": outcome.counts, "passes over the training pairs": _passes(job, outcome.counts, trained.progress)}
     facts |= {"digest of the pairs": job.digest, LICENCES: licences_of(run, pairs)}
     publish(run, output, trained.projector, result, facts)

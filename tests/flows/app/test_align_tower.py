@@ -93,7 +93,12 @@ def test_two_ray_train_workers_train_the_encoder_as_one_does(trained, tmp_path):
     losses = []
     for num in (1, 2):
         pool = {"num_workers": 0, "address": "local"}
-        keys = {"train": TOWER | {"evaluations": 40}, "num_workers": num, "output": f"by {num}", "pool": pool}
+        keys = {
+            "train": TOWER | {"evaluations": 40, "batch": 16},
+            "num_workers": num,
+            "output": f"by {num}",
+            "pool": pool,
+        }
         path = write_training(tmp_path / "pairs.yaml", {"folder": "pairs"}, **keys)
         done = call("train", path)
         assert done.exit_code == 0, done.output

@@ -10,7 +10,7 @@ import torch
 from aai.align.pair_vectors import PairVectors
 from aai.align.train_options import TrainAlignerOptions
 from aai.errors import BadConfig
-from tasks.aligner.train import Job, run_training
+from tasks.aligner.train import Job, run_training, smaller_batch
 from tests.align.pairs import write_pairs
 
 OPTIONS = TrainAlignerOptions(batch=32, epochs=1, min_steps=30, hidden_dim=32, evaluations=30, same_class=0.1)
@@ -47,3 +47,13 @@ def test_what_the_training_refuses_is_said_by_the_driver(tmp_path):
     with pytest.raises(BadConfig) as caught:
         run_training(job_in(tmp_path, "two", 2), ignore, Event())
     assert caught.value.key == "pairs"
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "num_pairs", "sizes"),
+    [(1, 31, None), (2, 200, None), (2, 31, ("30", "31")), (3, 200, ("30", "32"))],
+)
+def test_a_batch_that_workers_cannot_share_equally_is_said(tmp_path, num_workers, num_pairs, sizes):
+    notes = smaller_batch(job_in(tmp_path, "some", num_workers), num_pairs)
+    assert len(notes) == bool(sizes)
+    assert not sizes or notes[0].startswith("a batch has {} pairs, and not {} as".format(*sizes))
