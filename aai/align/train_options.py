@@ -120,6 +120,10 @@ class TrainAlignerOptions(Options):
             raise ValueError("image_weight and text_weight are both 0: give one of them a weight")
         return self
 
+    def batch_of(self, num_pairs: int, num_workers: int = 1) -> int:
+        """Pairs per step: as many as there are at most, in equal shares of the workers."""
+        return min(self.batch, num_pairs) // num_workers * num_workers
+
     def settings(self) -> dict[str, Any]:
         """The values that results depend on, as plain data; with a frozen audio encoder none of the tower's."""
         return {

@@ -59,7 +59,7 @@ class Plan:
             raise BadConfig(
                 f"{num_pairs} pairs are left for the training: add pairs, at least {MIN_PAIRS}", key="pairs"
             )
-        batch = min(options.batch, num_pairs) // num_ranks * num_ranks
+        batch = options.batch_of(num_pairs, num_ranks)
         per_epoch = num_pairs // batch
         steps = max(round(options.epochs * per_epoch), options.min_steps, 1)
         return cls(batch, steps, per_epoch, max(1, steps // options.evaluations))

@@ -56,8 +56,7 @@ def run_training(job: Job, watch: "Watch", stop: Event) -> "Trained":
 
 def smaller_batch(job: Job, num_pairs: int) -> list[str]:
     """A sentence where the workers' equal shares make a batch smaller than it is with one worker."""
-    of_one = min(job.options.batch, num_pairs)
-    batch = of_one // job.num_workers * job.num_workers
+    of_one, batch = job.options.batch_of(num_pairs), job.options.batch_of(num_pairs, job.num_workers)
     if batch == of_one:
         return []
     return [
