@@ -71,13 +71,15 @@ class Comparison:
 
 
 def stored(folder: Path, mark: str) -> Comparison | None:
-    """The comparison in a folder, if everything that it depends on is as it was."""
+    """The comparison in a folder, if everything that it depends on is as it was, this program included."""
     try:
         found = json.loads((folder / JSON).read_bytes())
     except (OSError, ValueError):
         return None
     is_whole = all((folder / name).exists() for name in (MARKDOWN, PAGE, CELLS))
-    if not isinstance(found, dict) or found.get("mark") != mark or not is_whole:
+    if not isinstance(found, dict) or not is_whole:
+        return None
+    if (found.get("mark"), found.get("aai")) != (mark, version("aai")):
         return None
     try:
         figures = [Figure(**{name: _number(name, value) for name, value in row.items()}) for row in found["figures"]]
@@ -125,6 +127,15 @@ def _write_files(  # noqa: PLR0913
     write_whole(folder / PAGE, comparison_html(results, run, clips, cells).encode())
     described = _as_json(results, run, None if faults else mark)
     write_whole(folder / JSON, (json.dumps(described, indent=1) + "\n").encode())
+    _remove_unused(folder, table)
+
+
+def _remove_unused(folder: Path, cells: pa.Table) -> None:
+    """Remove the pictures and sounds of an earlier comparison that this one does not have."""
+    used = {path for name in ("image", "source", "mask", "sound") for path in cells[name].to_pylist()}
+    for path in (path for name in FOLDERS for path in (folder / name).glob("*")):
+        if str(path.relative_to(folder)) not in used:
+            path.unlink()
 
 
 def _markdown(results: Results) -> str:

@@ -28,6 +28,7 @@ def deploy(*words: str):
     ("words", "sentence"),
     [
         (["--cron", "61 2 * * *"], "aai: --cron: '61 2 * * *' is no schedule"),
+        (["--cron", "0 2 30 2 *"], "aai: --cron: '0 2 30 2 *' never comes"),
         (["--name", "a/b"], "aai: --name: 'a/b' is no name"),
         (["--pool", ""], "aai: --pool: '' is no name of a work pool"),
         (["--pool", "a/b"], "aai: --pool: 'a/b' is no name of a work pool: leave out / % & < >"),

@@ -129,9 +129,12 @@ def test_pictures_that_cannot_be_read_are_said_and_come_with_the_next_call(folde
     assert done.exit_code == 0, done.output
     assert f"{NUM_CLIPS * 2 - 1} files cannot be read: the shard is not there" in " ".join(done.output.split())
     assert "the shard is not there" in (out / "results.md").read_text()
+    of_earlier = out / "pictures" / f"{0:032x}.webp"
+    of_earlier.touch()
     done = call(*again)
     assert "cannot be read" not in done.output and f"wrote {out}/index.html" in " ".join(done.output.split())
     assert "nothing to do" in call(*again).output
+    assert not of_earlier.exists()
     rows = pq.read_table(out / "cells.parquet").to_pylist()
     assert sum(row["image"] is None for row in rows) == 1  # of the label that a clip lacks
 
