@@ -29,6 +29,9 @@ MAPPER = LoopOptions(
     steps=600, batch=64, learning_rate=1.5e-3, weight_decay=1e-3, warmup=10, average=0.98, warm_share=2 / 3
 )
 
+_COSINE_WEIGHT = 5.0
+"""Weight of the aligner's mean cosine distance from the scenes: contrastive losses alone fit what differs in a batch."""
+
 _VARIATIONS = 4
 """Augmented versions of each training clip."""
 
@@ -76,7 +79,7 @@ class SceneMatcher:
 
 
 def train_aligner(setup: TrainingSetup) -> None:
-    """Train with InfoNCE between clips and noun scenes; CLIP and CLAP are frozen."""
+    """Train with InfoNCE and the cosine distance between clips and noun scenes; CLIP and CLAP are frozen."""
     torch.manual_seed(setup.seed + 4)
     clips, embeddings = _embedded_clips(setup)
     scenes = scene_set(setup.num_scenes, TRAINING_SEED, setup.folder)
@@ -92,7 +95,8 @@ def train_aligner(setup: TrainingSetup) -> None:
         aligned = aligner(embeddings[chosen, version].to(setup.device))
         weights = pair_weights(names, levels, tones) + torch.eye(batch)
         value = info_nce(aligned @ targets.T * scale["log"].exp(), weights.to(setup.device))
-        return value, {"loss": value.item()}
+        distance = 1 - (aligned * targets).sum(dim=1).mean()
+        return value + _COSINE_WEIGHT * distance, {"loss": value.item(), "distance": distance.item()}
 
     fit("aligner", nn.ModuleDict({"aligner": aligner, "scale": scale}), loss, ALIGNER, setup)
     aligner.save(setup.folder / "aligner")

@@ -67,7 +67,7 @@ class TrainingSetup:
     """Folder of weights with which the stages start, as the package's; without one they start from scratch."""
 
     num_scenes: int = 40_000
-    num_clips: int = 10_000
+    num_clips: int = 20_000
 
     def rng(self, stage: str, step: int) -> torch.Generator:
         """The CPU generator of one step of a stage."""
