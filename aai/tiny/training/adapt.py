@@ -30,7 +30,7 @@ MAPPER = LoopOptions(
 )
 
 _COSINE_WEIGHT = 5.0
-"""Weight of the aligner's mean cosine distance from the scenes: contrastive losses alone fit what differs in a batch."""
+"""Weight of the mean cosine distance from the scenes: contrastive losses alone fit what differs in a batch."""
 
 _VARIATIONS = 4
 """Augmented versions of each training clip."""
