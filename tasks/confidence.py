@@ -34,7 +34,7 @@ class ConfidenceOptions(Options):
     """How sure the encoders are of a clip."""
 
     method: Literal["copies", "none"] = "copies"
-    """`copies`: altered copies of a clip are encoded and compared with it, which takes about five times as long as
+    """`copies`: altered copies of a clip are encoded and compared with it, which takes about six times as long as
     embedding it. `none`: clips have no confidence."""
 
     num_images: int = Field(1024, ge=1)
@@ -119,7 +119,7 @@ def confidence_stage(align: Callable[[Context], Worker]) -> Stage:
         worker=partial(ConfidenceWorker, align=align),
         is_needed=_is_needed,
         gpu=True,
-        code_version=3,
+        code_version=4,
     )
 
 

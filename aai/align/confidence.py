@@ -1,15 +1,15 @@
 """Confidence: whether altered copies of a clip are heard as the clip is.
 
-An encoder that knows a sound hears a half of it, or it backwards or slower, much as the whole; of others it has an
+An encoder that knows a sound hears a third of it, or it backwards or slower, much as the whole; of others it has an
 accidental opinion. Vectors are compared where the bank's images differ from one another: in the subspace of their
 principal components, less their mean. What all vectors of an encoder have in common, and what sets sounds apart from
 images in its space, says nothing about a clip. No other clip takes part, so a clip's confidence does not depend on
 which clips the bank had before it.
 
-    agreement   the mean cosine of the vectors of the clip and its copies in this subspace
+    agreement   the cosine of the mean angle between the vectors of the clip and its copies in this subspace
     margin      the mean similarity of the copies to the clip's images, where 0 is that to all images, and 1 the clip's
 
-The confidence is the probability that the encoder knows the sound, by the angle of the agreement, among as many sounds
+The confidence is the probability that the encoder knows the sound, by the mean angle, among as many sounds
 that it knows as not. It was calibrated on recordings of the tiny world; docs/TINY_WORLD.md has what was tried.
 """
 
@@ -25,8 +25,8 @@ LOW = 0.5
 _VARIANCE = 0.95
 """Share of the images' variance in the subspace."""
 
-_EVEN_DEG, _SCALE_DEG = 35.0, 10.0
-"""The angle at which a sound is as likely known as not, and by which the odds change by the factor e."""
+_EVEN_DEG, _SCALE_DEG = 40.0, 10.0
+"""The mean angle at which a sound is as likely known as not, and by which the odds change by the factor e."""
 
 _TINY = 1e-6
 
@@ -80,9 +80,9 @@ def confidence_of(
     heard = np.vstack([vector, copies])
     directions = space.directions_of(heard)
     cosines = (directions @ directions.T)[np.triu_indices(len(heard), 1)]
-    agreement = float(np.clip(cosines.mean(), 0, 1))
-    angle_deg = float(np.degrees(np.arccos(agreement)))
+    angle_deg = float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean())
     confidence = 1 / (1 + np.exp((angle_deg - _EVEN_DEG) / _SCALE_DEG))
+    agreement = float(np.clip(np.cos(np.radians(angle_deg)), 0, 1))
     return Confidence(float(confidence), agreement, _margin(heard, images, space) if len(images) else 0.0)
 
 

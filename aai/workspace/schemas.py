@@ -231,7 +231,7 @@ SCHEMAS = {
         "clip_id",
         _CLIP,
         _column("confidence", _FLOAT, "Probability that the encoders know the sound, by the agreement."),
-        _column("agreement", _FLOAT, "Mean cosine of clip and altered copies, in the subspace of images."),
+        _column("agreement", _FLOAT, "Cosine of the mean angle of clip and altered copies, in the subspace of images."),
         _column("margin", _FLOAT, "Copies' similarity to its images: 0 as to all images, 1 as the clip's."),
         _column("num_others", _INT, "Number of images that span the subspace."),
     ),
