@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,9 @@ class Opened:
         return np.array([row["vector"] for row in sorted(rows, key=lambda row: row["image_id"])], np.float32)
 
     def _mark(self, items: Items, cells: Sequence[Cell], clips: pa.Table) -> str:
-        """A digest of everything that the results depend on."""
+        """A digest of everything that the results depend on, this program's version included."""
         parts = [
+            version("aai"),
             self.options.model_dump(mode="json", exclude={"output"}),
             {name: run.recipe("cues") for name, run in self.runs.items()},
             self.base.recipe("measures"),

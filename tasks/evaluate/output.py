@@ -71,15 +71,13 @@ class Comparison:
 
 
 def stored(folder: Path, mark: str) -> Comparison | None:
-    """The comparison in a folder, if everything that it depends on is as it was, this program included."""
+    """The comparison in a folder, if everything that it depends on is as it was."""
     try:
         found = json.loads((folder / JSON).read_bytes())
     except (OSError, ValueError):
         return None
     is_whole = all((folder / name).exists() for name in (MARKDOWN, PAGE, CELLS))
-    if not isinstance(found, dict) or not is_whole:
-        return None
-    if (found.get("mark"), found.get("aai")) != (mark, version("aai")):
+    if not isinstance(found, dict) or found.get("mark") != mark or not is_whole:
         return None
     try:
         figures = [Figure(**{name: _number(name, value) for name, value in row.items()}) for row in found["figures"]]

@@ -118,7 +118,7 @@ def test_a_second_call_does_nothing(folder, first):
     assert {path: path.stat().st_mtime_ns for path in (folder / "comparison").rglob("*") if path.is_file()} == written
 
 
-def test_pictures_that_cannot_be_read_are_said_and_come_with_the_next_call(folder, first):
+def test_pictures_that_cannot_be_read_are_said_and_come_with_the_next_call(folder, first, monkeypatch):
     shards, out = folder / "bank" / "shards", folder / "read again"
     shards.rename(folder / "away")
     again = ("evaluate", str(folder / "compare.yaml"), "-o", str(out))
@@ -135,6 +135,8 @@ def test_pictures_that_cannot_be_read_are_said_and_come_with_the_next_call(folde
     assert "cannot be read" not in done.output and f"wrote {out}/index.html" in " ".join(done.output.split())
     assert "nothing to do" in call(*again).output
     assert not of_earlier.exists()
+    monkeypatch.setattr("tasks.evaluate.compare.version", lambda _: "0.0.1")
+    assert "wrote" in call(*again).output  # by another version
     rows = pq.read_table(out / "cells.parquet").to_pylist()
     assert sum(row["image"] is None for row in rows) == 1  # of the label that a clip lacks
 
