@@ -156,11 +156,9 @@ def _of_table(path: str, repeated: int, several: int) -> list[str]:
     if unused := unused_columns(path):
         notes.append(f"the table's columns {', '.join(unused)} are not used: a training reads {', '.join(USED)}")
     if repeated:
-        notes.append(f"{repeated:,} rows of the table name a pair of files that another row names, too: it counts once")
+        notes.append(f"rows of the table whose pair of files another row names, too: {repeated:,}; a pair counts once")
     if several:
-        notes.append(
-            f"{several:,} pairs are in several rows with different labels or captions: the first by name counts"
-        )
+        notes.append(f"pairs in several rows with different labels or captions: {several:,}; the first by name counts")
     return notes
 
 

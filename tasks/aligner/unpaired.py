@@ -48,10 +48,10 @@ def rows_without_pair(query: Query, sounds: str, pictures: str) -> list[str]:
     if missing:
         num = missing[0]["num"]
         named = first_of([row["file"] for row in missing], num)
-        parts.append(f"{num:,} files do not exist or were rejected ({named})")
+        parts.append(f"missing or rejected files: {num:,} ({named})")
     if rows["unnamed"]:
-        parts.append(f"{rows['unnamed']:,} rows name one file only, or none")
-    return [f"{rows['num']:,} rows of the table have no pair: {', '.join(parts)}"]
+        parts.append(f"rows that name one file only, or none: {rows['unnamed']:,}")
+    return [f"rows of the table without a pair: {rows['num']:,}; {'; '.join(parts)}"]
 
 
 def tars_without(run: Run) -> list[str]:

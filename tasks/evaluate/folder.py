@@ -33,7 +33,8 @@ def check_folder(
     folder, inner = Path(output), [Path(output) / name for name in folders]
     try:
         others = [folder / name for name, mark in ours.items() if not _is_ours(folder / name, mark)]
-        others += [path for own in inner for path in _strangers(own)]
+        is_known = any((folder / name).exists() for name in ours)
+        others += [path for own in inner for path in _strangers(own, is_known)]
         above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         holding = next((location for location in sources if any(_is_in(own, location) for own in inner)), None)
     except (OSError, ValueError) as error:
@@ -65,14 +66,24 @@ def _is_ours(path: Path, mark: bytes) -> bool:
     return not path.exists() or mark in path.read_bytes()
 
 
-def _strangers(folder: Path) -> list[Path]:
-    """What is not ours of a folder for files with ids as names."""
+def is_id_name(name: str) -> bool:
+    """Whether a file of results, or one that is being written, can have this name: an id and an extension."""
+    return _ID.fullmatch(name) is not None
+
+
+def _strangers(folder: Path, is_known: bool) -> list[Path]:
+    """What is not ours of a folder for files with ids as names: all, unless this command has written beside it."""
     if not folder.is_dir():
         return [folder] if folder.exists() else []
-    return [path for path in folder.iterdir() if not _ID.fullmatch(path.name)]
+    return [path for path in folder.iterdir() if not (is_known and is_id_name(path.name) and path.is_file())]
 
 
 def _is_in(folder: Path, location: str) -> bool:
-    """Whether a location of sources, all of whose folders are read, has a folder in it."""
-    source = Path(location.split("**", maxsplit=1)[0])
-    return source.is_dir() and folder.resolve().is_relative_to(source.resolve())
+    """Whether a location of sources reads the files of a folder."""
+    own, source = folder.resolve(), Path(location)
+    if source.is_dir():
+        return own.is_relative_to(source.resolve())
+    if "**" in location:  # everything below what stands before
+        above = Path(location.split("**", maxsplit=1)[0]).absolute()
+        return any(each.match(str(above)) for each in (own, *own.parents))
+    return own.match(str(source.absolute().parent))

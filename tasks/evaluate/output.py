@@ -24,6 +24,7 @@ from aai.workspace.store import write_whole
 from tasks.evaluate.cells import Cell, Location
 from tasks.evaluate.figures import SECONDS, Figure, Sample
 from tasks.evaluate.folder import alone_in
+from tasks.evaluate.named_files import are_there, files_in, names_in, names_of, remove
 from tasks.evaluate.options import ComparisonOptions
 from tasks.evaluate.sounds import SOUNDS, write_sounds
 from tasks.evaluate.tables import markdown, plain
@@ -76,14 +77,16 @@ def stored(folder: Path, mark: str) -> Comparison | None:
         found = json.loads((folder / JSON).read_bytes())
     except (OSError, ValueError):
         return None
-    is_whole = all((folder / name).exists() for name in (MARKDOWN, PAGE, CELLS))
-    if not isinstance(found, dict) or found.get("mark") != mark or not is_whole:
+    if not isinstance(found, dict) or found.get("mark") != mark:
+        return None
+    names = names_of(folder / CELLS)
+    if names is None or not are_there(folder, names) or not {MARKDOWN, PAGE} <= files_in(folder):
         return None
     try:
         figures = [Figure(**{name: _number(name, value) for name, value in row.items()}) for row in found["figures"]]
-        names = [method["name"] for method in found["methods"]]
+        methods = [method["name"] for method in found["methods"]]
         seconds = {method["name"]: method["seconds_per_clip"] for method in found["methods"]}
-        return Comparison(folder, False, names, found["reference"], figures, seconds, found["notes"])
+        return Comparison(folder, False, methods, found["reference"], figures, seconds, found["notes"])
     except (KeyError, TypeError, AttributeError):  # somebody has changed it
         return None
 
@@ -111,13 +114,14 @@ def _write_files(  # noqa: PLR0913
 ) -> None:
     from tasks.evaluate.page import comparison_html  # it decodes sounds
 
-    (folder / JSON).unlink(missing_ok=True)
+    write_whole(folder / JSON, b'{"mark": null}\n')  # the folder is ours from here on, and not complete
     table, faults = _cells_table(results, clips, cells), list[str]()
     for name, values in _written(folder, run, clips, cells, faults).items():
         table = table.append_column(name, pa.array(values, pa.string()))
     results.notes.extend(
         f"{num:,} files cannot be read: {fault}; the next call tries again" for fault, num in Counter(faults).items()
     )
+    remove(folder, (names_of(folder / CELLS) or set()) - names_in(table))  # of an earlier comparison
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     write_whole(folder / CELLS, buffer.getvalue())
@@ -125,15 +129,6 @@ def _write_files(  # noqa: PLR0913
     write_whole(folder / PAGE, comparison_html(results, run, clips, cells).encode())
     described = _as_json(results, run, None if faults else mark)
     write_whole(folder / JSON, (json.dumps(described, indent=1) + "\n").encode())
-    _remove_unused(folder, table)
-
-
-def _remove_unused(folder: Path, cells: pa.Table) -> None:
-    """Remove the pictures and sounds of an earlier comparison that this one does not have."""
-    used = {path for name in ("image", "source", "mask", "sound") for path in cells[name].to_pylist()}
-    for path in (path for name in FOLDERS for path in (folder / name).glob("*")):
-        if str(path.relative_to(folder)) not in used:
-            path.unlink()
 
 
 def _markdown(results: Results) -> str:
@@ -144,18 +139,23 @@ def _markdown(results: Results) -> str:
     return title + _seconds_line(results) + tables + "\n".join(["", "## The methods", "", *methods, ""])
 
 
-def picture_bytes(run: Run, location: Mapping[str, Any]) -> tuple[bytes, str]:
-    """A picture's file and its extension; images of the collection become WebP.
+def picture_bytes(run: Run, location: Mapping[str, Any]) -> bytes:
+    """A picture's file, in the format that `_format` says.
 
     Raises:
         BadItem: it cannot be read.
         Transient: the store failed.
     """
     if "shard" in location:
-        return read_picture(run.workspace, location), location["format"]
+        return read_picture(run.workspace, location)
     data = read_content(location["uri"], location["offset"], location["num_bytes"], location["content_id"])
     pixels = images.decode(data, location["uri"], run.config.options(IngestOptions).images).pixels
-    return images.encode(pixels, "webp", _QUALITY), "webp"
+    return images.encode(pixels, "webp", _QUALITY)
+
+
+def _format(location: Mapping[str, Any]) -> str:
+    """The extension of a picture's file: images of the collection become WebP."""
+    return str(location["format"]) if "shard" in location else "webp"
 
 
 def _written(
@@ -170,7 +170,7 @@ def _written(
     edits = {cell.picture_id: cell.location for cell in cells if cell.location and cell.is_edit}
     images = _write(folder, PICTURES, pictures, lambda location: picture_bytes(run, location), faults)
     of_source = _write(folder, SOURCES, sources, lambda location: picture_bytes(run, location), faults)
-    masks = _write(folder, MASKS, edits, lambda location: (read_next(run.workspace, location, MASK), "png"), faults)
+    masks = _write(folder, MASKS, edits, lambda location: read_next(run.workspace, location, MASK), faults)
     sounds = write_sounds(folder, run, clips.to_pylist(), faults)
     return {
         "image": [images.get(cell.picture_id) if cell.location else None for cell in cells],
@@ -184,27 +184,28 @@ def _write(
     folder: Path,
     name: str,
     known: Mapping[str, Location],
-    read: Callable[[Location], tuple[bytes | None, str]],
+    read: Callable[[Location], bytes | None],
     faults: list[str],
 ) -> dict[str, str]:
     """Write the files that are not there into a folder of this name; the paths of those that can be read, by id."""
     if not known:
         return {}
     (folder / name).mkdir(exist_ok=True)
-    there = {path.stem: path for path in (folder / name).iterdir()}
+    there = files_in(folder / name)
 
     def put(key: str) -> str | None:
-        if key in there:
-            return f"{name}/{there[key].name}"
+        file = f"{key}.{'png' if name == MASKS else _format(known[key])}"
+        if file in there:
+            return f"{name}/{file}"
         try:
-            data, kind = read(known[key])
+            data = read(known[key])
         except BadItem as error:
             faults.append(error.sentence)
             return None
         if data is None:
             return None
-        write_whole(folder / name / f"{key}.{kind}", data)
-        return f"{name}/{key}.{kind}"
+        write_whole(folder / name / file, data)
+        return f"{name}/{file}"
 
     with ThreadPoolExecutor() as threads:
         paths = dict(zip(known, threads.map(put, known), strict=True))

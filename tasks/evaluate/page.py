@@ -235,7 +235,7 @@ class _Gathered:
 
     def _thumb(self, location: Location | None, name: str, alt: str) -> Thumb:
         try:
-            data, _ = picture_bytes(self._run, location or {})
+            data = picture_bytes(self._run, location or {})
             pixels = images.decode(data, name, images.RENDERED).pixels
         except (BadItem, Transient) as error:
             return Thumb(alt, problem=error.sentence)

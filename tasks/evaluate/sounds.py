@@ -11,6 +11,7 @@ from aai.media.files import read_content
 from aai.media.options import IngestOptions
 from aai.report import media
 from aai.workspace.store import write_whole
+from tasks.evaluate.named_files import files_in
 from tasks.runtime.run import Run
 
 SOUNDS = "sounds"
@@ -26,10 +27,12 @@ def write_sounds(folder: Path, run: Run, clips: Sequence[dict[str, Any]], faults
         Transient: the store failed.
     """
     (folder / SOUNDS).mkdir(exist_ok=True)
+    there = files_in(folder / SOUNDS)
 
     def put(clip: dict[str, Any]) -> str | None:
-        name = f"{SOUNDS}/{clip['clip_id']}.mp3"
-        if not (folder / name).exists():
+        file = f"{clip['clip_id']}.mp3"
+        name = f"{SOUNDS}/{file}"
+        if file not in there:
             try:
                 write_whole(folder / name, _mp3(run, clip))
             except BadItem as error:

@@ -129,16 +129,50 @@ def test_pictures_that_cannot_be_read_are_said_and_come_with_the_next_call(folde
     assert done.exit_code == 0, done.output
     assert f"{NUM_CLIPS * 2 - 1} files cannot be read: the shard is not there" in " ".join(done.output.split())
     assert "the shard is not there" in (out / "results.md").read_text()
-    of_earlier = out / "pictures" / f"{0:032x}.webp"
-    of_earlier.touch()
     done = call(*again)
     assert "cannot be read" not in done.output and f"wrote {out}/index.html" in " ".join(done.output.split())
     assert "nothing to do" in call(*again).output
-    assert not of_earlier.exists()
     monkeypatch.setattr("tasks.evaluate.compare.version", lambda _: "0.0.1")
     assert "wrote" in call(*again).output  # by another version
     rows = pq.read_table(out / "cells.parquet").to_pylist()
     assert sum(row["image"] is None for row in rows) == 1  # of the label that a clip lacks
+
+
+def test_only_pictures_that_an_earlier_comparison_names_are_removed(folder, first):
+    out = folder / "fewer"
+    assert call("evaluate", str(folder / "compare.yaml"), "-o", str(out)).exit_code == 0
+    rows = pq.read_table(out / "cells.parquet").to_pylist()
+    others = [out / "pictures" / f"{0:032x}.webp", out / rows[0]["image"].replace(".png", ".json")]
+    for path in others:
+        path.write_text("{}")
+    fewer = {**yaml.safe_load((folder / "compare.yaml").read_text()), "methods": METHODS[:2]}
+    (folder / "fewer.yaml").write_text(yaml.safe_dump(fewer))
+    assert call("evaluate", str(folder / "fewer.yaml"), "-o", str(out)).exit_code == 0
+    named = {row["image"] for row in rows if row["method"] in METHODS[:2]} - {None}
+    there = {f"pictures/{path.name}" for path in (out / "pictures").iterdir() if path not in others}
+    assert there == named < {row["image"] for row in rows} and all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize("harm", ["removed", "emptied", "table"])
+def test_a_damaged_comparison_is_written_anew(folder, first, harm):
+    out = folder / harm
+    again = ("evaluate", str(folder / "compare.yaml"), "-o", str(out))
+    assert call(*again).exit_code == 0
+    rows = pq.read_table(out / "cells.parquet").to_pylist()
+    sound, picture = out / rows[0]["sound"], out / rows[0]["image"]
+    if harm == "removed":
+        sound.unlink()
+        picture.unlink()
+    elif harm == "emptied":
+        sound.write_bytes(b"")
+        picture.write_bytes(b"")
+    else:
+        data = (out / "cells.parquet").read_bytes()
+        (out / "cells.parquet").write_bytes(data[:4] + b"x" * 600 + data[604:])
+    done = call(*again)
+    assert done.exit_code == 0 and f"wrote {out}/index.html" in " ".join(done.output.split())
+    assert pq.read_table(out / "cells.parquet").to_pylist() == rows
+    assert sound.stat().st_size and picture.stat().st_size and "nothing to do" in call(*again).output
 
 
 def test_a_wrong_method_is_named_before_any_work(folder, tmp_path):

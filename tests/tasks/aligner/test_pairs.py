@@ -83,8 +83,8 @@ def test_a_table_pairs_files_of_any_names(tmp_path):
     run = bank_with(tmp_path / "bank", names[:1], names[1:])
     found, notes = find_pairs(run, PairOptions(table=str(table)))
     assert found.num_rows == 2
-    missing = f"1 files do not exist or were rejected ({tmp_path}/sounds/z.flac)"
-    assert notes == [f"1 rows of the table have no pair: {missing}"]
+    missing = f"missing or rejected files: 1 ({tmp_path}/sounds/z.flac)"
+    assert notes == [f"rows of the table without a pair: 1; {missing}"]
     for name in ("sounds", "images"):
         (tmp_path / name).mkdir()
     assert folders_of(str(table)) == ([str(tmp_path / "sounds")], [str(tmp_path / "images")])
@@ -101,8 +101,8 @@ def test_rows_without_a_pair_are_counted_also_beside_a_file_of_several_clips(tmp
     append(run, "audio_vectors", [{"clip_id": second["clip_id"], "vector": [0.0] * 4}])
     found, notes = find_pairs(run, PairOptions(table=str(table)))
     assert found.num_rows == 2
-    missing = f"1 files do not exist or were rejected ({table.parent}/z.flac), 2 rows name one file only, or none"
-    assert notes[0] == f"3 rows of the table have no pair: {missing}"
+    missing = f"missing or rejected files: 1 ({table.parent}/z.flac); rows that name one file only, or none: 2"
+    assert notes[0] == f"rows of the table without a pair: 3; {missing}"
     assert folders_of(str(table)) == ([str(table.parent)], [str(table.parent)])  # not the folder above it
 
 
@@ -112,7 +112,7 @@ def test_of_many_missing_files_the_first_are_named(tmp_path):
     run = bank_with(tmp_path / "bank", [str(tmp_path / "a.flac")], [str(tmp_path / "1.jpg")])
     named = ", ".join(f"{tmp_path}/gone/{number}.flac" for number in range(3))
     assert find_pairs(run, PairOptions(table=str(table)))[1] == [
-        f"5 rows of the table have no pair: 5 files do not exist or were rejected ({named} and 2 more)"
+        f"rows of the table without a pair: 5; missing or rejected files: 5 ({named} and 2 more)"
     ]
     assert folders_of(str(table)) == ([str(tmp_path)], [str(tmp_path)])  # and not the folder that does not exist
 
@@ -156,8 +156,8 @@ def test_a_table_may_have_labels_and_captions_and_what_else_it_has_is_said(tmp_p
     ]
     assert notes == [
         "the table's columns split are not used: a training reads audio, image, label, caption",
-        "1 rows of the table name a pair of files that another row names, too: it counts once",
-        "1 pairs are in several rows with different labels or captions: the first by name counts",
+        "rows of the table whose pair of files another row names, too: 1; a pair counts once",
+        "pairs in several rows with different labels or captions: 1; the first by name counts",
     ]
 
 

@@ -15,6 +15,7 @@ from tasks.evaluate.page import plots_of
 from tasks.evaluate.tables import lines_of, markdown
 from tasks.stages import make_config, open_run
 from tasks.views.independence import dependent_metrics
+from tests.tasks.evaluate.comparison import write_comparison
 
 CLIPS = [f"clip {number}" for number in range(12)]
 LABELS = ["rain"] * 6 + ["fire"] * 6
@@ -166,8 +167,9 @@ def test_a_value_and_its_interval_have_as_many_decimals():
 
 @pytest.mark.parametrize("changed", [{}, {"figures": [3]}, {"figures": [{"metrics": "kid"}]}, {"methods": "mapper"}])
 def test_results_that_somebody_changed_are_written_anew(tmp_path, changed):
-    for name in ("results.md", "index.html", "cells.parquet"):
-        (tmp_path / name).touch()
+    write_comparison(tmp_path)
+    for name in ("results.md", "index.html"):
+        (tmp_path / name).write_text("whole")
     whole = {"mark": "m", "figures": [], "methods": [], "reference": "mapper", "notes": []}
     (tmp_path / "results.json").write_text(json.dumps(whole))
     assert stored(tmp_path, "m") and stored(tmp_path, "n") is None

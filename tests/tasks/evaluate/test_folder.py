@@ -31,9 +31,20 @@ def test_what_others_wrote_stays(tmp_path):
     for name in (f"{ID}.mp3", f".{ID}.mp3.part"):
         (tmp_path / "sounds" / name).touch()
     check_folder(str(tmp_path), OURS, ["sounds"])  # also of a call that was killed
+    (tmp_path / "sounds" / f"{ID}.d").mkdir()
+    assert f"{ID}.d" in refused(tmp_path)
+    (tmp_path / "sounds" / f"{ID}.d").rmdir()
     (tmp_path / "sounds" / "own.wav").touch()
     assert "own.wav" in refused(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "sounds"}, "nothing is written"
+
+
+def test_files_named_by_ids_are_of_others_where_no_results_are(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / f"{ID}.png").touch()
+    assert f"{ID}.png" in refused(tmp_path)
+    (tmp_path / "results.json").write_text('{"mark": null}')  # of a call that was killed
+    check_folder(str(tmp_path), OURS, ["pictures"])
 
 
 def test_a_file_in_the_way_is_named(tmp_path):
@@ -51,6 +62,10 @@ def test_results_do_not_become_recordings_of_the_bank(tmp_path):
     sounds = str(tmp_path / "sounds")
     assert sounds in refused(tmp_path, (sounds,)) and sounds in refused(tmp_path / "sounds" / "out", (sounds,))
     assert str(tmp_path) in refused(tmp_path / "out", (f"{tmp_path}/**/*.wav",))
+    for pattern in (f"{tmp_path}/*/*.wav", f"{tmp_path}/s?unds/*", f"{tmp_path}/s*/**/*.wav", f"{tmp_path}/sounds/*"):
+        empty = tmp_path.with_name("empty")
+        assert pattern in refused(tmp_path, (pattern,)), pattern
+        check_folder(str(empty), OURS, ["sounds"], (pattern,))
     check_folder(str(tmp_path / "out"), OURS, ["sounds"], (sounds, f"{tmp_path}/*.wav", "s3://bucket/sounds"))
 
 
