@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from flows.app.ballot import ballot, tally
 from flows.app.sweep import BankConfig, OutputFolder, sweep
-from flows.app.terminal import at_work, remark, sentences
+from flows.app.terminal import announce, at_work, remark, sentences
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,6 +73,7 @@ def compare(
         given: dict[str, Any] = {"config": config, "output": output}
         options = load_comparison(comparison, {name: str(path) for name, path in given.items() if path})
         opened = open_comparison(options, changed({}, changes))
+        opened.announce = announce
         check_sources(opened.base)
         with at_work(opened.base):
             done = opened.run()

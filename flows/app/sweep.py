@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.app.terminal import at_work, remark, sentences
+from flows.app.terminal import announce, at_work, remark, sentences
 
 if TYPE_CHECKING:
     from tasks.evaluate.sweep import Sweep
@@ -46,6 +46,7 @@ def sweep(
         settings = open_sweep(options, changed({}, changes))
         for setting, opened in settings.items():
             check_sources(opened.base)
+            opened.announce = announce
             with at_work(opened.base):
                 comparisons[setting] = opened.run()
         found = swept(options, comparisons, chooser_of(settings))

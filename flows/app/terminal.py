@@ -143,12 +143,17 @@ def progress(run: "Run") -> Iterator[None]:
 
 
 def announced(name: str, step: "Step", run: "Run") -> "StageSummary":
-    """Run a step; without a terminal for bars, as in a log file, print a line when it is finished."""
+    """Run a step, and say what it did."""
     summary = step(run)
+    announce(name, summary)
+    return summary
+
+
+def announce(name: str, summary: "StageSummary") -> None:
+    """Print a line on a step that is finished, unless there is a terminal for bars, or it did nothing."""
     if not sys.stderr.isatty() and (summary.new or summary.rejected):
         rejected = f", {summary.rejected:,} rejected" if summary.rejected else ""
         typer.echo(f"{name}: {summary.new:,} new{rejected} in {duration(summary.took_s)}", err=True)
-    return summary
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from tasks.measure import MEASURES
 from tasks.render import RENDERS
 from tasks.runtime import config as files
 from tasks.runtime.config import merge
+from tasks.runtime.driver import StageSummary
 from tasks.runtime.run import Run
 from tasks.runtime.source import QuerySource
 from tasks.runtime.stage import Source, Stage, sections_of
@@ -46,6 +47,8 @@ class Opened:
     base: Run
     runs: Mapping[str, Run]
     """By method."""
+    announce: Callable[[str, StageSummary], None] = lambda name, summary: None
+    """Called after each stage, with its name and the method's that it was for."""
     _done: set[tuple[str, str]] = field(default_factory=set)
     _notes: list[str] = field(default_factory=list)
 
@@ -124,7 +127,10 @@ class Opened:
 
     def _do(self, run: Run, stage: Stage, source: Source | None = None) -> None:
         run.watch, run.workers = self.base.watch, self.base.workers
-        if run.do(stage, source).stopped:
+        summary = run.do(stage, source)
+        method = next((f"{name}: " for name, own in self.runs.items() if own is run), "")
+        self.announce(f"{method}{stage.name}", summary)
+        if summary.stopped:
             raise KeyboardInterrupt
 
     def _note_faults(self, cells: Sequence[Cell]) -> None:

@@ -62,6 +62,12 @@ def test_the_terminal_shows_figures_and_what_is_missing(first, folder):
     assert text.endswith(f"wrote {folder}/comparison/index.html")
 
 
+def test_a_log_file_says_what_each_stage_did_for_which_method(first):
+    text = " ".join(first.split())
+    assert f"retrieve: {NUM_CLIPS} new in" in text and f"mapper: fit: {NUM_CLIPS} new in" in text
+    assert f"label: render: {NUM_CLIPS - 1} new" in text and "random: render" not in text
+
+
 def test_a_narrow_terminal_gets_tables_side_by_side_in_turn(folder, first):
     """No name and no number is cut."""
     done = CliRunner().invoke(app, ["evaluate", str(folder / "compare.yaml")], env={"COLUMNS": "60"})
