@@ -34,16 +34,17 @@ def ballot(  # noqa: PLR0913
 
     with sentences():
         from tasks.evaluate.ballot import BallotOptions, make_ballot
-        from tasks.evaluate.tally import KEY
+        from tasks.evaluate.tally import check_key, key_of
         from tasks.runtime.config import read_options
 
         page = output or folder / "ballot.html"
-        key = page.with_name(KEY)
+        key = key_of(page)
         check_output(page, "--output", lambda data: b"<title>AAI ballot</title>" in data)
         check_output(key, "--output", lambda data: b'"ballot"' in data)
         given = {"pairs": pairs, "methods": method or (), "question": question, "max_px": max_px, "seed": seed}
         options = read_options(BallotOptions, given, "`aai evaluate ballot --help` lists all there are")
         made = make_ballot(folder, options)
+        check_key(key, made.key["ballot"])
         write_output(key, (json.dumps(made.key, indent=1) + "\n").encode(), "--output")
         write_output(page, made.page.encode(), "--output")
     for note in made.notes:
@@ -56,7 +57,7 @@ def ballot(  # noqa: PLR0913
 def tally(
     votes: Votes,
     key: Annotated[
-        list[Path] | None, typer.Option(help="Key of the ballot; by default ballot-key.json beside the votes.")
+        list[Path] | None, typer.Option(help="Key of the ballot; by default all keys beside the votes.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write all figures to this file, as JSON.")

@@ -16,8 +16,7 @@ from aai.options import Options
 from tasks.evaluate.figures import plain_data
 from tasks.runtime.config import read_options
 
-KEY = "ballot-key.json"
-"""The name of a ballot's key, by default."""
+_KEY_ENDING = "-key.json"
 
 _MAX_BYTES = 200_000_000
 _SHARES = {"left": 1.0, "tie": 0.5, "right": 0.0}
@@ -61,25 +60,46 @@ class Tally:
         }
 
 
+def key_of(page: Path) -> Path:
+    """Where the key of a ballot's page is written: beside it, as ballot-key.json."""
+    return page.with_name(page.stem + _KEY_ENDING)
+
+
+def check_key(path: Path, ballot: str) -> None:
+    """Check that a ballot's key does not replace that of another one, whose votes could no longer be counted.
+
+    Raises:
+        BadConfig: there is a key of another ballot, or another file.
+    """
+    if path.exists() and ballot not in _read_keys([path]):
+        raise BadConfig(
+            "it is the key of another ballot, whose votes need it: name another page by --output, or move the key away",
+            uri=str(path),
+        )
+
+
 def tally(paths: Sequence[Path], keys: Sequence[Path] = (), seed: int = 0) -> Tally:
     """Count the votes in some files.
 
     Args:
         paths: files of votes. Of two votes of a voter on a pair the one in the file that was saved last counts.
-        keys: keys of the ballots; by default those beside the votes or in the current folder.
+        keys: keys of the ballots; by default all beside the votes or in the current folder.
         seed: of the resamples.
 
     Raises:
         BadConfig: a file cannot be used, a ballot has no key, or there are no votes.
     """
     files = [_read_votes(path) for path in paths]
-    known = _read_keys(keys or dict.fromkeys(folder / KEY for folder in [*(path.parent for path in paths), Path()]))
+    keys = keys or _keys_beside(paths)
+    known = _read_keys(keys)
     notes: list[str] = []
     cast: dict[tuple[str, str, str], str] = {}
     counts = Counter[str]()
     for path, votes in sorted(zip(paths, files, strict=True), key=lambda each: _saved_s(each[1])):
         if votes.ballot not in known:
-            raise BadConfig(f"the key of its ballot is not there: name {KEY} by --key", uri=str(path))
+            others = f"{', '.join(map(str, keys))}: keys of other ballots; " if keys else ""
+            sentence = "the key of its ballot is not there: name the one that was written beside the page by --key"
+            raise BadConfig(others + sentence, uri=str(path))
         for vote in votes.votes:
             place = votes.ballot, vote.pair, votes.voter
             counts["unknown"] += vote.pair not in known[votes.ballot]
@@ -110,13 +130,18 @@ def _read_votes(path: Path) -> _VotesFile:
     return read_options(_VotesFile, _read_json(path, _WHERE), _WHERE, str(path))
 
 
-def _read_keys(paths: Sequence[Path] | Mapping[Path, None]) -> dict[str, dict[str, dict[str, str]]]:
+def _keys_beside(votes: Sequence[Path]) -> list[Path]:
+    """Files beside the votes or in the current folder that are keys of ballots by their name and contents."""
+    folders = dict.fromkeys([*(path.parent for path in votes), Path()])
+    found = sorted(path for folder in folders for path in folder.glob(f"*{_KEY_ENDING}"))
+    return [path for path in found if path.is_file() and b'"ballot"' in path.read_bytes()]
+
+
+def _read_keys(paths: Sequence[Path]) -> dict[str, dict[str, dict[str, str]]]:
     """The pairs of each ballot: clip, and the method of each side."""
     known: dict[str, dict[str, dict[str, str]]] = {}
     for path in paths:
-        if isinstance(paths, Mapping) and not path.exists():
-            continue
-        key = _read_json(path, f"{KEY} is what `aai evaluate ballot` writes beside the page")
+        key = _read_json(path, "`aai evaluate ballot` writes a ballot's key beside its page")
         try:
             known[key["ballot"]] = {
                 pair: {"clip_id": _text(row["clip_id"])}

@@ -134,6 +134,21 @@ def test_a_page_of_another_kind_is_not_replaced(folder, tmp_path):
     assert done.exit_code == 2 and "this command did not write it" in done.output
 
 
+def test_a_second_ballot_leaves_the_first_and_its_key(folder, tmp_path):
+    def write(*arguments: str):
+        return CliRunner().invoke(app, ["evaluate", "ballot", str(folder), *arguments])
+
+    page, other = tmp_path / "ballot.html", tmp_path / "other.html"
+    assert write("-o", str(page)).exit_code == write("-o", str(page)).exit_code == 0
+    files = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    refused = write("-o", str(page), "--pairs", "3")
+    assert refused.exit_code == 2 and "ballot-key.json: it is the key of another ballot" in " ".join(
+        refused.output.split()
+    )
+    assert write("-o", str(other), "--pairs", "3").exit_code == 0 and (tmp_path / "other-key.json").exists()
+    assert files.keys() < set(tmp_path.iterdir()) and all(path.read_bytes() == data for path, data in files.items())
+
+
 @pytest.mark.parametrize("question", ["", "why " * 200])
 def test_a_question_that_cannot_be_is_refused_in_a_sentence(folder, tmp_path, question):
     page = tmp_path / "ballot.html"

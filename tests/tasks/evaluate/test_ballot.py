@@ -13,7 +13,7 @@ from PIL import Image
 
 from aai.errors import BadConfig
 from tasks.evaluate.ballot import BallotOptions, make_ballot
-from tasks.evaluate.tally import KEY, tally
+from tasks.evaluate.tally import check_key, key_of, tally
 from tests.tasks.evaluate.comparison import METHODS, write_comparison
 
 
@@ -110,7 +110,7 @@ def test_edits_of_one_photo_are_compared_with_one_another(tmp_path):
 def voted(folder, tmp_path):
     """A key, and votes for the method that comes first in METHODS, with a tie now and then."""
     made = make_ballot(folder, BallotOptions())
-    (tmp_path / KEY).write_text(json.dumps(made.key))
+    key_of(tmp_path / "ballot.html").write_text(json.dumps(made.key))
 
     def votes(voter: str, **others) -> dict:
         cast = []
@@ -170,6 +170,24 @@ def test_votes_on_unknown_pairs_are_counted_apart(voted):
     counted = tally([folder / "votes-a.json"])
     assert counted.ranking.num_votes == 11
     assert counted.notes == ["1 votes are on pairs that their ballot does not have, and do not count"]
+
+
+def test_a_key_is_found_by_its_ballot_and_never_replaced_by_that_of_another(voted):
+    folder, votes, write = voted
+    write("votes-a.json", votes("a"))
+    key_of(folder / "ballot.html").rename(folder / "second-key.json")
+    write("ballot-key.json", {"ballot": "another", "pairs": {}})
+    write("ssh-key.json", {"private": "no ballot"})
+    assert tally([folder / "votes-a.json"]).ranking.num_votes == 11
+    check_key(folder / "second-key.json", votes("a")["ballot"])
+    check_key(folder / "third-key.json", "new")
+    for name in ("ballot-key.json", "ssh-key.json"):
+        with pytest.raises(BadConfig) as error:
+            check_key(folder / name, votes("a")["ballot"])
+        assert error.value.uri == str(folder / name)
+    (folder / "second-key.json").unlink()
+    with pytest.raises(BadConfig, match=r"ballot-key.json: keys of other ballots; the key of its ballot is not there"):
+        tally([folder / "votes-a.json"])
 
 
 @pytest.mark.parametrize(
