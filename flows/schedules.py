@@ -21,4 +21,6 @@ def check_schedule(schedule: str, key: str) -> None:
     try:
         asyncio.run(parsed.get_dates(1))
     except ValueError as error:
-        raise BadConfig(f"{schedule!r} never comes: no such month has this day", key=key) from error
+        raise BadConfig(
+            f"{schedule!r} never comes: no such month has this day, or its year is over", key=key
+        ) from error

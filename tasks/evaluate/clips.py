@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ _COLUMNS = (
     "clip_id", "label", "caption", "licence", "attributes", "uri", "offset", "num_bytes", "content_id", "start_s",
     "duration_s",
 )  # fmt: skip
+_REASONS = """
+    SELECT r.id, arg_max(r.sentence, r.rejected_at) AS sentence FROM rejects r SEMI JOIN lacking l ON r.id = l.id
+    WHERE r.part_of IS NULL GROUP BY r.id
+"""
 _WITH_VECTORS = "SELECT c.* FROM present_clips c SEMI JOIN aligned_vectors v ON c.clip_id = v.clip_id ORDER BY clip_id"
 
 
@@ -35,6 +40,18 @@ def chosen_clips(run: Run, options: ComparisonOptions) -> tuple[pa.Table, int]:
         if not found.num_rows:
             raise BadConfig(f"no clip meets the conditions; {labels_sentence(labels_of(query))}", key="clips")
     return _evenly(found, chosen.limit), found.num_rows
+
+
+def reasons_without_cue(run: Run, clip_ids: Sequence[str]) -> Counter[str]:
+    """How many of some clips without a cue were rejected for which reason; those that were not, for none."""
+    found: dict[str, str] = {}
+    for table in ("neighbours", "cues"):
+        if table in run.recipes:
+            of_table, lacking = {"rejects": run.recipe(table)}, pa.table({"id": pa.array(clip_ids, pa.string())})
+            with run.query(of_table, extra={"lacking": lacking}) as query:
+                rows = query.table(_REASONS).to_pylist()
+            found |= {row["id"]: row["sentence"] for row in rows}
+    return Counter(found.get(clip_id, "there is no cue") for clip_id in clip_ids)
 
 
 def truths_of(clips: pa.Table) -> dict[str, np.ndarray]:

@@ -14,14 +14,14 @@ import pyarrow as pa
 from aai.errors import BadConfig
 from aai.identity import content_id
 from tasks.evaluate.cells import Cell, collection_cells, image_ids, jobs_of, rendered_cells
-from tasks.evaluate.clips import chosen_clips, own_images, truths_of
+from tasks.evaluate.clips import chosen_clips, own_images, reasons_without_cue, truths_of
 from tasks.evaluate.edits import Edits, generated_sources, set_generated, set_photos
 from tasks.evaluate.figures import SECONDS, Sample, figures_of, undefined
 from tasks.evaluate.folder import check_folder
 from tasks.evaluate.measuring import Items, measured_cells, vectors_by_method
 from tasks.evaluate.options import ComparisonOptions, Method
 from tasks.evaluate.output import FOLDERS, OURS, Comparison, Results, stored, write
-from tasks.evaluate.prompts import name_of
+from tasks.evaluate.prompts import is_edit, name_of
 from tasks.fit import CUES
 from tasks.measure import MEASURES
 from tasks.render import RENDERS
@@ -37,6 +37,9 @@ from tasks.views.lookup import look_up
 
 _SHARED = ("aligned_vectors", "index", "neighbours")
 """What every comparison needs of the bank, beside the cues."""
+
+_OF_THE_BANK = ("workspace", "audio", "images", "metadata", "seed")
+"""Keys of the configuration that no method can change."""
 
 
 @dataclass
@@ -84,7 +87,9 @@ class Opened:
         if method.pictures != "rendered":
             if method.pictures == "retrieved":
                 self._make(run, ("neighbours",))
-            return collection_cells(run, method, self.options, clips)
+            cells = collection_cells(run, method, self.options, clips)
+            self._note_lacking(method, cells, clips)
+            return cells
         if method.needs_cues:
             self._make(run, CUES.upstream(run.config))
             if CUES.table not in run.recipes:
@@ -93,6 +98,7 @@ class Opened:
                 some = query.table("SELECT n.* FROM neighbours n SEMI JOIN selected s ON n.clip_id = s.clip_id")
             self._do(run, CUES, QuerySource(run, CUES, {"neighbours": some}))
         source = rendered_cells(run, method, self.options, clips)
+        self._note_lacking(method, source.cells, clips)
         self._do(run, RENDERS, source)
         source.locate()
         self._set_sources(method, source.cells, clips)
@@ -132,6 +138,14 @@ class Opened:
         self.announce(f"{method}{stage.name}", summary)
         if summary.stopped:
             raise KeyboardInterrupt
+
+    def _note_lacking(self, method: Method, cells: Sequence[Cell], clips: pa.Table) -> None:
+        """Say of which clips a method has no picture to begin with, as they have no cue or no image."""
+        if all(is_edit(prompt) for prompt in self.options.prompts) and method.pictures != "rendered":
+            return  # it makes no edits
+        if lacking := sorted(set(clips["clip_id"].to_pylist()) - {cell.clip_id for cell in cells}):
+            for reason, num in reasons_without_cue(self.runs[method.name], lacking).most_common():
+                self._notes.append(f"{method.name}: clips without pictures: {num:,} ({reason})")
 
     def _note_faults(self, cells: Sequence[Cell]) -> None:
         faults = Counter((cell.method, cell.fault or "it was rejected") for cell in cells if cell.location is None)
@@ -219,7 +233,11 @@ def open_comparison(options: ComparisonOptions, changes: Mapping[str, Any]) -> O
     runs = {}
     for method in options.methods:
         try:
-            runs[method.name] = open_run(make_config(**merge(keys, method.changes)))
+            config = make_config(**merge(keys, method.changes))
+            for key in _OF_THE_BANK:
+                if getattr(config, key) != getattr(base.config, key):
+                    raise BadConfig("all methods use the bank's: leave it out, or compare another bank", key=key)
+            runs[method.name] = open_run(config)
             jobs_of(runs[method.name], method, options)  # before any work
         except BadConfig as error:
             raise BadConfig(f"{error.key}: {error.sentence}", key=f"methods.{method.name}") from error

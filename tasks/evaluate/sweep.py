@@ -56,6 +56,7 @@ _WITNESS: dict[Measure, str] = {"judge": CLIP_SCORE, "audio_judge": CLIP_SCORE, 
 """What tells a gain of candidates where all that is read by default is of the model that chose them."""
 
 _MIN_CLIPS = 2
+_ONE_CLIP = "one clip shows no difference: choose several"
 _WHERE = "docs/EVALUATE.md lists all there are"
 
 
@@ -201,6 +202,8 @@ def open_sweep(options: SweepOptions, changes: Mapping[str, Any]) -> dict[Settin
     Raises:
         BadConfig: a configuration is wrong; `key` names it.
     """
+    if options.clips.limit == 1:
+        raise BadConfig(_ONE_CLIP, key="clips.limit")
     return {setting: open_comparison(options.comparison(setting), changes) for setting in options.vary}
 
 
@@ -236,7 +239,7 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
         num_clips = max(num_clips, len({row["clip_id"] for row in rows}))
         curves += own
     if num_clips < _MIN_CLIPS:
-        raise BadConfig("one clip shows no difference: choose several", key="clips")
+        raise BadConfig(_ONE_CLIP, key="clips")
     enough = {setting: _enough([own for own in curves if own.setting == setting]) for setting in comparisons}
     seconds = {setting: _seconds(options, setting, comparison) for setting, comparison in comparisons.items()}
     return Sweep(curves, enough, seconds, num_clips, notes)

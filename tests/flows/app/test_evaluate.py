@@ -187,6 +187,27 @@ def test_a_wrong_method_is_named_before_any_work(folder, tmp_path):
     assert done.exit_code == 2 and "methods.mine: fit.step: there is no such key" in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize(("key", "value"), [("workspace", "other"), ("seed", 4), ("images", "sounds")])
+def test_what_is_the_banks_is_refused_of_a_method(folder, tmp_path, key, value):
+    mine = {"methods": ["mapper", {"name": "mine", "set": {key: value}}]}
+    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(mine))
+    done = call("evaluate", str(tmp_path / "compare.yaml"), "-c", str(folder / "aai.yaml"))
+    assert done.exit_code == 2 and f"methods.mine: {key}: all methods use the bank's" in " ".join(done.output.split())
+    assert not (folder / "other").exists()
+
+
+def test_clips_without_a_cue_are_counted(folder, first):
+    by_label = {"name": "by label", "set": {"retrieve.method": "label"}}
+    (folder / "lacking.yaml").write_text(
+        yaml.safe_dump({"methods": ["mapper", by_label], "prompts": [PROMPT], "output": "lacking"})
+    )
+    done = call("evaluate", str(folder / "lacking.yaml"))
+    assert done.exit_code == 0 and "by label: clips without pictures: 1 (it has no label" in " ".join(
+        done.output.split()
+    )
+    assert "mapper: clips without" not in done.output
+
+
 def test_a_folder_of_others_is_refused_before_any_work(folder, first, tmp_path):
     (tmp_path / "index.html").write_text("my site")
     pictures, new = list((folder / "bank").rglob("*.tar")), ("--set", "render.steps=2")

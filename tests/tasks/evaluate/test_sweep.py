@@ -13,7 +13,7 @@ from aai.cues.options import FitOptions
 from aai.errors import BadConfig
 from tasks.evaluate.output import Comparison
 from tasks.evaluate.recommended import RECOMMENDED, usage
-from tasks.evaluate.sweep import SweepOptions, load_sweep, swept
+from tasks.evaluate.sweep import SweepOptions, load_sweep, open_sweep, swept
 from tasks.evaluate.sweep_output import JSON, MARKDOWN, PAGE, write_sweep
 from tasks.stages import load_config
 
@@ -35,6 +35,11 @@ def compared(
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "cells.parquet")
     return Comparison(folder, True, list(methods), next(iter(methods)), [], seconds or {}, ["a note"])
+
+
+def test_one_clip_is_refused_before_any_work():
+    with pytest.raises(BadConfig, match="one clip shows no difference"):
+        open_sweep(SweepOptions(config="none.yaml", vary={"steps": (0, 8)}, clips={"limit": 1}), {})
 
 
 def test_settings_are_methods_of_comparisons():
