@@ -54,11 +54,17 @@ def reasons_without_cue(run: Run, clip_ids: Sequence[str]) -> Counter[str]:
     return Counter(found.get(clip_id, "there is no cue") for clip_id in clip_ids)
 
 
-def truths_of(clips: pa.Table) -> dict[str, np.ndarray]:
-    """The clips' own degrees in their metadata, by column; NaN where there is none."""
+def truths_of(clips: pa.Table, notes: list[str]) -> dict[str, np.ndarray]:
+    """The clips' own degrees in their metadata, by column: NaN where there is none, or no number, which is noted."""
     attributes = [json.loads(text or "{}") for text in clips["attributes"].to_pylist()]
-    names = [str(metric.truth) for metric in DEGREES.values()]
-    return {name: np.array([_number(row.get(name)) for row in attributes]) for name in names}
+    truths = {}
+    for name in (str(metric.truth) for metric in DEGREES.values()):
+        given = [row.get(name) for row in attributes]
+        truths[name] = np.array([_number(value) for value in given])
+        wrong = [value for value, own in zip(given, truths[name], strict=True) if value is not None and math.isnan(own)]
+        if wrong:
+            notes.append(f"{name}: values in the metadata that are no numbers: {len(wrong):,}, such as {wrong[0]!r}")
+    return truths
 
 
 def own_images(run: Run, clips: pa.Table, num_notes: list[str]) -> dict[str, dict[str, Any]]:
@@ -92,6 +98,7 @@ def _evenly(clips: pa.Table, num: int) -> pa.Table:
 
 def _number(value: Any) -> float:
     try:
-        return float(math.nan if value is None else value)
+        number = float(math.nan if value is None else value)
     except (TypeError, ValueError):
         return math.nan
+    return number if math.isfinite(number) else math.nan

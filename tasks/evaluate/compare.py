@@ -173,7 +173,7 @@ class Opened:
         sample = Sample(
             clip_ids=list(known),
             labels=[row["label"] for row in known.values()],
-            truths=truths_of(clips),
+            truths=truths_of(clips, self._notes),
             methods=list(self.runs),
             reference=self.options.compared_with,
             prompts=[name_of(prompt) for prompt in self.options.prompts],
@@ -208,6 +208,7 @@ class Opened:
             self.base.recipe("measures"),
             self.base.recipe("aligned_vectors"),
             items.digest(),
+            image_ids(self.base, self.options.num_images),
             sorted(
                 (cell.method, cell.clip_id, cell.prompt, cell.seed, cell.picture_id, cell.location is None)
                 for cell in cells

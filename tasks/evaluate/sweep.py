@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
-from pydantic import Field, StrictInt, field_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 
 from aai.errors import BadConfig
 from aai.evaluate.curves import Curve, curve_of
@@ -103,6 +103,17 @@ class SweepOptions(PictureOptions):
             if names.count(name) > 1:
                 raise ValueError(f"{name} is listed twice: leave one out")
         return names
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "SweepOptions":
+        if self.chosen_by and "candidates" not in self.vary:
+            raise ValueError("`chosen_by` is of candidates, which are not varied: leave it out")
+        given = Method(name="all", set=self.set).changes
+        for setting in self.vary:
+            section, _, key = KEYS[setting][0].partition(".") if setting in KEYS else ("", "", "")
+            if key in given.get(section, {}):
+                raise ValueError(f"`{section}.{key}` of `set` is what `{setting}` varies: leave one of them out")
+        return self
 
     def comparison(self, setting: Setting) -> ComparisonOptions:
         """The comparison of a setting's values."""
@@ -231,8 +242,13 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
         rows = pq.read_table(comparison.folder / CELLS).to_pylist()
         names = _qualities(options, setting, rows, chooser)
         own = [curve for name in names if (curve := _curve(options, setting, name, rows, chooser))]
+        unmeasured = [name for name in options.metrics if name not in {curve.metric for curve in own}]
+        notes += [f"{setting}: no picture has the metric {name}" for name in unmeasured]
         if not own:
-            raise _unmeasured(rows, comparison.notes)
+            usable = [
+                name for name in METRICS if not METRICS[name].of_set and _curve(options, setting, name, rows, chooser)
+            ]
+            raise _unmeasured(usable, comparison.notes)
         notes += [note for note in comparison.notes if note not in notes]
         if all(point.gap.value == 0 for each in own for point in each.curve.points):
             notes.append(f"{setting}: all values give the same quality: no effect, or too few clips to show one")
@@ -245,10 +261,10 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
     return Sweep(curves, enough, seconds, num_clips, notes)
 
 
-def _unmeasured(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> BadConfig:
+def _unmeasured(usable: Sequence[str], notes: Sequence[str]) -> BadConfig:
     """No picture has a metric of the sweep."""
-    if known := [name for name in METRICS if any(row.get(name) is not None for row in rows)]:
-        return BadConfig(f"no picture has one of these metrics: choose from {', '.join(known)}", key="metrics")
+    if usable:
+        return BadConfig(f"no picture has one of these metrics: choose from {', '.join(usable)}", key="metrics")
     return BadConfig("; ".join(["there is no picture to measure", *notes]))
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from aai.models.joint import load_joint
 from aai.profiles import PROFILES
 from flows.app.cli import app
+from tasks.evaluate.cells import image_ids
 from tests.collection import CLIPS, NUM_CLIPS, write_collection
 from tests.flows.app.test_report import CHROMIUM, DRIVER, FLAGS
 from tests.models.joint_encoders import write_gemma
@@ -140,6 +141,8 @@ def test_pictures_that_cannot_be_read_are_said_and_come_with_the_next_call(folde
     assert "nothing to do" in call(*again).output
     monkeypatch.setattr("tasks.evaluate.compare.version", lambda _: "0.0.1")
     assert "wrote" in call(*again).output  # by another version
+    monkeypatch.setattr("tasks.evaluate.compare.image_ids", lambda run, num: image_ids(run, num)[1:])
+    assert "wrote" in call(*again).output  # the collection has other images, so KID has another value
     rows = pq.read_table(out / "cells.parquet").to_pylist()
     assert sum(row["image"] is None for row in rows) == 1  # of the label that a clip lacks
 

@@ -42,6 +42,35 @@ def test_one_clip_is_refused_before_any_work():
         open_sweep(SweepOptions(config="none.yaml", vary={"steps": (0, 8)}, clips={"limit": 1}), {})
 
 
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"chosen_by": "clip_score"}, "which are not varied"),
+        ({"set": {"retrieve.num_neighbours": 7}}, "what `neighbours` varies"),
+        ({"set": {"retrieve": {"num_neighbours": 7}}}, "what `neighbours` varies"),
+    ],
+)
+def test_keys_without_effect_are_refused(keys, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        SweepOptions(vary={"neighbours": (1, 2)}, **keys)
+
+
+def test_a_metric_that_no_picture_has_is_named(tmp_path):
+    options = SweepOptions(vary={"steps": (0, 8)}, metrics=("judge_phenomenon", "iis_rank"))
+    found = swept(options, {"steps": compared(tmp_path / "a", {"steps 0": 0.5, "steps 8": 1.0})})
+    assert "steps: no picture has the metric iis_rank" in found.notes
+    assert {curve.metric for curve in found.curves} == {"judge_phenomenon"}
+
+
+def test_only_metrics_that_have_a_curve_are_offered(tmp_path):
+    """The rank correlation of a degree needs several clips of a label."""
+    comparison = compared(tmp_path / "a", {"steps 0": 0.5, "steps 8": 1.0})
+    rows = [row | {"label": row["clip_id"]} for row in pq.read_table(tmp_path / "a" / "cells.parquet").to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a" / "cells.parquet")
+    with pytest.raises(BadConfig, match=r"choose from judge_phenomenon, clip_score$"):
+        swept(SweepOptions(vary={"steps": (0, 8)}, metrics=("judge_intensity",)), {"steps": comparison})
+
+
 def test_settings_are_methods_of_comparisons():
     options = SweepOptions(
         vary={"steps": (8, 0), "rows": (1, 2), "candidates": (1, 4)}, set={"render.steps": 9}, chosen_by="clip_score"
