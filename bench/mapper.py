@@ -3,9 +3,11 @@
     python bench/mapper.py [--methods shipped shipped+adapter] [--num 12] [--steps 600] [--templates "a photo of *"]
 
 The bank is the demo's: its clips, and the images retrieved for them. The clips of the pictures are held out, `num` of
-each phenomenon, with a seed for each picture. `learned` is a mapper trained on the bank, `+adapter` refines a mapper on
-the images retrieved for the held-out clip, and `inversion` is textual inversion on these images. Figures have 95 %
-intervals, bootstrapped by clip within phenomena. Differences are paired with those of the first method.
+each phenomenon, with a seed for each picture. `learned` is a mapper trained on the bank, `+adapter` refines a mapper
+on the images retrieved for the held-out clip, `inversion` is textual inversion on these images, and `words` are plain
+words without degrees. `truth` is an upper bound: cues of the words for each clip's true phenomenon, intensity and
+tone, so what it lacks is lost in rendering or by the judge. Figures have 95 % intervals, bootstrapped by clip within
+phenomena. Differences are paired with those of the first method.
 """
 
 import argparse
@@ -31,8 +33,9 @@ from aai.retrieve.options import RetrieveOptions
 from aai.tiny.clips import Clip, sample_clips
 from aai.tiny.collection import IMAGE_SHARES, SEED, sample_recordings
 from aai.tiny.judge import load_judge
+from aai.tiny.scenes import Scene, sample_scenes
 from aai.tiny.scenes import render as paint
-from aai.tiny.scenes import sample_scenes
+from aai.tiny.training.diffusion import CaptionSampler
 from aai.tiny.vocabulary import BACKGROUNDS, PHENOMENA, caption
 from aai.tiny.world import RENDER, World
 from tasks.runtime.image_prompts import ImagePrompts, prompts_of
@@ -126,6 +129,14 @@ class Bank:
         fitted = {cue.clip_id: cue.vector for cue in Fitter(self.world.diffusion, network, options, 0).fit(self.fresh)}
         return torch.stack([fitted[clip.clip_id] for clip in self.fresh])
 
+    @torch.inference_mode()
+    def true_cues(self) -> torch.Tensor:
+        """Cues of the held-out clips' true phenomena, and of words interpolated at their true intensity and tone."""
+        pipeline = self.world.diffusion.pipeline
+        words = CaptionSampler(pipeline.tokenizer, pipeline.text_encoder.get_input_embeddings())
+        scenes = [Scene("noun", clip.phenomenon, intensity=clip.intensity, tone=clip.tone) for clip in self.held_out]
+        return words.vectors(scenes).float()
+
     def score(self, cues: torch.Tensor | None) -> dict[str, Scores]:
         """Pictures of each use, or those of plain words, as the judge reads them."""
         return {use: self._score(use, number, cues) for number, use in enumerate(USES)}
@@ -203,10 +214,24 @@ def show(bank: Bank, found: dict[str, dict[str, Scores]], took_s: dict[str, floa
     Console(width=170).print(table, paired)
 
 
+def cues_of(bank: Bank, method: str, network: CueMapper, args: argparse.Namespace) -> torch.Tensor | None:
+    """The held-out clips' cues by a method; none for plain words."""
+    if method == "words":
+        return None
+    if method == "truth":
+        return bank.true_cues()
+    if method == "inversion":
+        start = bank.world.diffusion.word_embeddings(PHENOMENA).mean(0, keepdim=True).float().expand(2, -1).clone()
+        return bank.refined(FreeCue(start), FitOptions(steps=args.inversion_steps, learning_rate=0.1, prior_weight=0.0))
+    if method.endswith("adapter"):
+        return bank.refined(network, FitOptions(steps=args.fit_steps))
+    return bank.cues(network)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("shipped", "learned", "learned+adapter", "shipped+adapter", "inversion", "words")
+    names = ("shipped", "learned", "learned+adapter", "shipped+adapter", "inversion", "words", "truth")
     parser.add_argument("--methods", nargs="+", choices=names, default=list(names))
     parser.add_argument("--num", type=int, default=12, help="held-out clips of each phenomenon")
     parser.add_argument("--images", type=int, default=2_000, help="images of the bank")
@@ -218,8 +243,6 @@ def main() -> None:
     parser.add_argument("--inversion-steps", type=int, default=48)
     args = parser.parse_args()
     bank, found, took_s, learned = Bank(args.num, args.images, args.sampler_steps), {}, {}, None
-    start = bank.world.diffusion.word_embeddings(PHENOMENA).mean(0, keepdim=True).float().expand(2, -1).clone()
-    inversion = FitOptions(steps=args.inversion_steps, learning_rate=0.1, prior_weight=0.0)
     assert bank.fresh, "held-out clips are embedded before anything is timed"
     for method in args.methods:
         if learned is None and method.startswith("learned"):
@@ -227,13 +250,8 @@ def main() -> None:
                 {"steps": args.steps, "image_share": args.image_share}, args.templates and tuple(args.templates)
             )
         network = learned if method.startswith("learned") else bank.world.mapper
-        started_s, cues = time.process_time(), None
-        if method == "inversion":
-            cues = bank.refined(FreeCue(start), inversion)
-        elif method.endswith("adapter"):
-            cues = bank.refined(network, FitOptions(steps=args.fit_steps))
-        elif method != "words":
-            cues = bank.cues(network)
+        started_s = time.process_time()
+        cues = cues_of(bank, method, network, args)
         took_s[method] = (time.process_time() - started_s) / len(bank.held_out)
         found[method] = bank.score(cues)
         show(bank, found, took_s)
