@@ -154,7 +154,7 @@ METRICS = {
         Metric(
             AIS_Z,
             "AIS-z",
-            "audio-image similarity: standard deviations above the method's other images; higher is better",
+            "audio-image similarity: standard deviations above the method's other images (5 or more); higher is better",
             source=_MACS,
             low=-math.inf,
             high=math.inf,
@@ -324,7 +324,9 @@ def agreement(
         return Agreement()
     names, x, y = np.asarray(groups, object), truth.astype(float), measured.astype(float)
     for name in dict.fromkeys(groups):
-        x, y = (np.where(names == name, each - each[names == name].mean(), each) for each in (x, y))
+        own = names == name
+        spread = np.ptp(x[own]) > 0  # equal values differ from their mean by rounding
+        x, y = (np.where(own, each - each[own].mean() if spread else 0, each) for each in (x, y))
     rank, variance = mean_rank_correlation(groups, truth, measured), float(x @ x)
     slope = float(x @ y) / variance if variance > 0 else None
     return Agreement(None if math.isnan(rank) else rank, float((measured - truth).mean()), slope)

@@ -52,8 +52,8 @@ def note(counts: Counter[str]) -> str:
     """A sentence on how often another candidate than the first was kept."""
     if not counts[CHOSEN]:
         return ""
-    unmeasured = f"; {counts[UNMEASURED]:,} could not be measured" if counts[UNMEASURED] else ""
-    return f"of {counts[CHOSEN]:,} pictures with candidates {counts[OTHERS]:,} are not the first{unmeasured}"
+    unmeasured = f", could not be measured: {counts[UNMEASURED]:,}" if counts[UNMEASURED] else ""
+    return f"pictures with candidates: {counts[CHOSEN]:,}, another than the first: {counts[OTHERS]:,}{unmeasured}"
 
 
 def _independent(config: Config, job: Job) -> Measure:

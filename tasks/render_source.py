@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from aai.errors import BadConfig
 from aai.jobs.job import Job, fields_of, seeds_under
-from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
+from aai.jobs.selection import CueFilter, labels_of, remark_on, select_cues, without_match
 from aai.workspace import Query
 from tasks.choice import dependence_of
 from tasks.combinations import BLOCK, COMBINATION, COMBINATIONS_AT_ONCE, Combinations
@@ -105,16 +105,14 @@ class RenderSource:
 
     def warnings(self) -> list[str]:
         """Sentences about filters that select no cue, options that do not suit the model, and frequent faults."""
-        empty = {
-            (job.position, key) for job, key, cue_filter in self._filters() if not self._selected[cue_filter].num_rows
+        of_filters = {
+            f"{job.position}: {remark}"
+            for job, key, cue_filter in self._filters()
+            if (remark := remark_on(cue_filter, self._selected[cue_filter], self._labels, key))
         }
         return (
             self._advice
-            + [
-                f"{position}: {'no cue passes its filter' if key == 'cues' else f'no cue passes the filter of {key}'}; "
-                f"{labels_sentence(self._labels)}"
-                for position, key in sorted(empty)
-            ]
+            + sorted(of_filters)
             + [
                 f"{num:,} of the pictures cannot be rendered: {fault}"
                 for fault, num in sorted(self._distinct.items(), key=lambda item: (-item[1], item[0] or ""))
@@ -360,7 +358,7 @@ class RenderSource:
                     key="workspace",
                 )
             selected = select_cues(query, cue_filter, columns, key, run.config.run.filter_s)
-            if not selected.num_rows and not self._labels:
+            if not self._labels and (not selected.num_rows or without_match(cue_filter, selected)):
                 self._labels = labels_of(query)
         return selected
 

@@ -108,7 +108,8 @@ class Draws:
             known = drawn if is_known[own].all() else _only(drawn, own, is_known)
             x, y = truth[known], judged[known]
             ranks.append(_spearman(x, y))
-            centred = x - x.mean(axis=1, keepdims=True)
+            # Equal values differ from their mean by rounding.
+            centred = np.where(np.ptp(x, axis=1, keepdims=True) > 0, x - x.mean(axis=1, keepdims=True), 0)
             covariance = covariance + (centred * y).sum(axis=1)
             variance = variance + (centred**2).sum(axis=1)
         rank = _mean_of_defined(np.stack(ranks)) if ranks else np.full(num, math.nan)

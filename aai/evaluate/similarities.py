@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from aai.metrics import ais_rank
 
+_MIN_OTHERS = 5
 Vectors = Float[np.ndarray, "pictures dim"]
 
 
@@ -30,7 +31,8 @@ def z_scores(
 ) -> Float[np.ndarray, " pictures"]:
     """The cosine of a picture and its target, in standard deviations above the other pictures' cosines with it.
 
-    The other pictures are those of other targets. NaN without any, or where their cosines are all equal.
+    The other pictures are those of other targets. NaN with fewer than five, whose deviation says little, or where their
+    cosines are all equal.
 
     Source: AIS and IIS in MACS (arXiv 2503.10287), whose standard deviation divides by the number.
     """
@@ -38,7 +40,7 @@ def z_scores(
     cosines = pictures @ targets.T
     for index, target in enumerate(owners.tolist()):
         others = cosines[owners != target, target]
-        if len(others) and (spread := others.std()) > 0:
+        if len(others) >= _MIN_OTHERS and (spread := others.std()) > 0:
             found[index] = (cosines[index, target] - others.mean()) / spread
     return found
 

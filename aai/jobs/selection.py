@@ -125,6 +125,37 @@ def labels_sentence(labels: Mapping[str, int]) -> str:
     return f"the labels are {shown}{f' and {more:,} more' if more > 0 else ''}"
 
 
+def without_match(cue_filter: CueFilter, found: "pa.Table") -> list[str]:
+    """Labels and clip ids of a filter that none of the cues that pass it has.
+
+    Args:
+        cue_filter: the filter.
+        found: the cues that it selects, with the columns `label` and `clip_id`.
+    """
+    labels, ids = (set(found[name].to_pylist()) for name in ("label", "clip_id"))
+    missing = [f"label {label}" for label in cue_filter.labels if label not in labels]
+    return missing + [f"id {shortened(own)}" for own in cue_filter.clip_ids if own not in ids]
+
+
+def remark_on(cue_filter: CueFilter, found: "pa.Table", labels: Mapping[str, int], key: str) -> str:
+    """That a filter selects nothing, or that some labels or ids in it select nothing; empty if all do.
+
+    Args:
+        cue_filter: the filter.
+        found: the cues that it selects, with the columns `label` and `clip_id`.
+        labels: the labels of all cues.
+        key: the key that has the filter.
+    """
+    what = "its filter" if key == "cues" else f"the filter of {key}"
+    if not found.num_rows:
+        return f"no cue passes {what}; {labels_sentence(labels)}"
+    missing = without_match(cue_filter, found)
+    shown = ", ".join(missing[:_MAX_LABELS]) + (
+        f" and {len(missing) - _MAX_LABELS:,} more" * (len(missing) > _MAX_LABELS)
+    )
+    return f"no cue that passes {what} has: {shown}; {labels_sentence(labels)}" if missing else ""
+
+
 class _Refused(Exception):
     """A condition that cannot be used, with the reason."""
 

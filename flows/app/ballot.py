@@ -77,6 +77,8 @@ def tally(
     for note in counted.notes:
         remark(note)
     _show(counted)
+    if output:
+        typer.echo(f"wrote {output}")
 
 
 def _show(counted: "Tally") -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.app.opening import DEFAULT, Changes, ConfigPath, open_at
-from flows.app.terminal import progress, sentences
+from flows.app.terminal import progress, remark, sentences
 
 bank = typer.Typer(help="Export and maintain a cue bank.", no_args_is_help=True)
 
@@ -35,6 +35,8 @@ def export(  # noqa: PLR0913
         run, chosen = open_at(config, changes), CueFilter(labels=tuple(label or ()), where=where or None)
         with progress(run):
             done = write_files(run, output or Path(f"cues-{program}"), program, chosen, limit)
+    if done.remark:
+        remark(done.remark)
     typer.echo(done.sentence)
 
 

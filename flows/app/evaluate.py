@@ -102,6 +102,7 @@ def _show(done: "Comparison") -> None:
     for first in range(0, len(done.methods), num):
         console.print(_table(done, done.methods[first : first + num]))
     lines = lines_of(done.figures, done.methods)
+    typer.echo(f"{done.num_clips:,} clips; intervals are over them")
     typer.echo(f"{ARROWS_EXPLAINED}; of rank and slope 1 is best, of bias 0; the page says what each figure means")
     typer.echo(f"±: half of the 95 % interval over clips; *: differs from {done.reference}, paired by clip")
     if any(not line.is_independent for line in lines):

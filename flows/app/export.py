@@ -29,6 +29,9 @@ class Exported:
     unlicensed: int
     """Cues of recordings without a licence in the metadata."""
 
+    remark: str = ""
+    """On labels that select no cue."""
+
     @property
     def sentence(self) -> str:
         """The counts as a sentence."""
@@ -66,4 +69,4 @@ def export(
         if progress:
             progress(num, len(source), num / max(time.monotonic() - start_s, 1e-3))
     target.close(model_card(target.entries, len(source.dims) > 1, version("aai")))
-    return Exported(folder, len(source), target.num_new, target.num_updated, unlicensed)
+    return Exported(folder, len(source), target.num_new, target.num_updated, unlicensed, source.remark)

@@ -179,6 +179,10 @@ def show_plan(planned: "BuildPlan") -> None:
         table.add_row(stage.stage, *numbers, estimate)
     Console().print(table)
     typer.echo(_UNITS)
+    if any(stage.stale for stage in planned.stages):
+        typer.echo(
+            "stale: rows of other settings, such as those of comparisons; they are kept for when these come back"
+        )
     if planned.is_empty:
         typer.echo("nothing to do: everything is done")
     for note in (*planned.times, *planned.placement, *planned.notes):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import UInt8
 from PIL import Image
 from pydantic import Field
 
@@ -111,9 +112,9 @@ def _read_cells(folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     try:
         table = pq.read_table(path, columns=list(_COLUMNS))
     except FileNotFoundError as error:
-        raise BadConfig(
-            "it is no comparison: name a folder that `aai evaluate` has written", uri=str(folder)
-        ) from error
+        parts = sorted(part.parent for part in folder.glob(f"*/{CELLS}"))
+        remedy = f"such as {parts[0]}" if parts else "that `aai evaluate` has written"
+        raise BadConfig(f"it is no comparison: name a folder {remedy}", uri=str(folder)) from error
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise BadConfig("it cannot be read: run `aai evaluate` again", uri=str(path)) from error
     rows = table.to_pylist()
@@ -161,7 +162,7 @@ def _different(
 ) -> Iterator[tuple[str, str, Side, Side]]:
     """Pairs of different pictures; equal ones are counted."""
     for clip_id, prompt, left, right in pairs:
-        if left.image == right.image or _bytes(folder / left.image) == _bytes(folder / right.image):
+        if left.image == right.image or np.array_equal(_pixels(folder / left.image), _pixels(folder / right.image)):
             equal[clip_id] += 1
         else:
             yield clip_id, prompt, left, right
@@ -195,19 +196,16 @@ def _ballot(
     )
 
 
-def _bytes(path: Path) -> bytes:
+def _pixels(path: Path) -> UInt8[np.ndarray, "height width 3"]:
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return images.decode(path.read_bytes(), str(path), images.RENDERED).pixels
+    except (OSError, BadItem) as error:
         raise BadConfig("the picture cannot be read: run `aai evaluate` again", uri=str(path)) from error
 
 
 def _embedded(path: Path, max_px: int) -> str:
     """A picture as a data URI, encoded anew: its own metadata would say how it was made."""
-    try:
-        picture = Image.fromarray(images.decode(_bytes(path), str(path), images.RENDERED).pixels)
-    except BadItem as error:
-        raise BadConfig("the picture cannot be read: run `aai evaluate` again", uri=str(path)) from error
+    picture = Image.fromarray(_pixels(path))
     picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
     return media.data_uri("image/webp", media.encode_webp(np.asarray(picture)))
 

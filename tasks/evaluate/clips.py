@@ -3,15 +3,15 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from aai.errors import BadConfig
-from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
-from aai.metrics import DEGREES
+from aai.jobs.selection import CueFilter, labels_of, labels_sentence, remark_on, select_cues
+from aai.metrics import DEGREES, JUDGE_PHENOMENON
 from tasks.evaluate.options import ComparisonOptions
 from tasks.runtime.run import Run
 
@@ -19,6 +19,7 @@ _COLUMNS = (
     "clip_id", "label", "caption", "licence", "attributes", "uri", "offset", "num_bytes", "content_id", "start_s",
     "duration_s",
 )  # fmt: skip
+_MAX_LABELS = 10
 _REASONS = """
     SELECT r.id, arg_max(r.sentence, r.rejected_at) AS sentence FROM rejects r SEMI JOIN lacking l ON r.id = l.id
     WHERE r.part_of IS NULL GROUP BY r.id
@@ -26,8 +27,8 @@ _REASONS = """
 _WITH_VECTORS = "SELECT c.* FROM present_clips c SEMI JOIN aligned_vectors v ON c.clip_id = v.clip_id ORDER BY clip_id"
 
 
-def chosen_clips(run: Run, options: ComparisonOptions) -> tuple[pa.Table, int]:
-    """The clips that a comparison is about, sorted by id, and how many of the bank meet its conditions.
+def chosen_clips(run: Run, options: ComparisonOptions, notes: list[str]) -> pa.Table:
+    """The clips that a comparison is about, sorted by id; it is noted where some that meet the conditions are left out.
 
     Raises:
         BadConfig: none does, or the condition cannot be used.
@@ -39,7 +40,11 @@ def chosen_clips(run: Run, options: ComparisonOptions) -> tuple[pa.Table, int]:
         found = select_cues(query, cue_filter, _COLUMNS, "clips", run.config.run.filter_s, query.reader(_WITH_VECTORS))
         if not found.num_rows:
             raise BadConfig(f"no clip meets the conditions; {labels_sentence(labels_of(query))}", key="clips")
-    return _evenly(found, chosen.limit), found.num_rows
+        if remark := remark_on(cue_filter, found, labels_of(query), "clips"):
+            notes.append(remark)
+    if found.num_rows > chosen.limit:
+        notes.append(f"{chosen.limit:,} of {found.num_rows:,} clips are compared: raise clips.limit for more")
+    return _evenly(found, chosen.limit)
 
 
 def reasons_without_cue(run: Run, clip_ids: Sequence[str]) -> Counter[str]:
@@ -83,6 +88,27 @@ def own_images(run: Run, clips: pa.Table, num_notes: list[str]) -> dict[str, dic
     if len(found) < clips.num_rows:
         num_notes.append(f"{clips.num_rows - len(found):,} clips have no image of their own, and no IIS")
     return found
+
+
+def notes_on_labels(clips: pa.Table, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which clips have no label, or one that the judge does not know, as some metrics leave them out.
+
+    Args:
+        clips: the compared clips.
+        rows: the metrics of pictures, each with its `clip_id`.
+    """
+    labels = dict(zip(clips["clip_id"].to_pylist(), clips["label"].to_pylist(), strict=True))
+    notes = []
+    if num := sum(not label for label in labels.values()):
+        notes.append(f"clips without a label: {num:,}; phenomenon, CLIPScore, AIC and rank correlations leave them out")
+    judged = {row["clip_id"] for row in rows if any(row.get(name) is not None for name in DEGREES)}
+    known = {row["clip_id"] for row in rows if row.get(JUDGE_PHENOMENON) is not None}
+    unknown = Counter(labels[clip_id] for clip_id in judged - known if labels[clip_id])
+    if unknown:
+        shown = ", ".join(f"{label} ({num:,})" for label, num in unknown.most_common(_MAX_LABELS))
+        more = f" and {len(unknown) - _MAX_LABELS:,} more" if len(unknown) > _MAX_LABELS else ""
+        notes.append(f"labels that the judge does not know, of {unknown.total():,} clips: {shown}{more}")
+    return notes
 
 
 def _evenly(clips: pa.Table, num: int) -> pa.Table:

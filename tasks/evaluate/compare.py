@@ -14,7 +14,7 @@ import pyarrow as pa
 from aai.errors import BadConfig
 from aai.identity import content_id
 from tasks.evaluate.cells import Cell, collection_cells, image_ids, jobs_of, rendered_cells
-from tasks.evaluate.clips import chosen_clips, own_images, reasons_without_cue, truths_of
+from tasks.evaluate.clips import chosen_clips, notes_on_labels, own_images, reasons_without_cue, truths_of
 from tasks.evaluate.edits import Edits, generated_sources, set_generated, set_photos
 from tasks.evaluate.figures import SECONDS, Sample, figures_of, undefined
 from tasks.evaluate.folder import check_folder
@@ -63,9 +63,7 @@ class Opened:
             Transient: the store failed, or a slice failed too often.
         """
         self._make(self.base, _SHARED)
-        clips, num = chosen_clips(self.base, self.options)
-        if clips.num_rows < num:
-            self._notes.append(f"{clips.num_rows:,} of {num:,} clips are compared: raise clips.limit for more")
+        clips = chosen_clips(self.base, self.options, self._notes)
         cells = [cell for method in self.options.methods for cell in self._cells(method, clips)]
         own = own_images(self.base, clips, self._notes) if self.options.own_images == "names" else {}
         items = Items(self.base, clips, own)
@@ -73,6 +71,7 @@ class Opened:
         edit_ids = self._add_edits(items, cells)
         self._do(self.base, MEASURES, items)
         self._note_faults(cells)
+        self._check_pictures(cells)
         mark = self._mark(items, cells, clips)
         if found := stored(Path(self.options.output), mark):
             return found
@@ -147,6 +146,12 @@ class Opened:
             for reason, num in reasons_without_cue(self.runs[method.name], lacking).most_common():
                 self._notes.append(f"{method.name}: clips without pictures: {num:,} ({reason})")
 
+    def _check_pictures(self, cells: Sequence[Cell]) -> None:
+        """Stop where nothing was rendered, before an earlier comparison is replaced."""
+        rendering = {method.name for method in self.options.methods if method.pictures == "rendered"}
+        if rendering and not any(cell.location for cell in cells if cell.method in rendering):
+            raise BadConfig("; ".join(["no method has a picture", *self._notes]))
+
     def _note_faults(self, cells: Sequence[Cell]) -> None:
         faults = Counter((cell.method, cell.fault or "it was rejected") for cell in cells if cell.location is None)
         for (method, fault), num in faults.most_common():
@@ -183,6 +188,7 @@ class Opened:
             dependent=dependent_metrics(self.base),
         )
         figures = figures_of(sample, self.base.config.seed)
+        self._notes += notes_on_labels(clips, table)
         return Results(self.options, sample, figures, seconds, [*self._notes, *undefined(figures)])
 
     def _seconds(self, method: str, clips: pa.Table) -> dict[str, float]:
@@ -230,7 +236,7 @@ def open_comparison(options: ComparisonOptions, changes: Mapping[str, Any]) -> O
         base = open_run(make_config(**keys))
     except BadConfig as error:
         raise BadConfig(error.sentence, key=error.key, uri=options.config) from error
-    check_folder(options.output, OURS, FOLDERS, (*base.config.audio, *base.config.images))
+    check_folder(options.output, OURS, FOLDERS, (*base.config.audio, *base.config.images), base.config.workspace)
     runs = {}
     for method in options.methods:
         try:

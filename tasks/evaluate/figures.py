@@ -239,10 +239,12 @@ def undefined(figures: Sequence[Figure]) -> list[str]:
     """What is undefined for all methods, and why."""
     known = {(figure.metric, figure.part) for figure in figures if not math.isnan(figure.value)}
     degrees = {figure.metric: str(DEGREES[figure.metric].truth) for figure in figures if figure.part == RANK}
+    asked = {RANK: "rank correlation, which needs three clips", SLOPE: "slope, which needs two clips"}
     return [
-        f"{truth}: there is no rank correlation, which needs three clips of one label whose {truth} differs"
+        f"{truth}: there is no {needed} of one label whose {truth} differs"
         for metric, truth in degrees.items()
-        if (metric, RANK) not in known
+        for part, needed in asked.items()
+        if (metric, part) not in known
     ]
 
 

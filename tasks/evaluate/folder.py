@@ -11,11 +11,16 @@ from aai.errors import BadConfig
 
 _URL = re.compile(r"[A-Za-z][\w+.-]+:/")
 _ID = re.compile(r"\.?[0-9a-f]{32}\.\w+(\.part)?")
+_SUFFIXES = (".html", ".json", ".md", ".parquet", ".yaml", ".yml")
 _REMEDY = "name another folder"
 
 
 def check_folder(
-    output: str, ours: Mapping[str, bytes], folders: Iterable[str] = (), sources: Sequence[str] = ()
+    output: str,
+    ours: Mapping[str, bytes],
+    folders: Iterable[str] = (),
+    sources: Sequence[str] = (),
+    workspace: str = "",
 ) -> None:
     """Check that results can be written; nothing is written yet.
 
@@ -24,12 +29,15 @@ def check_folder(
         ours: what files have in them that this command wrote, and may replace, by name.
         folders: folders in it whose files have ids as names.
         sources: locations of recordings and images, to which results would be added as further ones.
+        workspace: the bank's, whose folder is its own.
 
     Raises:
-        BadConfig: it is no folder, cannot be written to, has other files, or is part of a source.
+        BadConfig: it is no folder, cannot be written to, has other files, or is part of a source or of the workspace.
     """
     if not output.strip() or _URL.match(output):
         raise BadConfig("results are written to a folder of this machine: name one", key="output", uri=output)
+    if Path(output).suffix.lower() in _SUFFIXES and not Path(output).is_dir():
+        raise BadConfig("results are written to a folder, and this is a file's name", key="output", uri=output)
     folder, inner = Path(output), [Path(output) / name for name in folders]
     try:
         others = [folder / name for name, mark in ours.items() if not _is_ours(folder / name, mark)]
@@ -45,6 +53,10 @@ def check_folder(
     if others:
         sentence = f"{others[0]} is there, and this command did not write it: {_REMEDY}, or move it"
         raise BadConfig(sentence, key="output", uri=output)
+    if workspace and not _URL.match(workspace) and folder.resolve().is_relative_to(Path(workspace).resolve()):
+        raise BadConfig(
+            f"it is in the bank's workspace, {workspace}: name a folder elsewhere", key="output", uri=output
+        )
     if holding:
         sentence = f"results in it would be further recordings or images of the bank, which reads {holding}"
         raise BadConfig(f"{sentence}: name a folder elsewhere", key="output", uri=output)

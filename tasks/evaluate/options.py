@@ -16,6 +16,7 @@ from tasks.evaluate.prompts import Prompt, check_changes, checked, resolved
 from tasks.runtime.config import read_options
 
 _KEYS = "docs/EVALUATE.md lists all there are"
+_OF_A_BANK = {"profile", "workspace", "audio", "images"}
 _REMEDY = "write one as in docs/EVALUATE.md"
 
 
@@ -230,6 +231,7 @@ def load_comparison(path: Path | None, given: Mapping[str, Any]) -> ComparisonOp
     if not isinstance(keys, dict | None):
         raise BadConfig(f"it holds no keys: {_REMEDY}", uri=str(path))
     keys = dict(keys or {})
+    check_kind(keys, "methods", str(path))
     folder = path.parent if path else Path()
     keys.setdefault("config", ComparisonOptions.model_fields["config"].default)
     keys.setdefault("output", ComparisonOptions.model_fields["output"].default)
@@ -238,6 +240,30 @@ def load_comparison(path: Path | None, given: Mapping[str, Any]) -> ComparisonOp
     if "prompts" in keys:
         keys["prompts"] = resolved(keys["prompts"], folder)
     return read_options(ComparisonOptions, keys | dict(given), _KEYS, str(path) if path else None)
+
+
+def check_kind(keys: Mapping[str, Any], own: str, uri: str) -> None:
+    """Check that a file describes what it is taken for: a bank's configuration or a sweep is easily named instead.
+
+    Args:
+        keys: its keys.
+        own: the key that tells what it is taken for: `methods` of a comparison, `vary` of a sweep.
+        uri: the file.
+
+    Raises:
+        BadConfig: it is something else.
+    """
+    if own in keys:
+        return
+    if "vary" in keys:
+        raise BadConfig(f"it describes a sweep: `aai evaluate sweep {uri}`", uri=uri)
+    if "methods" in keys:
+        raise BadConfig(f"it describes a comparison: `aai evaluate {uri}`", uri=uri)
+    if _OF_A_BANK & keys.keys():
+        sentence = (
+            "it is a bank's configuration: write a file as in docs/EVALUATE.md, with `config:` and this file's name"
+        )
+        raise BadConfig(sentence, uri=uri)
 
 
 def in_folder(path: Any, folder: Path) -> Any:

@@ -69,6 +69,7 @@ class Comparison:
     figures: list[Figure]
     seconds: dict[str, float]
     notes: list[str]
+    num_clips: int = 0
 
 
 def stored(folder: Path, mark: str) -> Comparison | None:
@@ -86,7 +87,9 @@ def stored(folder: Path, mark: str) -> Comparison | None:
         figures = [Figure(**{name: _number(name, value) for name, value in row.items()}) for row in found["figures"]]
         methods = [method["name"] for method in found["methods"]]
         seconds = {method["name"]: method["seconds_per_clip"] for method in found["methods"]}
-        return Comparison(folder, False, methods, found["reference"], figures, seconds, found["notes"])
+        return Comparison(
+            folder, False, methods, found["reference"], figures, seconds, found["notes"], found["num_clips"]
+        )
     except (KeyError, TypeError, AttributeError):  # somebody has changed it
         return None
 
@@ -106,7 +109,8 @@ def write(results: Results, run: Run, clips: pa.Table, cells: Sequence[Cell], ma
     except OSError as error:
         raise BadConfig(f"it cannot be written to ({error.strerror})", key="output", uri=str(folder)) from error
     seconds, methods = results.mean_seconds, list(results.sample.methods)
-    return Comparison(folder, True, methods, results.options.compared_with, results.figures, seconds, results.notes)
+    reference, num_clips = results.options.compared_with, len(results.sample.clip_ids)
+    return Comparison(folder, True, methods, reference, results.figures, seconds, results.notes, num_clips)
 
 
 def _write_files(  # noqa: PLR0913

@@ -3,8 +3,8 @@
 Each value of a setting is a method of a comparison: everything that exists is used, and a second call does nothing new.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import Field, StrictInt, field_validator, model_validator
 
+from aai.cues.options import FitOptions, TrainMapperOptions
 from aai.errors import BadConfig
 from aai.evaluate.curves import Curve, curve_of
 from aai.evaluate.intervals import Draws
@@ -21,10 +22,10 @@ from aai.yaml_reader import read_yaml
 from tasks.choice import default_measure
 from tasks.evaluate.compare import Opened, open_comparison
 from tasks.evaluate.figures import MEAN, RANK, plain_data, title_of
-from tasks.evaluate.options import ComparisonOptions, Method, PictureOptions, in_folder
+from tasks.evaluate.options import ComparisonOptions, Method, PictureOptions, check_kind, in_folder
 from tasks.evaluate.output import CELLS, Comparison
 from tasks.evaluate.prompts import resolved
-from tasks.runtime.config import read_options
+from tasks.runtime.config import Config, read_options
 
 Setting = Literal["steps", "rows", "neighbours", "clips", "candidates"]
 
@@ -163,6 +164,8 @@ class Sweep:
     """Seconds per clip for the cue, by value."""
     num_clips: int
     notes: list[str]
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the configuration that all values had in common, with dots."""
 
     @property
     def recommended(self) -> dict[str, Any]:
@@ -199,6 +202,7 @@ def load_sweep(path: Path, given: Mapping[str, Any]) -> SweepOptions:
     keys = read_yaml(path, "write one as in docs/EVALUATE.md")
     if not isinstance(keys, dict):
         raise BadConfig("it holds no keys: write `vary` and below it for example `steps: [0, 8, 24]`", uri=str(path))
+    check_kind(keys, "vary", str(path))
     keys = {"config": SweepOptions.model_fields["config"].default, "output": "sweep"} | keys
     for name in ("config", "output"):
         keys[name] = in_folder(keys[name], path.parent)
@@ -215,7 +219,22 @@ def open_sweep(options: SweepOptions, changes: Mapping[str, Any]) -> dict[Settin
     """
     if options.clips.limit == 1:
         raise BadConfig(_ONE_CLIP, key="clips.limit")
-    return {setting: open_comparison(options.comparison(setting), changes) for setting in options.vary}
+    opened = {setting: open_comparison(options.comparison(setting), changes) for setting in options.vary}
+    for setting, comparison in opened.items():
+        if any(not _counts(setting, run.config) for run in comparison.runs.values()):
+            sentence = (
+                f"{setting} has no effect on cues of fit.method and train_mapper.method as they are: leave it out"
+            )
+            raise BadConfig(f"{sentence}, or change them by `set`", key="vary")
+    return opened
+
+
+def _counts(setting: Setting, config: Config) -> bool:
+    """Whether a setting has an effect on cues or pictures."""
+    fit, is_learned = config.options(FitOptions).method, config.options(TrainMapperOptions).method == "learned"
+    is_mapped = is_learned and fit in ("mapper", "adapter")
+    of_images = fit in ("adapter", "inversion")
+    return {"steps": of_images, "neighbours": of_images or is_mapped}.get(setting, setting == "candidates" or is_mapped)
 
 
 def chooser_of(opened: Mapping[Setting, Opened]) -> Measure:
@@ -258,7 +277,7 @@ def swept(options: SweepOptions, comparisons: Mapping[Setting, Comparison], choo
         raise BadConfig(_ONE_CLIP, key="clips")
     enough = {setting: _enough([own for own in curves if own.setting == setting]) for setting in comparisons}
     seconds = {setting: _seconds(options, setting, comparison) for setting, comparison in comparisons.items()}
-    return Sweep(curves, enough, seconds, num_clips, notes)
+    return Sweep(curves, enough, seconds, num_clips, notes, dict(_dotted(Method(name="all", set=options.set).changes)))
 
 
 def _unmeasured(usable: Sequence[str], notes: Sequence[str]) -> BadConfig:
@@ -344,6 +363,14 @@ def _paired(matrix: np.ndarray) -> np.ndarray:
     is_missing = np.isnan(matrix)
     lacks_one = is_missing[:, ~is_missing.all(axis=0)].any(axis=1)
     return np.where(lacks_one[:, None], np.nan, matrix)
+
+
+def _dotted(keys: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in keys.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{before}{name}.")
+        else:
+            yield before + name, value
 
 
 def _number(value: float | None) -> float:

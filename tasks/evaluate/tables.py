@@ -27,13 +27,15 @@ class Line:
 
 
 def lines_of(figures: Sequence[Figure], methods: Sequence[str], prompt: str | None = None) -> list[Line]:
-    """The rows of a table, for one prompt or for all together."""
+    """The rows of a table, for one prompt or for all together; without those that are undefined for all methods."""
     by_key: dict[tuple[str, str], dict[str, Figure]] = {}
     for figure in figures:
         if figure.prompt == prompt:
             by_key.setdefault((figure.metric, figure.part), {})[figure.method] = figure
     found = []
     for (metric, part), own in by_key.items():
+        if all(math.isnan(figure.value) for figure in own.values()):
+            continue
         arrow = _ARROWS[METRICS[metric].direction] if part == MEAN else ""
         is_independent = all(figure.is_independent for figure in own.values())
         title = f"{title_of(metric, part)} {arrow}".strip()

@@ -7,7 +7,7 @@ import numpy as np
 
 from aai.errors import BadConfig
 from aai.export import Entry, Program, attribution, name_of, recording
-from aai.jobs.selection import CueFilter, labels_of, labels_sentence, select_cues
+from aai.jobs.selection import CueFilter, labels_of, labels_sentence, remark_on, select_cues
 from aai.models.encoders import embedding_dims
 from tasks.runtime.run import Run
 
@@ -36,11 +36,14 @@ class ExportSource:
                     uri=run.workspace.uri,
                 )
             columns, limit_s = (*_CLIP_COLUMNS, *_CUE_COLUMNS), run.config.run.filter_s
-            self._selected = select_cues(query, cue_filter, columns, "export", limit_s).slice(0, limit)
-            if not self._selected.num_rows:
+            found = select_cues(query, cue_filter, columns, "export", limit_s)
+            if not found.num_rows:
                 labels = labels_sentence(labels_of(query))
                 remedy = "leave out `--where` and `--label` to export all"
                 raise BadConfig(f"the filter selects no cue, and {labels}: {remedy}", key="export")
+            self.remark = remark_on(cue_filter, found, labels_of(query), "export")
+            """On labels of the filter that no cue has; empty if all have some."""
+        self._selected = found.slice(0, limit)
         self.dims = _dims(run)
 
     def __len__(self) -> int:

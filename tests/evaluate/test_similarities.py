@@ -17,10 +17,12 @@ def test_a_rank_is_among_the_targets_of_other_clips():
 
 
 def test_a_z_score_is_in_standard_deviations_of_the_other_pictures():
-    pictures, clips = at_angles(0, 60, 90), at_angles(0, 60)
-    others = np.cos(np.radians([60, 90]))
+    angles = [60, 70, 80, 90, 100]
+    pictures, clips = at_angles(0, *angles), at_angles(0, 60)
+    others = np.cos(np.radians(angles))
     expected = (1 - others.mean()) / others.std()
-    assert z_scores(pictures, clips, [0, 1, 1])[0] == pytest.approx(expected)
+    assert z_scores(pictures, clips, [0, 1, 1, 1, 1, 1])[0] == pytest.approx(expected)
+    assert np.isnan(z_scores(pictures[:5], clips, [0, 1, 1, 1, 1])).all()  # four others say little
     assert np.isnan(z_scores(at_angles(0), at_angles(0), [0])).all()
 
 

@@ -122,7 +122,7 @@ def test_a_clip_without_a_label_cannot_be_measured_and_has_the_first(run, caplog
     render(run, jobs_of(run, {"candidates": 2, "chosen_by": "clip_score", "cues": "label is null"}))
     [row] = rows_of(run)
     assert row["candidate_scores"] is None and row["chosen_seed"] == row["seed"]
-    assert "of 1 pictures with candidates 0 are not the first; 1 could not be measured" in caplog.text
+    assert "pictures with candidates: 1, another than the first: 0, could not be measured: 1" in caplog.text
 
 
 def test_the_page_says_how_many_are_not_the_first(chosen):
@@ -217,7 +217,7 @@ def test_candidates_wait_for_one_another_and_those_that_fail_are_left_out():
     [row], [picture] = choosing.take()
     assert picture()[0, 0, 0] == 10 and row["seed"] == 5 and choosing.rejects == []
     assert row["choice"]["chosen_seed"] == rows[2]["seed"] and row["choice"]["candidate_scores"] == [9.0, 10.0]
-    assert note(choosing.counts) == "of 1 pictures with candidates 1 are not the first"
+    assert note(choosing.counts) == "pictures with candidates: 1, another than the first: 1"
 
 
 def test_a_picture_none_of_whose_candidates_can_be_rendered_has_one_reject():

@@ -204,6 +204,14 @@ def test_a_filter_that_selects_no_cue_is_named(run):
     ]
 
 
+def test_labels_and_ids_that_select_nothing_beside_others_are_named(run):
+    jobs = jobs_of(run, {"cues": {"labels": ["fire", "hail"]}}, {"cues": {"clip_ids": [CLIPS[0], "abc"]}})
+    assert RenderSource(run, jobs).warnings() == [
+        "jobs: job 1: no cue that passes its filter has: label hail; the labels are rain (2), fire (1), snow (1)",
+        "jobs: job 2: no cue that passes its filter has: id 'abc'; the labels are rain (2), fire (1), snow (1)",
+    ]
+
+
 def test_a_condition_that_is_wrong_is_named_with_its_key(run):
     with pytest.raises(BadConfig, match="'lable = 1' cannot be used") as error:
         RenderSource(run, jobs_of(run, {"prompt": "a *b", "named": {"b": "lable = 1"}}))

@@ -60,6 +60,7 @@ def test_the_terminal_shows_figures_and_what_is_missing(first, folder):
     text = " ".join(first.split())
     assert all(name in text for name in (*METHODS, "phenomenon", "intensity slope", "(not independent)"))
     assert "label: 1 pictures are missing: the clip has no label" in text
+    assert f"{NUM_CLIPS} clips; intervals" in text and "clips without a label: 1;" in text
     assert text.endswith(f"wrote {folder}/comparison/index.html")
 
 
@@ -209,6 +210,36 @@ def test_clips_without_a_cue_are_counted(folder, first):
         done.output.split()
     )
     assert "mapper: clips without" not in done.output
+
+
+def test_labels_that_no_clip_has_are_named(folder, first):
+    some = {"methods": ["mapper"], "prompts": [PROMPT], "clips": {"labels": ["fire", "fir"]}, "output": "some"}
+    (folder / "some.yaml").write_text(yaml.safe_dump(some))
+    done = call("evaluate", str(folder / "some.yaml"))
+    assert "no cue that passes the filter of clips has: label fir; the labels are" in " ".join(done.output.split())
+
+
+def test_nothing_is_replaced_where_no_method_has_a_picture(folder, first):
+    before = {path: path.read_bytes() for path in (folder / "comparison").rglob("*") if path.is_file()}
+    nowhere = {"methods": ["mapper", "random"], "prompts": ["a * {nowhere}"]}
+    (folder / "nowhere.yaml").write_text(yaml.safe_dump(nowhere))
+    done = call("evaluate", str(folder / "nowhere.yaml"))
+    assert done.exit_code == 2 and "no method has a picture; mapper" in " ".join(done.output.split())
+    assert {path: path.read_bytes() for path in (folder / "comparison").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("command", "keys", "sentence"),
+    [
+        ((), {"audio": "sounds", "images": "images"}, "it is a bank's configuration"),
+        ((), {"vary": {"steps": [0, 8]}}, "it describes a sweep: `aai evaluate sweep "),
+        (("sweep",), {"methods": ["mapper"]}, "it describes a comparison: `aai evaluate "),
+    ],
+)
+def test_a_description_of_something_else_is_named(tmp_path, command, keys, sentence):
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(keys))
+    done = call("evaluate", *command, str(tmp_path / "other.yaml"))
+    assert done.exit_code == 2 and sentence in " ".join(done.output.split())
 
 
 def test_a_folder_of_others_is_refused_before_any_work(folder, first, tmp_path):

@@ -190,6 +190,8 @@ def test_an_export_that_was_cut_short_goes_on(run):
 def test_a_filter_and_a_limit_choose_and_later_exports_add(run):
     assert "1 cues" in call("-o", "out", "--where", "duration_s between 1.5 and 2.5").output
     assert "1 cues" in call("-o", "out", "--label", "fire/wood").output
+    some = call("-o", "some", "--label", "fire/wood", "--label", "fir")
+    assert "the filter of export has: label fir; the labels are" in " ".join(some.output.split())
     with Path("out", INDEX).open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert [(row["label"], row["duration_s"], row["licence"]) for row in rows] == [

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from aai.errors import BadConfig
 from tasks.evaluate.ballot import BallotOptions, make_ballot
@@ -35,6 +36,22 @@ def test_all_pairs_of_methods_come_equally_often_and_on_both_sides(tmp_path):
     lefts = Counter(pair.left.method for pair in made.pairs)
     assert all(lefts[method] not in (0, 20) for method in METHODS)
     assert len({pair.id for pair in made.pairs}) == 30
+
+
+def test_equal_pixels_in_different_files_are_equal_and_a_sweeps_folder_is_named(tmp_path):
+    folder = write_comparison(tmp_path / "sweep" / "candidates", num_clips=2, methods=("a", "b"))
+    [first, second, *_] = pq.read_table(folder / "cells.parquet")["image"].to_pylist()
+    Image.open(folder / first).save(folder / second, pnginfo=_comment("rendered later"))
+    made = make_ballot(folder, BallotOptions())
+    assert len(made.pairs) == 1 and list(made.notes) == ["1 pairs of equal pictures are left out"]
+    with pytest.raises(BadConfig, match=f"name a folder such as {folder}"):
+        make_ballot(tmp_path / "sweep", BallotOptions())
+
+
+def _comment(text: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text("comment", text)
+    return info
 
 
 def test_equal_pictures_are_left_out_and_counted(folder):

@@ -142,8 +142,20 @@ def test_tables_have_a_line_per_figure_and_say_what_is_not_independent():
 
 def test_what_is_undefined_for_all_methods_is_said():
     assert undefined(figures_of(sample())) == []
-    [note] = undefined(figures_of(sample(truths={"intensity": np.full(12, 0.5)})))
-    assert note.startswith("intensity: there is no rank correlation, which needs three clips of one label")
+    figures = figures_of(sample(truths={"intensity": np.full(12, 0.1)}))
+    rank, slope = undefined(figures)
+    assert rank.startswith("intensity: there is no rank correlation, which needs three clips of one label")
+    assert slope.startswith("intensity: there is no slope, which needs two clips of one label")
+    titles = [line.title for line in lines_of(figures, METHODS)]
+    assert "intensity bias" in titles and not {"intensity rank", "intensity slope"} & set(titles)
+
+
+def test_resamples_of_equal_degrees_have_no_slope():
+    """Their mean differs from them by rounding: .3 three times over, say."""
+    truth = np.array([0.3, 0.3, 0.9] * 4)
+    figures = figures_of(sample(labels=[name for name in "abcd" for _ in range(3)], truths={"intensity": truth}))
+    [slope] = [own for own in figures if (own.metric, own.part, own.method) == ("judge_intensity", "slope", "weak")]
+    assert abs(slope.low) < 10 and abs(slope.high) < 10
 
 
 def test_names_do_not_break_the_tables():
@@ -170,7 +182,7 @@ def test_results_that_somebody_changed_are_written_anew(tmp_path, changed):
     write_comparison(tmp_path)
     for name in ("results.md", "index.html"):
         (tmp_path / name).write_text("whole")
-    whole = {"mark": "m", "figures": [], "methods": [], "reference": "mapper", "notes": []}
+    whole = {"mark": "m", "figures": [], "methods": [], "reference": "mapper", "notes": [], "num_clips": 4}
     (tmp_path / "results.json").write_text(json.dumps(whole))
     assert stored(tmp_path, "m") and stored(tmp_path, "n") is None
     (tmp_path / "results.json").write_text(json.dumps(whole | changed if changed else {"mark": "m"}))

@@ -51,6 +51,7 @@ def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "file").touch()
     assert f"nothing can be written to {tmp_path / 'file'}" in refused(tmp_path / "file" / "below")
     assert f"nothing can be written to {tmp_path / 'file'}" in refused(tmp_path / "file")
+    assert "this is a file's name" in refused(tmp_path / "index.html")
     assert "too long" in refused(tmp_path / ("x" * 300))
     (tmp_path / "pictures").touch()
     assert "pictures" in refused(tmp_path)
@@ -59,6 +60,7 @@ def test_a_file_in_the_way_is_named(tmp_path):
 def test_results_do_not_become_recordings_of_the_bank(tmp_path):
     (tmp_path / "sounds").mkdir()
     (tmp_path / "sounds" / f"{ID}.wav").touch()
+    (tmp_path / "results.json").write_text('{"mark": null}')
     sounds = str(tmp_path / "sounds")
     assert sounds in refused(tmp_path, (sounds,)) and sounds in refused(tmp_path / "sounds" / "out", (sounds,))
     assert str(tmp_path) in refused(tmp_path / "out", (f"{tmp_path}/**/*.wav",))
@@ -67,6 +69,15 @@ def test_results_do_not_become_recordings_of_the_bank(tmp_path):
         assert pattern in refused(tmp_path, (pattern,)), pattern
         check_folder(str(empty), OURS, ["sounds"], (pattern,))
     check_folder(str(tmp_path / "out"), OURS, ["sounds"], (sounds, f"{tmp_path}/*.wav", "s3://bucket/sounds"))
+
+
+def test_the_workspace_is_the_banks_own(tmp_path):
+    for output in (tmp_path / "bank", tmp_path / "bank" / "comparison"):
+        with pytest.raises(BadConfig, match="in the bank's workspace") as error:
+            check_folder(str(output), OURS, ["pictures"], (), str(tmp_path / "bank"))
+        assert error.value.uri == str(output)
+    check_folder(str(tmp_path / "banks"), OURS, ["pictures"], (), str(tmp_path / "bank"))
+    check_folder(str(tmp_path / "out"), OURS, ["pictures"], (), "s3://bucket/bank")
 
 
 def test_a_folder_is_written_by_one_at_a_time(tmp_path):

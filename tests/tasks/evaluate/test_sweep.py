@@ -37,6 +37,34 @@ def compared(
     return Comparison(folder, True, list(methods), next(iter(methods)), [], seconds or {}, ["a note"])
 
 
+def test_a_setting_without_effect_on_cues_is_refused_before_any_work(tmp_path):
+    (tmp_path / "aai.yaml").write_text(yaml.safe_dump({"workspace": str(tmp_path / "bank")}))
+    options = SweepOptions(config=str(tmp_path / "aai.yaml"), output=str(tmp_path / "o"), vary={"neighbours": (1, 2)})
+    with pytest.raises(BadConfig, match="neighbours has no effect on cues"):
+        open_sweep(options, {})
+    learned = options.model_copy(update={"set": {"train_mapper.method": "learned"}})
+    assert open_sweep(learned, {}).keys() == {"neighbours"}
+    refined = options.model_copy(update={"vary": {"steps": (0, 8)}})
+    assert open_sweep(refined, {}).keys() == {"steps"}
+
+
+def test_what_a_sweep_was_made_with_is_said_beside_its_values(tmp_path):
+    options = SweepOptions(
+        config=str(tmp_path / "aai.yaml"),
+        vary={"steps": (0, 8)},
+        metrics=("judge_phenomenon",),
+        output=str(tmp_path / "out"),
+        set={"fit": {"method": "inversion"}},
+    )
+    found = swept(options, {"steps": compared(tmp_path / "steps", {"steps 0": 0.5, "steps 8": 0.9})})
+    write_sweep(tmp_path / "out", found)
+    text = (tmp_path / "out" / RECOMMENDED).read_text()
+    assert "# Found with fit.method: inversion.\n" in text and "adapter" not in text
+    (tmp_path / "aai.yaml").write_text("fit: {method: mapper}")
+    [_, hint] = usage(options, found, load_config(tmp_path / "aai.yaml"))
+    assert hint.startswith("the values were found with fit.method: inversion, which ")
+
+
 def test_one_clip_is_refused_before_any_work():
     with pytest.raises(BadConfig, match="one clip shows no difference"):
         open_sweep(SweepOptions(config="none.yaml", vary={"steps": (0, 8)}, clips={"limit": 1}), {})
