@@ -260,7 +260,7 @@ def blends(bench: Bench) -> Iterator[Figure]:
 
 
 def differences(bench: Bench) -> Iterator[Figure]:
-    """Whether the pictures of two clips with one label and seed differ as much as the clips."""
+    """Whether the pictures of two clips with one label and seed differ as much as the clips, in intensity and tone."""
     clips, parts = sample(bench, 12), []
     for first in range(0, len(clips.sounds), BATCH_SIZE):
         some = clips.cues[first : first + BATCH_SIZE]
@@ -270,9 +270,10 @@ def differences(bench: Bench) -> Iterator[Figure]:
     ranks: dict[str, list[float]] = {"embeddings": [], "judged intensity": []}
     for name in PHENOMENA:
         pairs = list(combinations([number for number, own in enumerate(clips.names) if own == name], 2))
-        apart = [abs(clips.levels[a] - clips.levels[b]) for a, b in pairs]
+        levels = np.array([abs(clips.levels[a] - clips.levels[b]) for a, b in pairs])
+        tones = np.array([abs(clips.sounds[a].tone - clips.sounds[b].tone) for a, b in pairs])
         looks = [1 - vectors[a] @ vectors[b] for a, b in pairs], [abs(judged[a] - judged[b]) for a, b in pairs]
-        for correlations, values in zip(ranks.values(), looks, strict=True):
+        for correlations, apart, values in zip(ranks.values(), (np.hypot(levels, tones), levels), looks, strict=True):
             correlations.append(float(spearmanr(apart, values).statistic))
     for (kind, found), target in zip(ranks.items(), (0.6, NO_TARGET), strict=True):
         yield Figure(

@@ -122,6 +122,8 @@ def _read_cells(folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     for method in methods:
         if method not in known:
             raise BadConfig(f"there is no method {method!r}: choose from {', '.join(known)}", key="--method")
+    if len(set(methods)) == 1:
+        raise BadConfig(f"a ballot compares methods: name another one beside {methods[0]}", key="--method")
     return [row for row in rows if row["image"] and (not methods or row["method"] in methods)]
 
 

@@ -39,7 +39,9 @@ def chosen_clips(run: Run, options: ComparisonOptions, notes: list[str]) -> pa.T
     with run.query() as query:
         found = select_cues(query, cue_filter, _COLUMNS, "clips", run.config.run.filter_s, query.reader(_WITH_VECTORS))
         if not found.num_rows:
-            raise BadConfig(f"no clip meets the conditions; {labels_sentence(labels_of(query))}", key="clips")
+            ids = ", ".join(map(repr, chosen.clip_ids[:_MAX_LABELS]))
+            which = f"has the id {ids}: the table `clips` has the ids" if ids else labels_sentence(labels_of(query))
+            raise BadConfig(f"no clip {'' if ids else 'meets the conditions; '}{which}", key="clips")
         if remark := remark_on(cue_filter, found, labels_of(query), "clips"):
             notes.append(remark)
     if found.num_rows > chosen.limit:

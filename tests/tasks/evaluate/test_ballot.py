@@ -92,7 +92,7 @@ def test_a_folder_without_a_comparison_or_with_one_method_is_refused(folder, tmp
     with pytest.raises(BadConfig, match="no comparison") as error:
         make_ballot(tmp_path, BallotOptions())
     assert error.value.uri == str(tmp_path)
-    with pytest.raises(BadConfig, match="two methods"):
+    with pytest.raises(BadConfig, match="name another one beside label"):
         make_ballot(folder, BallotOptions(methods=("label",)))
 
 
