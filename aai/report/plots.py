@@ -10,6 +10,7 @@ _BOTTOM_OF_NAMES = 84.0
 _MARGIN = 0.06
 _MAX_TICKS = 8
 _MAX_NAME = 14
+_MAX_LONG, _LONG = 4, 5
 """Letters of a name at an axis."""
 
 Point = tuple[float, float]
@@ -80,11 +81,19 @@ class Plot:
         y_of = _scale([y for y in ys if math.isfinite(y)], HEIGHT - bottom, _TOP, False, square)
         drawn = [_drawn(name, number, own, x_of, y_of, square) for number, (name, own) in enumerate(series.items())]
         diagonal = ((x_of(square[0]), y_of(square[0])), (x_of(square[1]), y_of(square[1]))) if square else None
-        x_ticks = [(x_of(x), f"{x:.3g}") for x in _ticks([x for x, _ in points], log_x, square)]
+        xs = sorted({x for x, _ in points})
+        are_counts = not square and len(xs) <= _MAX_TICKS and all(x == int(x) for x in xs)
+        x_ticks = _apart([(x_of(x), f"{x:.3g}") for x in (xs if are_counts else _ticks(xs, log_x, square))])
         y_ticks = [(y_of(y), f"{y:.3g}") for y in _ticks([y for y in ys if math.isfinite(y)], False, square)]
         if x_names:
             x_ticks = [(x_of(float(number)), _shortened(name)) for number, name in enumerate(x_names, start=1)]
         return cls(title, x_name, y_name, drawn, x_ticks, y_ticks, diagonal, bool(x_names), bottom)
+
+
+def _apart(ticks: Ticks) -> Ticks:
+    """Every second tick of many whose labels are long, so that they do not overlap."""
+    is_crowded = len(ticks) > _MAX_LONG and max(len(label) for _, label in ticks) > _LONG
+    return ticks[::2] if is_crowded else ticks
 
 
 def _shortened(name: str) -> str:

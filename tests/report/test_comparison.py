@@ -90,6 +90,13 @@ def test_lines_end_where_the_square_does():
     assert diagonal[0][0] < own.line[0][0] < own.line[1][0] < diagonal[1][0]
 
 
+def test_counts_are_ticks_themselves_and_long_labels_do_not_overlap():
+    counted = Plot.of("t", "n", "y", {"a": Series([(1.0, 0.5), (5.0, 0.6), (20.0, 0.7)])})
+    assert [label for _, label in counted.x_ticks] == ["1", "5", "20"]
+    timed = Plot.of("t", "s", "y", {"a": Series([(0.000116, 0.5), (0.000188, 0.6)])})
+    assert [label for _, label in timed.x_ticks] == ["0.00012", "0.00014", "0.00016", "0.00018"]
+
+
 def test_an_axis_of_names_has_each_and_ten_series_have_a_colour_each():
     names = ["mapper", "a method with a long name", *(f"method {number}" for number in range(9))]
     series = {name: Series([(float(number), 1.0)]) for number, name in enumerate(names, start=1)}
