@@ -65,6 +65,13 @@ def test_what_a_sweep_was_made_with_is_said_beside_its_values(tmp_path):
     assert hint.startswith("the values were found with fit.method: inversion, which ")
 
 
+@pytest.mark.parametrize("name", ["curves", "sweep"])
+def test_the_documented_sweeps_can_be_read(name):
+    path = Path(__file__).parents[3] / "docs" / f"{name}.yaml"
+    options = load_sweep(path, {})
+    assert options.vary and Path(options.config) == path.parent / "../demo/aai.yaml"
+
+
 def test_one_clip_is_refused_before_any_work():
     with pytest.raises(BadConfig, match="one clip shows no difference"):
         open_sweep(SweepOptions(config="none.yaml", vary={"steps": (0, 8)}, clips={"limit": 1}), {})
