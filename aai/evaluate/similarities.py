@@ -9,6 +9,8 @@ from jaxtyping import Float
 from aai.metrics import ais_rank
 
 _MIN_OTHERS = 5
+"""Pictures of other targets that a standard deviation needs."""
+
 Vectors = Float[np.ndarray, "pictures dim"]
 
 

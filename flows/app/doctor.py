@@ -15,7 +15,7 @@ from flows.app.doctor_models import missing_extras, models
 from tasks.list_files import look
 from tasks.runtime.placement import this_machine
 from tasks.runtime.run import Run
-from tasks.views.confidence import REMEDY, few_images, low_confidences
+from tasks.views.confidence import doubts
 from tasks.views.placement import placements
 from tasks.views.plan import metadata_notes
 
@@ -149,9 +149,7 @@ def _drivers(run: Run) -> Iterator[Finding]:
 
 def _confidences(run: Run) -> list[Finding]:
     """Whether the encoders know the sounds; it is no fault of the bank if they do not."""
-    unsure, few = low_confidences(run), few_images(run)
-    found = [Finding(f"{unsure}: {REMEDY}" if unsure else "no clip with a low confidence")]
-    return found + ([Finding(few)] if few else [])
+    return [Finding(doubt) for doubt in doubts(run) or ["no clip with a low confidence"]]
 
 
 def _metadata(run: Run) -> list[Finding]:

@@ -12,7 +12,7 @@ from tasks.list_files import Listing
 from tasks.runtime.estimates import Estimate
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
-from tasks.views.confidence import REMEDY, few_images, low_confidences
+from tasks.views.confidence import doubts
 from tasks.views.earlier_images import earlier_images
 from tasks.views.left_out import left_out
 from tasks.views.made_by import explain_stale
@@ -127,10 +127,8 @@ def _more_notes(run: Run, plans: Mapping[str, StagePlan], listings: Mapping[str,
 
 def _notes_on_clips(run: Run, plans: Mapping[str, StagePlan], extra: Mapping[str, pa.Table]) -> list[str]:
     """Sentences about the images of clips, and their confidence."""
-    unsure = low_confidences(run, extra)
     num_coming = plans["image_vectors"].new if "image_vectors" in plans else 0
-    notes = [f"{unsure}: {REMEDY}" if unsure else "", few_images(run, extra)]
-    return earlier_images(run, num_coming, extra) + [note for note in notes if note]
+    return earlier_images(run, num_coming, extra) + doubts(run, extra)
 
 
 def _not_counted(run: Run) -> list[Stage]:

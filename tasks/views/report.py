@@ -17,7 +17,7 @@ from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage
 from tasks.views.candidates import chosen_otherwise
 from tasks.views.clip_cards import cards
-from tasks.views.confidence import few_images, low_confidences
+from tasks.views.confidence import doubts
 from tasks.views.independence import scored_dependently
 from tasks.views.left_out import left_out
 from tasks.views.results import Result, generations, results
@@ -102,7 +102,7 @@ def _totals(run: Run, rejects: Sequence[RejectKind]) -> list[tuple[str, int, str
         if table == "renders":
             remarks += chosen_otherwise(run)
         if table == "clips":
-            remarks += [*left_out(run), *filter(None, [low_confidences(run), few_images(run)])]
+            remarks += [*left_out(run), *doubts(run)]
         totals.append((stage.label, num, "; ".join(remarks)))
     return [*totals, ("rejects", sum(kind.num for kind in rejects), "")]
 
