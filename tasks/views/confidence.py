@@ -18,12 +18,13 @@ _COUNTS = f"""
 """
 
 
-def doubts(run: Run, extra: Mapping[str, pa.Table] | None = None) -> list[str]:
+def doubts(run: Run, extra: Mapping[str, pa.Table] | None = None, has_remedy: bool = True) -> list[str]:
     """Sentences on present clips with a low confidence, and on confidences that say little as there were few images.
 
     Args:
         run: the run.
         extra: tables in memory that hide stored ones of the same name.
+        has_remedy: whether a sentence says what to do; a tile has no room for it.
 
     Raises:
         Transient: the store failed.
@@ -34,7 +35,8 @@ def doubts(run: Run, extra: Mapping[str, pa.Table] | None = None) -> list[str]:
         [counts] = query.table(_COUNTS).to_pylist()
     found = []
     if counts["low"]:
-        found.append(f"{counts['low']:,} of {counts['num']:,} clips have a confidence below {LOW:g}: {_REMEDY}")
+        remedy = f": {_REMEDY}" if has_remedy else ""
+        found.append(f"{counts['low']:,} of {counts['num']:,} clips have a confidence below {LOW:g}{remedy}")
     if counts["num"] and counts["num_images"] < MIN_IMAGES:
         num = counts["num_images"]
         found.append(f"confidences were measured with {num} images; with fewer than {MIN_IMAGES} they say little")

@@ -102,7 +102,7 @@ def _totals(run: Run, rejects: Sequence[RejectKind]) -> list[tuple[str, int, str
         if table == "renders":
             remarks += chosen_otherwise(run)
         if table == "clips":
-            remarks += [*left_out(run), *doubts(run)]
+            remarks += [*left_out(run), *doubts(run, has_remedy=False)]
         totals.append((stage.label, num, "; ".join(remarks)))
     return [*totals, ("rejects", sum(kind.num for kind in rejects), "")]
 
